@@ -1,0 +1,94 @@
+// Package deploy decides what a service does next: which tasks to start and stop, when a deployment has completed, failed or
+// is rolled back, and which events to tell. It is pure: values in, actions out, now and ids are arguments.
+package deploy
+
+import (
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+// Input is everything that Plan looks at.
+type Input struct {
+	Service     *model.Service
+	Revisions   map[string]*model.ServiceRevision // by id; every revision that a deployment below names
+	Deployments []*model.Deployment               // all the live ones, and the newest history (at most 20), newest first
+	Tasks       []Task                            // every task that has not ended, and every ended one not yet Accounted
+	Now         time.Time
+	Pace        model.Pace
+	// NewID is the id ("ecs-svc/<digits>") that a rollback's deployment takes if Plan makes one.
+	NewID string
+}
+
+// Task is a task of the service with what decides its health.
+type Task struct {
+	*model.Task
+	// ContainerChecks: an essential container of its definition has a health check, so that Observed.Health counts.
+	ContainerChecks bool
+	// Targets are the registrations of the task, one for each target group that it is in.
+	Targets []TargetState
+	// LoadBalancers is how many target groups the task's revision asks for.
+	LoadBalancers int
+}
+
+// TargetState is one registration of a task and its health.
+type TargetState struct {
+	TargetGroupARN string
+	ID             string
+	Port           int32
+	State          string // as in elasticloadbalancingv2 TargetHealthStateEnum: initial, healthy, unhealthy, draining, unused
+	Description    string
+	Reason         string
+}
+
+// Action is one thing to do, as data. Actions are applied in the order Plan returns them.
+type Action interface{ action() }
+
+// Start makes Count new tasks of Deployment.
+type Start struct {
+	Deployment string
+	Count      int
+	Reason     string
+}
+
+// Stop ends a task.
+type Stop struct {
+	TaskID string
+	Code   types.TaskStopCode
+	Text   string // becomes the task's stoppedReason
+	Reason string
+}
+
+// Put stores a deployment: changed, or new when a rollback begins.
+type Put struct {
+	Deployment *model.Deployment
+	Reason     string
+}
+
+// PutService stores control's fields of the service (Status, Steady, Throttle, RevisionID after a rollback).
+type PutService struct {
+	Service *model.Service
+	Reason  string
+}
+
+// Account marks ended tasks as counted.
+type Account struct {
+	TaskIDs []string
+	Reason  string
+}
+
+// Event tells the user. Text is whole: "(service web) has reached a steady state."
+// A Start's and a Stop's own events ("has started 2 tasks: (task a) (task b).") are told by whoever applies them, since only then
+// the ids are known; StartedEvent and StoppedEvent make those texts.
+type Event struct {
+	Text string
+}
+
+func (Start) action()      {}
+func (Stop) action()       {}
+func (Put) action()        {}
+func (PutService) action() {}
+func (Account) action()    {}
+func (Event) action()      {}

@@ -1,0 +1,107 @@
+package model
+
+import (
+	"strconv"
+	"time"
+
+	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+)
+
+// LoadBalancer is an Application Load Balancer. Written by the API.
+type LoadBalancer struct {
+	ARN        string
+	Name       string
+	LB         elbtypes.LoadBalancer // as DescribeLoadBalancers returns it, but for State
+	Attributes map[string]string
+	Tags       []elbtypes.Tag
+}
+
+// Key is the ARN.
+func (l *LoadBalancer) Key() string { return l.ARN }
+
+// Listener is a port of a load balancer. Written by the API; State by the proxy.
+type Listener struct {
+	ARN             string
+	LoadBalancerARN string
+	Listener        elbtypes.Listener // with its default actions
+	Attributes      map[string]string
+	Tags            []elbtypes.Tag
+	// Problem says why the port is not served ("port 80 is in use by another program"), "" when it is. Written by the proxy.
+	Problem string
+}
+
+// Key is the ARN.
+func (l *Listener) Key() string { return l.ARN }
+
+// Rule is a listener's rule; the default rule is the listener's own. Written by the API.
+type Rule struct {
+	ARN         string
+	ListenerARN string
+	Priority    int
+	Rule        elbtypes.Rule
+	Tags        []elbtypes.Tag
+}
+
+// Key is the ARN.
+func (r *Rule) Key() string { return r.ARN }
+
+// TargetGroup is a set of targets with one health check. Written by the API.
+type TargetGroup struct {
+	ARN        string
+	Name       string
+	Group      elbtypes.TargetGroup
+	Attributes map[string]string // such as deregistration_delay.timeout_seconds
+	Tags       []elbtypes.Tag
+	CreatedAt  time.Time
+}
+
+// Key is the ARN.
+func (g *TargetGroup) Key() string { return g.ARN }
+
+// Attr returns the attribute as an integer, or def when it is absent or no number.
+func (g *TargetGroup) Attr(name string, def int) int {
+	if n, err := strconv.Atoi(g.Attributes[name]); err == nil {
+		return n
+	}
+	return def
+}
+
+// Target is a registered target. RegisterTargets makes one with Task == ""; control makes and ends those of services.
+type Target struct {
+	TargetGroupARN string
+	// ID is what clients see: an IPv4 address (target type ip) or an EC2 instance id (instance).
+	ID   string
+	Port int32
+	// Address is the IPv4 address at which the proxy reaches the target.
+	Address string
+	Task    string // id of the task behind it, "" when a client registered it
+	Service string // <cluster>/<name>, "" when a client registered it
+	AZ      string
+	// DrainingSince is when deregistration began; zero while the target takes new requests.
+	DrainingSince time.Time
+	RegisteredAt  time.Time
+}
+
+// Key is <target group ARN>|<id>|<port>.
+func (t *Target) Key() string { return TargetKey(t.TargetGroupARN, t.ID, t.Port) }
+
+// TargetKey is the store's key of a target and of its health.
+func TargetKey(group, id string, port int32) string {
+	return group + "|" + id + "|" + strconv.Itoa(int(port))
+}
+
+// TargetHealth is what the proxy sees of a target. Written by the proxy.
+type TargetHealth struct {
+	TargetGroupARN string
+	ID             string
+	Port           int32
+	State          elbtypes.TargetHealthStateEnum
+	Reason         elbtypes.TargetHealthReasonEnum
+	Description    string
+	// Drained: the target was draining and no request is in flight any more, or the deregistration delay has passed.
+	Drained bool
+	Since   time.Time
+}
+
+// Key is the same as the Target's.
+func (t *TargetHealth) Key() string { return TargetKey(t.TargetGroupARN, t.ID, t.Port) }

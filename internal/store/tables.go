@@ -1,0 +1,127 @@
+package store
+
+import (
+	"encoding/json"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+// The indexes of the tables, by name. The value of each is given in tables.go.
+const (
+	ByCluster      = "cluster"  // a cluster's name
+	ByService      = "service"  // <cluster>/<service>
+	ByNode         = "node"     // a node's id
+	ByTask         = "task"     // a task's id
+	ByFamily       = "family"   // a task definition family
+	ByLoadBalancer = "lb"       // a load balancer's ARN
+	ByListener     = "listener" // a listener's ARN
+	ByTargetGroup  = "group"    // a target group's ARN
+	ByRepository   = "repo"     // a repository's name
+	ByName         = "name"     // a resource's name
+	// ByState lists tasks under "pending" (wanted, not placed), "live" (placed, not ended) or "ended".
+	ByState = "state"
+)
+
+// The tables.
+var (
+	Clusters = table[model.Cluster]("clusters")
+	Nodes    = table[model.Node]("nodes")
+	// Instances by ByCluster and ByNode.
+	Instances = table[model.Instance]("instances",
+		by(ByCluster, func(i *model.Instance) string { return i.Cluster }),
+		by(ByNode, func(i *model.Instance) string { return i.NodeID }))
+	AccountSettings = table[model.AccountSetting]("settings")
+	Idempotencies   = table[model.Idempotency]("idempotency")
+
+	Families        = table[model.Family]("families")
+	TaskDefinitions = table[model.TaskDefinition]("taskdefs",
+		by(ByFamily, func(t *model.TaskDefinition) string { return t.Family }))
+
+	// Tasks by ByCluster, ByService, ByNode and ByState.
+	Tasks = table[model.Task]("tasks",
+		by(ByCluster, func(t *model.Task) string { return t.Cluster }),
+		by(ByService, func(t *model.Task) string {
+			if t.Service == "" {
+				return ""
+			}
+			return t.Cluster + "/" + t.Service
+		}),
+		by(ByNode, func(t *model.Task) string { return t.NodeID }),
+		by(ByState, taskState))
+
+	Services = table[model.Service]("services",
+		by(ByCluster, func(s *model.Service) string { return s.Cluster }))
+	ServiceRevisions = table[model.ServiceRevision]("revisions")
+	Deployments      = table[model.Deployment]("deployments")
+
+	LoadBalancers = table[model.LoadBalancer]("elb-lbs",
+		by(ByName, func(l *model.LoadBalancer) string { return l.Name }))
+	Listeners = table[model.Listener]("elb-listeners",
+		by(ByLoadBalancer, func(l *model.Listener) string { return l.LoadBalancerARN }))
+	Rules = table[model.Rule]("elb-rules",
+		by(ByListener, func(r *model.Rule) string { return r.ListenerARN }))
+	TargetGroups = table[model.TargetGroup]("elb-groups",
+		by(ByName, func(g *model.TargetGroup) string { return g.Name }))
+	Targets = table[model.Target]("elb-targets",
+		by(ByTargetGroup, func(t *model.Target) string { return t.TargetGroupARN }),
+		by(ByTask, func(t *model.Target) string { return t.Task }))
+	TargetHealths = table[model.TargetHealth]("elb-health",
+		by(ByTargetGroup, func(t *model.TargetHealth) string { return t.TargetGroupARN }))
+
+	Repositories = table[model.Repository]("ecr-repos")
+	Images       = table[model.Image]("ecr-images",
+		by(ByRepository, func(i *model.Image) string { return i.Repository }))
+	ImageTags = table[model.ImageTag]("ecr-tags",
+		by(ByRepository, func(t *model.ImageTag) string { return t.Repository }))
+	RepositoryBlobs = table[model.RepositoryBlob]("ecr-blobs",
+		by(ByRepository, func(b *model.RepositoryBlob) string { return b.Repository }))
+)
+
+// Schema lists every table.
+func Schema() []Kind {
+	return []Kind{
+		Clusters.kind(), Nodes.kind(), Instances.kind(), AccountSettings.kind(), Idempotencies.kind(),
+		Families.kind(), TaskDefinitions.kind(), Tasks.kind(),
+		Services.kind(), ServiceRevisions.kind(), Deployments.kind(),
+		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),
+		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
+	}
+}
+
+// The values of ByState.
+const (
+	TaskPending = "pending"
+	TaskLive    = "live"
+	TaskEnded   = "ended"
+)
+
+func taskState(t *model.Task) string {
+	switch {
+	case t.Ended():
+		return TaskEnded
+	case t.NodeID == "":
+		return TaskPending
+	}
+	return TaskLive
+}
+
+func table[T any, P interface {
+	*T
+	Keyed
+}](name string, indexes ...Index) Table[T, P] {
+	return Table[T, P]{name: name, indexes: indexes}
+}
+
+func by[T any](name string, value func(*T) string) Index {
+	return Index{Name: name, Value: func(row any) string { return value(row.(*T)) }}
+}
+
+func (t Table[T, P]) kind() Kind {
+	return Kind{Name: t.name, Indexes: t.indexes, Decode: func(b []byte) (any, error) {
+		v := P(new(T))
+		if err := json.Unmarshal(b, v); err != nil {
+			return nil, err
+		}
+		return v, nil
+	}}
+}

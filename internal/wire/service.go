@@ -1,0 +1,92 @@
+package wire
+
+import (
+	"context"
+
+	smithy "github.com/aws/smithy-go"
+)
+
+// Service is one AWS service as the endpoint serves it. Build it with JSON or Query and add operations with Handle.
+type Service struct {
+	// Name is the service's name in a signature's scope: "ecs", "ecr", "logs", "sts", "elasticloadbalancing", "ec2".
+	Name string
+	// Protocol is how the service is spoken.
+	Protocol Protocol
+	// Target is the X-Amz-Target prefix without the dot (JSON), such as "AmazonEC2ContainerServiceV20141113".
+	Target string
+	// Version is the Version parameter (query), such as "2015-12-01".
+	Version string
+	// Namespace is the XML namespace of responses (query).
+	Namespace string
+	// Modelled lists every operation that exists in AWS. One that is modelled but not handled is refused by name; one that
+	// is neither is an UnknownOperationException.
+	Modelled []string
+	// Types makes the SDK's types by shape id; nil for services whose SDK module has no schemas.
+	Types *smithy.TypeRegistry
+
+	operations map[string]operation
+}
+
+// Protocol is an AWS protocol.
+type Protocol int
+
+// The protocols.
+const (
+	JSON11   Protocol = iota // awsJson1_1
+	JSON10                   // awsJson1_0
+	Query                    // awsQuery
+	EC2Query                 // ec2Query
+	RESTJSON                 // restJson1
+)
+
+type operation struct {
+	name string
+	// newInput makes an empty *In; call runs the handler on it and returns *Out.
+	newInput func() any
+	call     func(ctx context.Context, in any) (any, error)
+	schema   *smithy.OperationSchema
+}
+
+// Handle adds an operation: In and Out are the SDK's Input and Output structs. schema may be nil where the SDK module has no
+// schemas (query services), whose fields are then named after the Go fields. Handlers return *model.Error, or one of the SDK's
+// modelled error types, for refusals; any other error becomes an internal failure whose text the client does not see.
+func Handle[In, Out any](s *Service, name string, schema *smithy.OperationSchema, h func(context.Context, *In) (*Out, error)) {
+	if s.operations == nil {
+		s.operations = map[string]operation{}
+	}
+	s.operations[name] = operation{
+		name:     name,
+		newInput: func() any { return new(In) },
+		call:     func(ctx context.Context, in any) (any, error) { return h(ctx, in.(*In)) },
+		schema:   schema,
+	}
+}
+
+// Caller is who signed a request.
+type Caller struct {
+	Account     string
+	ARN         string // such as arn:aws:iam::000000000000:root or arn:aws:sts::…:assumed-role/<role>/<session>
+	UserID      string
+	AccessKeyID string
+	Region      string // of the signature's scope
+}
+
+type callerKey struct{}
+
+// WithCaller returns a context that carries c.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerFrom returns the caller that the endpoint put into ctx; the zero Caller outside a request.
+func CallerFrom(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	return c
+}
+
+// Keys finds the secrets of callers. iam.Authority is the real one.
+type Keys interface {
+	// Secret returns the secret of an access key and who it belongs to. token is the request's session token, "" without
+	// one. Errors: *model.Error with code UnrecognizedClientException, InvalidClientTokenId or ExpiredTokenException.
+	Secret(accessKeyID, token string) (secret string, caller Caller, err error)
+}
