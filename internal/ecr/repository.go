@@ -1,0 +1,226 @@
+package ecr
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
+)
+
+func (a *api) createRepository(ctx context.Context, in *ecr.CreateRepositoryInput) (*ecr.CreateRepositoryOutput, error) {
+	repo, err := a.newRepository(in)
+	if err != nil {
+		return nil, err
+	}
+	err = a.Store.Update(ctx, func(tx store.Tx) error {
+		if _, ok := store.Repositories.Get(tx, repo.Name); ok {
+			return model.Errorf("RepositoryAlreadyExistsException",
+				"The repository with name '%s' already exists in the registry with id '%s'", repo.Name, a.Scope.Account)
+		}
+		store.Repositories.Put(tx, repo)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &ecr.CreateRepositoryOutput{Repository: &repo.Repository}, nil
+}
+
+// newRepository validates the request and fills in ECR's defaults.
+func (a *api) newRepository(in *ecr.CreateRepositoryInput) (*model.Repository, error) {
+	if err := a.checkRegistry(in.RegistryId); err != nil {
+		return nil, err
+	}
+	if err := checkName(in.RepositoryName); err != nil {
+		return nil, err
+	}
+	if err := checkMutability(in.ImageTagMutability); err != nil {
+		return nil, err
+	}
+	if e := in.EncryptionConfiguration; e != nil && e.EncryptionType != "" && e.EncryptionType != types.EncryptionTypeAes256 {
+		return nil, model.Errorf("InvalidParameterException", "Berth does not support the encryption type %s yet", e.EncryptionType)
+	}
+	name := *in.RepositoryName
+	repo := &model.Repository{Name: name, Tags: in.Tags, Repository: types.Repository{
+		CreatedAt:                          new(a.Now()),
+		EncryptionConfiguration:            &types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeAes256},
+		ImageScanningConfiguration:         in.ImageScanningConfiguration,
+		ImageTagMutability:                 in.ImageTagMutability,
+		ImageTagMutabilityExclusionFilters: in.ImageTagMutabilityExclusionFilters,
+		RegistryId:                         &a.Scope.Account,
+		RepositoryArn:                      new(a.arn(name)),
+		RepositoryName:                     &name,
+		RepositoryUri:                      new(a.uri(name)),
+	}}
+	if repo.Repository.ImageTagMutability == "" {
+		repo.Repository.ImageTagMutability = types.ImageTagMutabilityMutable
+	}
+	if repo.Repository.ImageScanningConfiguration == nil {
+		repo.Repository.ImageScanningConfiguration = &types.ImageScanningConfiguration{}
+	}
+	return repo, nil
+}
+
+func (a *api) arn(name string) string { return a.Scope.ARN("ecr", "repository/"+name) }
+
+func checkMutability(m types.ImageTagMutability) error {
+	switch m {
+	case "", types.ImageTagMutabilityMutable, types.ImageTagMutabilityImmutable:
+		return nil
+	case types.ImageTagMutabilityImmutableWithExclusion, types.ImageTagMutabilityMutableWithExclusion:
+		return model.Errorf("InvalidParameterException", "Berth does not support the tag mutability %s yet", m)
+	}
+	return invalid("imageTagMutability",
+		"Member must satisfy enum value set: [IMMUTABLE, MUTABLE, MUTABLE_WITH_EXCLUSION, IMMUTABLE_WITH_EXCLUSION]")
+}
+
+func (a *api) describeRepositories(ctx context.Context, in *ecr.DescribeRepositoriesInput) (*ecr.DescribeRepositoriesOutput, error) {
+	if err := a.checkRegistry(in.RegistryId); err != nil {
+		return nil, err
+	}
+	var repos []types.Repository
+	var err error
+	a.Store.View(func(tx store.Reader) {
+		if len(in.RepositoryNames) > 0 {
+			for _, name := range in.RepositoryNames {
+				repo, ok := store.Repositories.Get(tx, name)
+				if !ok {
+					err = a.noRepository(name)
+					return
+				}
+				repos = append(repos, repo.Repository)
+			}
+			return
+		}
+		for repo := range store.Repositories.Scan(tx, "") {
+			repos = append(repos, repo.Repository)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	repos, next, err := page(repos, in.MaxResults, in.NextToken, func(r types.Repository) string { return *r.RepositoryName })
+	return &ecr.DescribeRepositoriesOutput{Repositories: repos, NextToken: next}, err
+}
+
+func (a *api) deleteRepository(ctx context.Context, in *ecr.DeleteRepositoryInput) (*ecr.DeleteRepositoryOutput, error) {
+	var gone *model.Repository
+	err := a.Store.Update(ctx, func(tx store.Tx) error {
+		repo, err := a.repository(tx, in.RegistryId, in.RepositoryName)
+		if err != nil {
+			return err
+		}
+		images := slices.Collect(store.Images.By(tx, store.ByRepository, repo.Name))
+		if len(images) > 0 && !in.Force {
+			return model.Errorf("RepositoryNotEmptyException", "The repository with name '%s' in registry with id '%s' cannot be "+
+				"deleted because it still contains images", repo.Name, a.Scope.Account)
+		}
+		for _, img := range images {
+			store.Images.Delete(tx, img.Key())
+		}
+		for _, tag := range slices.Collect(store.ImageTags.By(tx, store.ByRepository, repo.Name)) {
+			store.ImageTags.Delete(tx, tag.Key())
+		}
+		for _, b := range slices.Collect(store.RepositoryBlobs.By(tx, store.ByRepository, repo.Name)) {
+			store.RepositoryBlobs.Delete(tx, b.Key())
+		}
+		store.Repositories.Delete(tx, repo.Name)
+		gone = repo
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &ecr.DeleteRepositoryOutput{Repository: &gone.Repository}, nil
+}
+
+func (a *api) putImageTagMutability(ctx context.Context, in *ecr.PutImageTagMutabilityInput) (*ecr.PutImageTagMutabilityOutput, error) {
+	if err := checkMutability(in.ImageTagMutability); err != nil {
+		return nil, err
+	}
+	err := a.Store.Update(ctx, func(tx store.Tx) error {
+		repo, err := a.repository(tx, in.RegistryId, in.RepositoryName)
+		if err != nil {
+			return err
+		}
+		next := *repo
+		next.Repository.ImageTagMutability = in.ImageTagMutability
+		store.Repositories.Put(tx, &next)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &ecr.PutImageTagMutabilityOutput{ImageTagMutability: in.ImageTagMutability, RegistryId: &a.Scope.Account,
+		RepositoryName: in.RepositoryName}, nil
+}
+
+// byARN changes the tags of the repository that an ARN names.
+func (a *api) byARN(ctx context.Context, arn *string, change func([]types.Tag) ([]types.Tag, error)) error {
+	prefix := a.arn("")
+	if arn == nil || !strings.HasPrefix(*arn, prefix) {
+		return invalid("resourceArn", "Invalid ARN")
+	}
+	name := strings.TrimPrefix(*arn, prefix)
+	return a.Store.Update(ctx, func(tx store.Tx) error {
+		repo, err := a.repository(tx, nil, &name)
+		if err != nil {
+			return err
+		}
+		next := *repo
+		if next.Tags, err = change(slices.Clone(repo.Tags)); err != nil {
+			return err
+		}
+		store.Repositories.Put(tx, &next)
+		return nil
+	})
+}
+
+func (a *api) tagResource(ctx context.Context, in *ecr.TagResourceInput) (*ecr.TagResourceOutput, error) {
+	return &ecr.TagResourceOutput{}, a.byARN(ctx, in.ResourceArn, func(tags []types.Tag) ([]types.Tag, error) {
+		for _, t := range in.Tags {
+			if t.Key == nil || *t.Key == "" || strings.HasPrefix(*t.Key, "aws:") {
+				return nil, model.Errorf("InvalidTagParameterException", "A tag needs a key that does not begin with aws:")
+			}
+			i := slices.IndexFunc(tags, func(o types.Tag) bool { return *o.Key == *t.Key })
+			if i >= 0 {
+				tags[i] = t
+			} else {
+				tags = append(tags, t)
+			}
+		}
+		if len(tags) > 50 {
+			return nil, model.Errorf("TooManyTagsException", "A repository may have at most 50 tags")
+		}
+		return tags, nil
+	})
+}
+
+func (a *api) untagResource(ctx context.Context, in *ecr.UntagResourceInput) (*ecr.UntagResourceOutput, error) {
+	return &ecr.UntagResourceOutput{}, a.byARN(ctx, in.ResourceArn, func(tags []types.Tag) ([]types.Tag, error) {
+		return slices.DeleteFunc(tags, func(t types.Tag) bool { return slices.Contains(in.TagKeys, *t.Key) }), nil
+	})
+}
+
+func (a *api) listTagsForResource(ctx context.Context, in *ecr.ListTagsForResourceInput) (*ecr.ListTagsForResourceOutput, error) {
+	prefix := a.arn("")
+	if in.ResourceArn == nil || !strings.HasPrefix(*in.ResourceArn, prefix) {
+		return nil, invalid("resourceArn", "Invalid ARN")
+	}
+	out, err := &ecr.ListTagsForResourceOutput{Tags: []types.Tag{}}, error(nil)
+	a.Store.View(func(tx store.Reader) {
+		var repo *model.Repository
+		if repo, err = a.repository(tx, nil, new(strings.TrimPrefix(*in.ResourceArn, prefix))); err == nil {
+			out.Tags = append(out.Tags, repo.Tags...)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}

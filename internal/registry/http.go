@@ -1,0 +1,102 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+)
+
+// route is one endpoint of the distribution API. Names contain slashes, so the pattern is matched from the end of the path.
+type route struct {
+	pattern *regexp.Regexp
+	serve   func(r *Registry, w http.ResponseWriter, req *http.Request, m []string) error
+	methods string
+}
+
+// routes in the order in which they are tried (OCI distribution-spec 1.1, "Endpoints").
+var routes = []route{
+	{regexp.MustCompile(`^/v2/?$`), (*Registry).serveBase, "GET HEAD"},
+	{regexp.MustCompile(`^/v2/_catalog$`), (*Registry).serveCatalog, "GET"},
+	{regexp.MustCompile(`^/v2/(.+)/blobs/uploads/?$`), (*Registry).serveStart, "POST"},
+	{regexp.MustCompile(`^/v2/(.+)/blobs/uploads/([^/]+)$`), (*Registry).serveUpload, "GET PATCH PUT DELETE"},
+	{regexp.MustCompile(`^/v2/(.+)/blobs/([^/]+)$`), (*Registry).serveBlob, "GET HEAD DELETE"},
+	{regexp.MustCompile(`^/v2/(.+)/manifests/([^/]+)$`), (*Registry).serveManifest, "GET HEAD PUT DELETE"},
+	{regexp.MustCompile(`^/v2/(.+)/tags/list$`), (*Registry).serveTags, "GET"},
+	{regexp.MustCompile(`^/v2/(.+)/referrers/([^/]+)$`), (*Registry).serveReferrers, "GET"},
+}
+
+// ServeHTTP serves /v2. Every request must carry Basic credentials AWS:<token of GetAuthorizationToken>.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	if err := r.dispatch(w, req); err != nil {
+		r.fail(w, req, err)
+	}
+}
+
+func (r *Registry) dispatch(w http.ResponseWriter, req *http.Request) error {
+	if err := r.authorize(w, req); err != nil {
+		return err
+	}
+	for _, rt := range routes {
+		m := rt.pattern.FindStringSubmatch(req.URL.Path)
+		if m == nil {
+			continue
+		}
+		if !strings.Contains(rt.methods, req.Method) {
+			w.Header().Set("Allow", strings.ReplaceAll(rt.methods, " ", ", "))
+			return refuse(405, "UNSUPPORTED", "the operation is unsupported")
+		}
+		if len(m) > 1 && (len(m[1]) > 256 || !namePattern.MatchString(m[1])) {
+			return refuse(400, "NAME_INVALID", "invalid repository name")
+		}
+		return rt.serve(r, w, req, m)
+	}
+	return refuse(404, "UNSUPPORTED", "no such endpoint")
+}
+
+func (r *Registry) authorize(w http.ResponseWriter, req *http.Request) error {
+	user, password, ok := req.BasicAuth()
+	if !ok {
+		w.Header().Set("Www-Authenticate", `Basic realm="Berth"`)
+		return refuse(401, "UNAUTHORIZED", "Not Authorized: log in with `aws ecr get-login-password | docker login -u AWS --password-stdin`")
+	}
+	if user != "AWS" {
+		w.Header().Set("Www-Authenticate", `Basic realm="Berth"`)
+		return refuse(401, "UNAUTHORIZED", "Not Authorized: the user name is AWS")
+	}
+	if err := r.Auth.CheckRegistryToken(password); err != nil {
+		w.Header().Set("Www-Authenticate", `Basic realm="Berth"`)
+		return refuse(401, "DENIED", err.Error())
+	}
+	return nil
+}
+
+// fail answers with an error in the form of the distribution-spec; what is not an *Error is logged and hidden.
+func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		if req.Context().Err() != nil {
+			return // the client is gone
+		}
+		r.Log.Error("registry request failed", "method", req.Method, "path", req.URL.Path, "error", err)
+		e = refuse(500, "UNKNOWN", "the registry failed; its log says why")
+	}
+	body, _ := json.Marshal(map[string]any{"errors": []any{map[string]string{"code": e.Code, "message": e.Message}}})
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(e.Status)
+	if req.Method != http.MethodHead {
+		w.Write(body)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, contentType string, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", contentType)
+	_, err = w.Write(body)
+	return err
+}

@@ -1,0 +1,229 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
+)
+
+// The media types of manifests besides OCI's own (Docker's image-spec v2.2).
+const (
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	dockerForeign  = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+)
+
+// document is any manifest: an image's or an index's members are empty in the other.
+type document struct {
+	SchemaVersion int                  `json:"schemaVersion"`
+	MediaType     string               `json:"mediaType"`
+	ArtifactType  string               `json:"artifactType"`
+	Config        *ocispec.Descriptor  `json:"config"`
+	Layers        []ocispec.Descriptor `json:"layers"`
+	Manifests     []ocispec.Descriptor `json:"manifests"`
+	Subject       *ocispec.Descriptor  `json:"subject"`
+	Annotations   map[string]string    `json:"annotations"`
+}
+
+// PutManifest stores a manifest and points the tag at it when reference is a tag. Everything that it refers to must be in the
+// repository already. Errors: *Error.
+func (r *Registry) PutManifest(ctx context.Context, repo, reference, mediaType string, content []byte) (*model.Image, error) {
+	tag, dgst, err := identify(reference, content)
+	if err != nil {
+		return nil, err
+	}
+	img, err := parseManifest(mediaType, content)
+	if err != nil {
+		return nil, err
+	}
+	img.Repository, img.Digest = repo, dgst
+	if err := r.Blobs.Put(dgst, content); err != nil {
+		return nil, err
+	}
+	err = r.Store.Update(ctx, func(tx store.Tx) error {
+		next := *img
+		if err := r.admit(tx, &next, tag); err != nil {
+			return err
+		}
+		img = &next
+		return nil
+	})
+	return img, err
+}
+
+// identify tells the tag (or "") and the digest that a manifest gets.
+func identify(reference string, content []byte) (tag, dgst string, err error) {
+	if tagPattern.MatchString(reference) {
+		return reference, digest.FromBytes(content).String(), nil
+	}
+	h, err := newHash(reference)
+	if err != nil {
+		return "", "", refuse(400, "MANIFEST_INVALID", "the reference is neither a tag nor a digest: "+err.Error())
+	}
+	h.Write(content)
+	if format(reference, h) != reference {
+		return "", "", refuse(400, "DIGEST_INVALID", "the manifest does not have the digest it was pushed by")
+	}
+	return "", reference, nil
+}
+
+func parseManifest(mediaType string, content []byte) (*model.Image, error) {
+	var doc document
+	if err := json.Unmarshal(content, &doc); err != nil {
+		return nil, refuse(400, "MANIFEST_INVALID", "the manifest is not JSON: "+err.Error())
+	}
+	if mediaType == "" {
+		mediaType = doc.MediaType
+	}
+	if doc.MediaType != "" && doc.MediaType != mediaType {
+		return nil, refuse(400, "MANIFEST_INVALID", fmt.Sprintf("the manifest says it is %s, the request %s", doc.MediaType, mediaType))
+	}
+	img := &model.Image{MediaType: mediaType, ArtifactType: doc.ArtifactType, Annotations: doc.Annotations}
+	switch mediaType {
+	case ocispec.MediaTypeImageManifest, dockerManifest:
+		if doc.Config == nil {
+			return nil, refuse(400, "MANIFEST_INVALID", "the manifest has no config")
+		}
+		if img.ArtifactType == "" {
+			img.ArtifactType = doc.Config.MediaType
+		}
+		for _, d := range append([]ocispec.Descriptor{*doc.Config}, doc.Layers...) {
+			if d.Digest == "" || !digestPattern.MatchString(d.Digest.String()) {
+				return nil, refuse(400, "MANIFEST_INVALID", "a descriptor has no valid digest")
+			}
+			img.Size += d.Size
+			if !foreign(d) {
+				img.Blobs = append(img.Blobs, d.Digest.String())
+			}
+		}
+	case ocispec.MediaTypeImageIndex, dockerList:
+		for _, d := range doc.Manifests {
+			img.Children = append(img.Children, d.Digest.String())
+			img.Size += d.Size
+		}
+	default:
+		return nil, refuse(400, "MANIFEST_INVALID", fmt.Sprintf("manifests of media type %q are not supported", mediaType))
+	}
+	if doc.Subject != nil {
+		img.Subject = doc.Subject.Digest.String()
+	}
+	return img, nil
+}
+
+// foreign layers stay where their URLs say (OCI image-spec, non-distributable layers).
+func foreign(d ocispec.Descriptor) bool {
+	switch d.MediaType {
+	case dockerForeign, ocispec.MediaTypeImageLayerNonDistributable, ocispec.MediaTypeImageLayerNonDistributableGzip,
+		ocispec.MediaTypeImageLayerNonDistributableZstd:
+		return true
+	}
+	return false
+}
+
+// admit checks img against the repository and stores it, moving the tag to it.
+func (r *Registry) admit(tx store.Tx, img *model.Image, tag string) error {
+	repo, err := r.repository(tx, img.Repository)
+	if err != nil {
+		return err
+	}
+	for _, d := range img.Blobs {
+		if _, ok := store.RepositoryBlobs.Get(tx, img.Repository+"@"+d); !ok {
+			return refuse(400, "MANIFEST_BLOB_UNKNOWN", "the repository does not hold blob "+d)
+		}
+	}
+	for _, d := range img.Children {
+		if _, ok := store.Images.Get(tx, img.Repository+"@"+d); !ok {
+			return refuse(400, "MANIFEST_BLOB_UNKNOWN", "the repository does not hold manifest "+d)
+		}
+	}
+	img.PushedAt = r.Now()
+	if old, ok := store.Images.Get(tx, img.Key()); ok {
+		img.Tags, img.PushedAt, img.PulledAt = old.Tags, old.PushedAt, old.PulledAt
+	}
+	if tag != "" {
+		if err := r.retag(tx, repo, img, tag); err != nil {
+			return err
+		}
+	}
+	store.Images.Put(tx, img)
+	return nil
+}
+
+// retag moves a tag to img, taking it from the image that had it.
+func (r *Registry) retag(tx store.Tx, repo *model.Repository, img *model.Image, tag string) error {
+	old, ok := store.ImageTags.Get(tx, img.Repository+":"+tag)
+	if ok && old.Digest == img.Digest {
+		return nil
+	}
+	if ok {
+		if repo.Repository.ImageTagMutability == ecrtypes.ImageTagMutabilityImmutable {
+			return refuse(400, "TAG_INVALID", fmt.Sprintf("The image tag '%s' already exists in the '%s' repository and cannot be "+
+				"overwritten because the repository is immutable.", tag, repo.Name))
+		}
+		if had, ok := store.Images.Get(tx, img.Repository+"@"+old.Digest); ok {
+			next := *had
+			next.Tags = slices.DeleteFunc(slices.Clone(had.Tags), func(t string) bool { return t == tag })
+			store.Images.Put(tx, &next)
+		}
+	}
+	img.Tags = append(slices.Clone(img.Tags), tag)
+	slices.Sort(img.Tags)
+	img.PushedAt = r.Now()
+	store.ImageTags.Put(tx, &model.ImageTag{Repository: img.Repository, Tag: tag, Digest: img.Digest})
+	return nil
+}
+
+// DeleteManifest removes a tag, or a manifest with all its tags. Errors: *Error.
+func (r *Registry) DeleteManifest(ctx context.Context, repo, reference string) error {
+	img, err := r.resolve(repo, reference)
+	if err != nil {
+		return err
+	}
+	return r.Store.Update(ctx, func(tx store.Tx) error {
+		cur, ok := store.Images.Get(tx, img.Key())
+		if !ok {
+			return refuse(404, "MANIFEST_UNKNOWN", "Requested image not found")
+		}
+		if reference != img.Digest {
+			store.ImageTags.Delete(tx, repo+":"+reference)
+			next := *cur
+			next.Tags = slices.DeleteFunc(slices.Clone(cur.Tags), func(t string) bool { return t == reference })
+			store.Images.Put(tx, &next)
+			return nil
+		}
+		for _, tag := range cur.Tags {
+			store.ImageTags.Delete(tx, repo+":"+tag)
+		}
+		store.Images.Delete(tx, cur.Key())
+		return nil
+	})
+}
+
+// Referrers lists the manifests of a repository whose subject is dgst, as an OCI index. artifactType filters when not "".
+func (r *Registry) Referrers(repo, dgst, artifactType string) (index ocispec.Index, err error) {
+	index = ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	index.SchemaVersion = 2
+	r.Store.View(func(tx store.Reader) {
+		if _, err = r.repository(tx, repo); err != nil {
+			return
+		}
+		for img := range store.Images.By(tx, store.ByRepository, repo) {
+			if img.Subject != dgst || artifactType != "" && img.ArtifactType != artifactType {
+				continue
+			}
+			size, _ := r.Blobs.Stat(img.Digest)
+			index.Manifests = append(index.Manifests, ocispec.Descriptor{MediaType: img.MediaType, ArtifactType: img.ArtifactType,
+				Digest: digest.Digest(img.Digest), Size: size, Annotations: img.Annotations})
+		}
+	})
+	return index, err
+}

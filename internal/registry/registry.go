@@ -1,0 +1,191 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
+)
+
+// Limits of what a client may send.
+const (
+	MaxManifest = 4 << 20 // bytes (ECR's own limit)
+
+)
+
+// Auth decides who may speak to the registry.
+type Auth interface {
+	// CheckRegistryToken returns nil when password is a token of this instance that has not expired; the error's text is shown
+	// to the client.
+	CheckRegistryToken(password string) error
+}
+
+// Config is what a Registry needs.
+type Config struct {
+	Store store.Store
+	Blobs *Blobs
+	Auth  Auth
+	Scope model.Scope
+	Now   func() time.Time
+	Log   *slog.Logger
+}
+
+// Registry is an OCI registry whose repositories are those of ECR.
+type Registry struct {
+	Config
+	uploads *uploads
+}
+
+// New makes a Registry.
+func New(c Config) *Registry { return &Registry{Config: c, uploads: newUploads(c.Blobs)} }
+
+var (
+	namePattern = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagPattern  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+)
+
+// Error is a refusal in the words of the OCI distribution-spec.
+type Error struct {
+	Status  int    // HTTP
+	Code    string // such as MANIFEST_UNKNOWN
+	Message string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return strings.ToLower(e.Code) + ": " + e.Message }
+
+func refuse(status int, code, message string) *Error { return &Error{status, code, message} }
+
+// repository returns the repository of that name or NAME_UNKNOWN.
+func (r *Registry) repository(tx store.Reader, name string) (*model.Repository, error) {
+	if repo, ok := store.Repositories.Get(tx, name); ok {
+		return repo, nil
+	}
+	return nil, refuse(404, "NAME_UNKNOWN", "The repository with name '"+name+
+		"' does not exist in the registry with id '"+r.Scope.Account+"'")
+}
+
+// Manifest is a manifest as it was pushed.
+type Manifest struct {
+	Digest    string
+	MediaType string
+	Content   []byte
+}
+
+// GetManifest returns a manifest by tag or digest. Errors: *Error NAME_UNKNOWN or MANIFEST_UNKNOWN.
+func (r *Registry) GetManifest(ctx context.Context, repo, reference string) (*Manifest, error) {
+	img, err := r.resolve(repo, reference)
+	if err != nil {
+		return nil, err
+	}
+	content, err := r.Blobs.Read(img.Digest, MaxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.Log.Error("manifest's blob is missing", "repository", repo, "digest", img.Digest)
+		return nil, refuse(404, "MANIFEST_UNKNOWN", "manifest unknown: its content is lost, push it again")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Manifest{img.Digest, img.MediaType, content}, nil
+}
+
+// resolve finds the image that a tag or digest names.
+func (r *Registry) resolve(repo, reference string) (img *model.Image, err error) {
+	r.Store.View(func(tx store.Reader) {
+		if _, err = r.repository(tx, repo); err != nil {
+			return
+		}
+		digest := reference
+		if !strings.Contains(reference, ":") {
+			tag, ok := store.ImageTags.Get(tx, repo+":"+reference)
+			if !ok {
+				err = refuse(404, "MANIFEST_UNKNOWN", "Requested image not found: "+repo+":"+reference)
+				return
+			}
+			digest = tag.Digest
+		}
+		var ok bool
+		if img, ok = store.Images.Get(tx, repo+"@"+digest); !ok {
+			err = refuse(404, "MANIFEST_UNKNOWN", "Requested image not found: "+repo+"@"+digest)
+		}
+	})
+	return img, err
+}
+
+// Tags lists the tags of a repository in lexical order.
+func (r *Registry) Tags(repo string) (tags []string, err error) {
+	r.Store.View(func(tx store.Reader) {
+		if _, err = r.repository(tx, repo); err != nil {
+			return
+		}
+		for t := range store.ImageTags.By(tx, store.ByRepository, repo) {
+			tags = append(tags, t.Tag)
+		}
+	})
+	slices.Sort(tags)
+	return tags, err
+}
+
+// pulled notes that an image was pulled, at most once a minute.
+func (r *Registry) pulled(ctx context.Context, repo, reference string) {
+	img, err := r.resolve(repo, reference)
+	if err != nil || r.Now().Sub(img.PulledAt) < time.Minute {
+		return
+	}
+	err = r.Store.Update(ctx, func(tx store.Tx) error {
+		cur, ok := store.Images.Get(tx, img.Key())
+		if !ok {
+			return nil
+		}
+		next := *cur
+		next.PulledAt = r.Now()
+		store.Images.Put(tx, &next)
+		return nil
+	})
+	if err != nil {
+		r.Log.Warn("cannot note a pull", "repository", repo, "error", err)
+	}
+}
+
+// lease is how long a blob stays without a manifest that refers to it: a push in progress must not lose its layers.
+const lease = 24 * time.Hour
+
+// Collect removes what no manifest refers to and nobody pushed or asked for within the last day. It may run while clients push
+// and pull. It returns how many blobs and bytes it freed.
+func (r *Registry) Collect(ctx context.Context) (blobs int, bytes int64, err error) {
+	before := r.Now().Add(-lease)
+	held := map[string]bool{}
+	err = r.Store.Update(ctx, func(tx store.Tx) error {
+		clear(held)
+		used := map[string]bool{}
+		for img := range store.Images.Scan(tx, "") {
+			held[img.Digest] = true
+			for _, d := range img.Blobs {
+				used[img.Repository+"@"+d] = true
+			}
+		}
+		var drop []string
+		for b := range store.RepositoryBlobs.Scan(tx, "") {
+			if used[b.Key()] || b.At.After(before) {
+				held[b.Digest] = true
+			} else {
+				drop = append(drop, b.Key())
+			}
+		}
+		for _, key := range drop {
+			store.RepositoryBlobs.Delete(tx, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	return r.Blobs.sweep(before, func(digest string) bool { return held[digest] })
+}

@@ -1,0 +1,371 @@
+package registry
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
+)
+
+func (r *Registry) serveBase(w http.ResponseWriter, req *http.Request, _ []string) error {
+	return writeJSON(w, "application/json", struct{}{})
+}
+
+func (r *Registry) serveCatalog(w http.ResponseWriter, req *http.Request, _ []string) error {
+	names := []string{}
+	r.Store.View(func(tx store.Reader) {
+		for repo := range store.Repositories.Scan(tx, "") {
+			names = append(names, repo.Name)
+		}
+	})
+	names, err := page(w, req, names)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, "application/json", map[string]any{"repositories": names})
+}
+
+func (r *Registry) serveTags(w http.ResponseWriter, req *http.Request, m []string) error {
+	tags, err := r.Tags(m[1])
+	if err != nil {
+		return err
+	}
+	if tags, err = page(w, req, tags); err != nil {
+		return err
+	}
+	return writeJSON(w, "application/json", map[string]any{"name": m[1], "tags": tags})
+}
+
+// page cuts a sorted list by the n and last parameters and links to the next page.
+func page(w http.ResponseWriter, req *http.Request, all []string) ([]string, error) {
+	q := req.URL.Query()
+	if last := q.Get("last"); last != "" {
+		i, found := slices.BinarySearch(all, last)
+		if found {
+			i++
+		}
+		all = all[i:]
+	}
+	if s := q.Get("n"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			return nil, refuse(400, "PAGINATION_NUMBER_INVALID", "n must be a number")
+		}
+		if n < len(all) {
+			all = all[:n]
+			if n > 0 {
+				next := url.Values{"n": {s}, "last": {all[n-1]}}
+				w.Header().Set("Link", fmt.Sprintf("<%s?%s>; rel=\"next\"", req.URL.Path, next.Encode()))
+			}
+		}
+	}
+	return slices.Concat([]string{}, all), nil
+}
+
+func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, m []string) error {
+	repo, reference := m[1], m[2]
+	switch req.Method {
+	case http.MethodPut:
+		return r.putManifest(w, req, repo, reference)
+	case http.MethodDelete:
+		if err := r.DeleteManifest(req.Context(), repo, reference); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusAccepted)
+		return nil
+	}
+	manifest, err := r.GetManifest(req.Context(), repo, reference)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", manifest.MediaType)
+	h.Set("Docker-Content-Digest", manifest.Digest)
+	h.Set("Etag", `"`+manifest.Digest+`"`)
+	h.Set("Content-Length", strconv.Itoa(len(manifest.Content)))
+	if req.Method == http.MethodGet {
+		w.Write(manifest.Content)
+		r.pulled(req.Context(), repo, reference)
+	}
+	return nil
+}
+
+func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, reference string) error {
+	content, err := io.ReadAll(http.MaxBytesReader(w, req.Body, MaxManifest))
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return refuse(413, "MANIFEST_INVALID", "the manifest is larger than 4 MiB")
+		}
+		return refuse(400, "MANIFEST_INVALID", "the manifest did not arrive whole")
+	}
+	mediaType, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
+	img, err := r.PutManifest(req.Context(), repo, reference, strings.TrimSpace(mediaType), content)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Location", "/v2/"+repo+"/manifests/"+img.Digest)
+	h.Set("Docker-Content-Digest", img.Digest)
+	if img.Subject != "" {
+		h.Set("OCI-Subject", img.Subject)
+	}
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, m []string) error {
+	if !digestPattern.MatchString(m[2]) {
+		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+	}
+	artifactType := req.URL.Query().Get("artifactType")
+	index, err := r.Referrers(m[1], m[2], artifactType)
+	if err != nil {
+		return err
+	}
+	if artifactType != "" {
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	return writeJSON(w, index.MediaType, index)
+}
+
+func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, m []string) error {
+	repo, dgst := m[1], m[2]
+	if !digestPattern.MatchString(dgst) {
+		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+	}
+	if err := r.holds(repo, dgst); err != nil {
+		return err
+	}
+	if req.Method == http.MethodDelete {
+		err := r.Store.Update(req.Context(), func(tx store.Tx) error {
+			store.RepositoryBlobs.Delete(tx, repo+"@"+dgst)
+			return nil
+		})
+		if err == nil {
+			w.WriteHeader(http.StatusAccepted)
+		}
+		return err
+	}
+	f, err := r.Blobs.Open(dgst)
+	if errors.Is(err, fs.ErrNotExist) {
+		return refuse(404, "BLOB_UNKNOWN", "blob unknown to registry: its content is lost, push it again")
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if req.Method == http.MethodHead {
+		r.renew(req, repo, dgst)
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Docker-Content-Digest", dgst)
+	w.Header().Set("Etag", `"`+dgst+`"`)
+	http.ServeContent(w, req, "", time.Time{}, f)
+	return nil
+}
+
+// holds tells whether the repository has the blob, as a layer or as a manifest.
+func (r *Registry) holds(repo, dgst string) (err error) {
+	r.Store.View(func(tx store.Reader) {
+		if _, err = r.repository(tx, repo); err != nil {
+			return
+		}
+		if _, ok := store.RepositoryBlobs.Get(tx, repo+"@"+dgst); ok {
+			return
+		}
+		if _, ok := store.Images.Get(tx, repo+"@"+dgst); !ok {
+			err = refuse(404, "BLOB_UNKNOWN", "blob unknown to registry")
+		}
+	})
+	return err
+}
+
+// renew keeps a blob that a client has seen and may refer to soon.
+func (r *Registry) renew(req *http.Request, repo, dgst string) {
+	var at time.Time
+	r.Store.View(func(tx store.Reader) {
+		if b, ok := store.RepositoryBlobs.Get(tx, repo+"@"+dgst); ok {
+			at = b.At
+		}
+	})
+	if size, err := r.Blobs.Stat(dgst); err == nil && !at.IsZero() && r.Now().Sub(at) > lease/2 {
+		if err := r.link(req, repo, dgst, size); err != nil {
+			r.Log.Warn("cannot renew a blob", "repository", repo, "digest", dgst, "error", err)
+		}
+	}
+}
+
+// link says that the repository holds the blob.
+func (r *Registry) link(req *http.Request, repo, dgst string, size int64) error {
+	return r.Store.Update(req.Context(), func(tx store.Tx) error {
+		if _, err := r.repository(tx, repo); err != nil {
+			return err
+		}
+		store.RepositoryBlobs.Put(tx, &model.RepositoryBlob{Repository: repo, Digest: dgst, Size: size, At: r.Now()})
+		return nil
+	})
+}
+
+// serveStart begins an upload, or mounts a blob of another repository, or takes a whole blob in one request.
+func (r *Registry) serveStart(w http.ResponseWriter, req *http.Request, m []string) error {
+	repo, q := m[1], req.URL.Query()
+	if err := r.exists(repo); err != nil {
+		return err
+	}
+	if dgst, from := q.Get("mount"), q.Get("from"); dgst != "" && from != "" && digestPattern.MatchString(dgst) {
+		size, err := r.Blobs.Stat(dgst)
+		if err == nil && r.holds(from, dgst) == nil {
+			if err := r.link(req, repo, dgst, size); err != nil {
+				return err
+			}
+			return created(w, repo, dgst)
+		}
+	}
+	if algorithm := q.Get("digest-algorithm"); algorithm != "" && algorithm != "sha256" && algorithm != "sha512" {
+		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+	}
+	if dgst := q.Get("digest"); dgst != "" && !digestPattern.MatchString(dgst) {
+		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+	}
+	id, err := r.uploads.start()
+	if err != nil {
+		return err
+	}
+	if dgst := q.Get("digest"); dgst != "" {
+		return r.finish(w, req, repo, id, dgst)
+	}
+	return progress(w, repo, id, 0, http.StatusAccepted)
+}
+
+func (r *Registry) exists(repo string) (err error) {
+	r.Store.View(func(tx store.Reader) { _, err = r.repository(tx, repo) })
+	return err
+}
+
+func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, m []string) error {
+	repo, id := m[1], m[2]
+	if err := r.exists(repo); err != nil {
+		return err
+	}
+	s, err := r.uploads.find(id)
+	if err != nil {
+		return uploadError(err)
+	}
+	switch req.Method {
+	case http.MethodGet:
+		return progress(w, repo, id, s.length(), http.StatusNoContent)
+	case http.MethodDelete:
+		if err := r.uploads.cancel(id); err != nil {
+			return uploadError(err)
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	case http.MethodPatch:
+		start, err := chunkStart(req)
+		if err != nil {
+			return err
+		}
+		size, err := s.write(req.Body, start)
+		if err != nil {
+			return uploadError(err)
+		}
+		return progress(w, repo, id, size, http.StatusAccepted)
+	}
+	return r.finish(w, req, repo, id, req.URL.Query().Get("digest"))
+}
+
+// finish takes the last bytes, if any, and closes the upload.
+func (r *Registry) finish(w http.ResponseWriter, req *http.Request, repo, id, dgst string) error {
+	if !digestPattern.MatchString(dgst) {
+		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+	}
+	s, err := r.uploads.find(id)
+	if err != nil {
+		return uploadError(err)
+	}
+	start, err := chunkStart(req)
+	if err != nil {
+		return err
+	}
+	if _, err := s.write(req.Body, start); err != nil {
+		return uploadError(err)
+	}
+	size, err := r.uploads.finish(id, dgst)
+	if err != nil {
+		return uploadError(err)
+	}
+	if err := r.link(req, repo, dgst, size); err != nil {
+		return err
+	}
+	return created(w, repo, dgst)
+}
+
+var contentRange = regexp.MustCompile(`^(?:bytes[ =])?(\d+)-(\d+)$`)
+
+// chunkStart reads where the chunk starts, -1 when the request does not say.
+func chunkStart(req *http.Request) (int64, error) {
+	header := req.Header.Get("Content-Range")
+	if header == "" {
+		return -1, nil
+	}
+	m := contentRange.FindStringSubmatch(header)
+	if m == nil {
+		return 0, refuse(400, "BLOB_UPLOAD_INVALID", "Content-Range must be <start>-<end>")
+	}
+	start, err1 := strconv.ParseInt(m[1], 10, 64)
+	end, err2 := strconv.ParseInt(m[2], 10, 64)
+	if cmp.Or(err1, err2) != nil || end < start || req.ContentLength >= 0 && req.ContentLength != end-start+1 {
+		return 0, refuse(416, "BLOB_UPLOAD_INVALID", "Content-Range does not fit the content")
+	}
+	return start, nil
+}
+
+func (s *upload) length() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.size
+}
+
+func progress(w http.ResponseWriter, repo, id string, size int64, status int) error {
+	h := w.Header()
+	h.Set("Location", "/v2/"+repo+"/blobs/uploads/"+id)
+	h.Set("Docker-Upload-Uuid", id)
+	h.Set("Range", fmt.Sprintf("0-%d", max(size-1, 0)))
+	w.WriteHeader(status)
+	return nil
+}
+
+func created(w http.ResponseWriter, repo, dgst string) error {
+	w.Header().Set("Location", "/v2/"+repo+"/blobs/"+dgst)
+	w.Header().Set("Docker-Content-Digest", dgst)
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+func uploadError(err error) error {
+	switch {
+	case errors.Is(err, errUploadUnknown), errors.Is(err, os.ErrNotExist):
+		return refuse(404, "BLOB_UPLOAD_UNKNOWN", errUploadUnknown.Error())
+	case errors.Is(err, errRange):
+		return refuse(416, "BLOB_UPLOAD_INVALID", errRange.Error())
+	case errors.Is(err, errMismatch):
+		return refuse(400, "DIGEST_INVALID", errMismatch.Error())
+	case errors.Is(err, errDigest):
+		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return refuse(400, "BLOB_UPLOAD_INVALID", "the content did not arrive whole")
+	}
+	return err
+}
