@@ -66,6 +66,7 @@ type ServiceRevision struct {
 	ServiceRegistries        []types.ServiceRegistry
 	VolumeConfigurations     []types.ServiceVolumeConfiguration
 	ServiceConnect           *types.ServiceConnectConfiguration
+	Monitoring               *types.MonitoringConfiguration
 	CreatedAt                time.Time
 }
 

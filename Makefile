@@ -1,0 +1,80 @@
+# Berth. The two commands: `make up` and `make test`.
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+DATA_DIR ?= /var/lib/berth
+LISTEN   ?= 127.0.0.1:4566
+SHOP_PORT ?= 8080
+EMBEDDED := internal/embedded/bin
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+SHOP     := storefront auth inventory payment
+BERTH    := bin/berth --data-dir $(DATA_DIR)
+# Packages in which goroutines meet.
+RACE     := ./internal/store/... ./internal/wire/... ./internal/nodelink/... ./internal/control/... ./internal/agent \
+            ./internal/agent/logdriver/... ./internal/agent/metadata/... ./internal/proxy/... ./internal/logstore/... ./internal/registry/...
+
+.PHONY: up down build shop test unit race integration bench lint clean deps
+
+## up: install what is missing, build, start Berth, deploy the example shop, say where to look.
+up: build shop
+	@DATA_DIR=$(DATA_DIR) LISTEN=$(LISTEN) SHOP_PORT=$(SHOP_PORT) ./examples/shop/up
+
+## down: stop Berth and everything it runs; the data stays.
+down:
+	$(BERTH) down
+
+## build: bin/berth, with runc and the shim inside.
+build: bin/berth
+
+.PHONY: bin/berth
+bin/berth: $(EMBEDDED)/runc $(EMBEDDED)/containerd-shim-runc-v2
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/berth
+
+# runc needs cgo and libseccomp; it is linked statically so that it runs on any distribution.
+$(EMBEDDED)/runc: go.mod | deps
+	CGO_ENABLED=1 go build -trimpath -tags 'seccomp netgo osusergo urfave_cli_no_docs' \
+	  -ldflags '-s -w -extldflags -static -X main.version=1.5.2' -o $@ github.com/opencontainers/runc
+
+$(EMBEDDED)/containerd-shim-runc-v2: go.mod $(wildcard cmd/berth-shim/*.go)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ ./cmd/berth-shim
+
+## shop: the example's programs, linked statically.
+shop: $(SHOP:%=bin/shop/%) bin/shop-deploy
+bin/shop/%: FORCE
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ ./examples/shop/$*
+bin/shop-deploy: FORCE
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ ./examples/shop/deploy
+FORCE:
+
+## deps: the Debian packages that building runc and testing need. Installed only when they are missing.
+deps:
+	@command -v go >/dev/null || { echo "Go 1.26 is needed: https://go.dev/dl" >&2; exit 1; }
+	@pkg-config --exists libseccomp 2>/dev/null && command -v gcc >/dev/null && test -x /bin/busybox || { \
+	  echo "installing gcc, libseccomp-dev, pkg-config, busybox-static"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    gcc libc6-dev libseccomp-dev pkg-config busybox-static ca-certificates >/dev/null; }
+
+## test: everything. As root the integration tests run real containers; without root they are skipped, and say so.
+test: deps build shop
+	@test -z "$$(gofmt -l cmd internal examples test)" || { echo "gofmt these:"; gofmt -l cmd internal examples test; exit 1; }
+	go vet ./...
+	go test ./...
+	go test -race $(RACE)
+	$(MAKE) integration
+
+## integration: real containers, real clients, and kills. Needs root.
+integration: build shop
+	@if [ "$$(id -u)" != 0 ]; then echo "SKIP integration tests: they need root"; else \
+	  BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -count=1 -p 1 -timeout 40m \
+	    ./internal/agent/... ./internal/daemon/... ./test/...; fi
+
+## bench: measurements with their floors, as ratios.
+bench: build
+	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -run '^$$' -bench . -benchtime 1x -timeout 30m -p 1 ./test/bench/...
+	go test -run '^$$' -bench . -p 1 ./internal/proxy/... ./internal/store/... ./internal/control/...
+
+## lint: the import ladder and the rest of .golangci.yml. Builds golangci-lint on first use.
+lint:
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0 run
+
+clean:
+	rm -rf bin $(EMBEDDED)/runc $(EMBEDDED)/containerd-shim-runc-v2

@@ -1,0 +1,218 @@
+// Package app puts Berth together: it is the only package that knows every other. Run is the server and node of `berth up`.
+package app
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+// The defaults of `berth up`.
+const (
+	DefaultDataDir = "/var/lib/berth"
+	DefaultListen  = "127.0.0.1:4566"
+	DefaultRegion  = "us-east-1"
+	DefaultAccount = "000000000000"
+)
+
+// Config is what `berth up` was told. What is empty comes from the data directory or, on first start, from the defaults.
+type Config struct {
+	DataDir string
+	Listen  string
+	Region  string
+	Account string
+	Pace    model.Pace
+	Runtime string // containerd or fake
+	Version string
+	Verbose bool
+}
+
+// Instance is one Berth on a machine: what its data directory says of it. Several run side by side.
+type Instance struct {
+	// ID is 6 hexadecimal digits; the names of bridges, namespaces, nft tables and cgroups carry it.
+	ID      string     `json:"id"`
+	NodeID  string     `json:"nodeId"`
+	Listen  string     `json:"listen"`
+	Region  string     `json:"region"`
+	Account string     `json:"account"`
+	Pace    model.Pace `json:"pace"`
+	Runtime string     `json:"runtime"`
+	Created time.Time  `json:"created"`
+	dir     string
+}
+
+// ErrNoInstance says that a data directory holds no Berth.
+var ErrNoInstance = errors.New("no Berth has run with this data directory")
+
+// LoadInstance reads the instance of a data directory. The error is ErrNoInstance when nothing ever ran there.
+func LoadInstance(dir string) (*Instance, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "instance.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w; start one with: berth up --data-dir %s", dir, ErrNoInstance, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	in := &Instance{dir: dir}
+	if err := json.Unmarshal(data, in); err != nil {
+		return nil, fmt.Errorf("%s/instance.json: %w", dir, err)
+	}
+	return in, nil
+}
+
+// openInstance reads or makes the instance of c's data directory and lays c's explicit settings over it. The account cannot
+// change: it is in every stored ARN.
+func openInstance(c Config) (*Instance, error) {
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	in, err := LoadInstance(c.DataDir)
+	if errors.Is(err, ErrNoInstance) {
+		in, err = &Instance{ID: randomHex(3), NodeID: randomHex(16), Listen: DefaultListen, Region: DefaultRegion,
+			Account: DefaultAccount, Pace: model.PaceFast, Runtime: "containerd", Created: time.Now().UTC(), dir: c.DataDir}, nil
+		set(&in.Account, c.Account)
+		set(&in.Region, c.Region)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.Account != "" && c.Account != in.Account || c.Region != "" && c.Region != in.Region {
+		return nil, fmt.Errorf("%s belongs to account %s in region %s: its ARNs cannot change; use another --data-dir",
+			c.DataDir, in.Account, in.Region)
+	}
+	set(&in.Listen, c.Listen)
+	set(&in.Pace, c.Pace)
+	set(&in.Runtime, c.Runtime)
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	return in, in.save()
+}
+
+func set[T ~string](dst *T, v T) {
+	if v != "" {
+		*dst = v
+	}
+}
+
+func (in *Instance) check() error {
+	if _, _, err := net.SplitHostPort(in.Listen); err != nil {
+		return fmt.Errorf("--listen %s: %w", in.Listen, err)
+	}
+	if in.Pace != model.PaceFast && in.Pace != model.PaceAWS {
+		return fmt.Errorf("--pace %s: want fast or aws", in.Pace)
+	}
+	if in.Runtime != "containerd" && in.Runtime != "fake" {
+		return fmt.Errorf("--runtime %s: want containerd or fake", in.Runtime)
+	}
+	if len(in.Account) != 12 {
+		return fmt.Errorf("--account %s: want 12 digits", in.Account)
+	}
+	return nil
+}
+
+// save writes instance.json so that a crash leaves the old or the new one.
+func (in *Instance) save() error {
+	data, err := json.MarshalIndent(in, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(in.dir, "instance.json"), append(data, '\n'))
+}
+
+func writeFile(path string, data []byte) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+func randomHex(bytes int) string {
+	b := make([]byte, bytes)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// Scope is what the instance's ARNs are made from.
+func (in *Instance) Scope() model.Scope { return model.Scope{Account: in.Account, Region: in.Region} }
+
+// Path joins elements to the data directory.
+func (in *Instance) Path(elem ...string) string {
+	return filepath.Join(append([]string{in.dir}, elem...)...)
+}
+
+// RunDir holds sockets and namespaces; it is gone after a reboot.
+func (in *Instance) RunDir() string { return "/run/berth/" + in.ID }
+
+// ContainerdSocket is where `berth containerd` listens.
+func (in *Instance) ContainerdSocket() string { return filepath.Join(in.RunDir(), "containerd.sock") }
+
+// BuildSocket is where BuildKit's protocol is spoken.
+func (in *Instance) BuildSocket() string { return filepath.Join(in.RunDir(), "buildkit.sock") }
+
+// Namespace is containerd's namespace of the instance.
+func (in *Instance) Namespace() string { return "berth-" + in.ID }
+
+// RootKey is the file with the root access key.
+func (in *Instance) RootKey() string { return in.Path("root-key.json") }
+
+// Port is the API's port.
+func (in *Instance) Port() string {
+	_, port, _ := net.SplitHostPort(in.Listen)
+	return port
+}
+
+// RegistryHost is the name under which clients reach the registry: docker takes localhost for a registry without TLS.
+func (in *Instance) RegistryHost() string { return "localhost:" + in.Port() }
+
+// lock makes sure that one server runs on a data directory. The lock ends with the process.
+func (in *Instance) lock() (release func(), err error) {
+	f, err := os.OpenFile(in.Path("server.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		pid, _ := os.ReadFile(in.Path("server.lock"))
+		return nil, errors.Join(fmt.Errorf("another berth up (process %s) runs on %s", pid, in.dir), f.Close())
+	}
+	if err := errors.Join(f.Truncate(0), writeAt(f, fmt.Sprint(os.Getpid()))); err != nil {
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+func writeAt(f *os.File, s string) error {
+	_, err := f.WriteAt([]byte(s), 0)
+	return err
+}
+
+// serverPID is the process that holds the lock, 0 when none does.
+func (in *Instance) serverPID() int {
+	f, err := os.OpenFile(in.Path("server.lock"), os.O_RDWR, 0o600)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+		return 0
+	}
+	var pid int
+	fmt.Fscan(f, &pid)
+	return pid
+}

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berthdev/berth/internal/app"
+	"github.com/berthdev/berth/internal/model"
+)
+
+func (c *common) up() *cobra.Command {
+	conf := app.Config{}
+	pace := ""
+	cmd := &cobra.Command{Use: "up", Short: "Start Berth: the APIs and this machine's node", Args: noArgs,
+		Long: `Start Berth: the APIs and this machine's node, in the foreground. SIGTERM or Ctrl-C stops the server and leaves the
+tasks running; the next "berth up" manages them again. "berth down" stops everything.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conf.DataDir, conf.Version, conf.Pace = c.dataDir, c.version, model.Pace(pace)
+			return app.Run(cmd.Context(), conf, cmd.OutOrStdout())
+		}}
+	f := cmd.Flags()
+	f.StringVar(&conf.Listen, "listen", "", "address of the API (default "+app.DefaultListen+", or what it was)")
+	f.StringVar(&conf.Region, "region", "", "region of the ARNs (default "+app.DefaultRegion+")")
+	f.StringVar(&conf.Account, "account", "", "account of the ARNs (default "+app.DefaultAccount+")")
+	f.StringVar(&pace, "pace", "", "fast, or aws to keep AWS's own waits (default fast)")
+	f.StringVar(&conf.Runtime, "runtime", "", "containerd, or fake for tasks without containers (default containerd)")
+	f.BoolVarP(&conf.Verbose, "verbose", "v", false, "log more")
+	return cmd
+}
+
+func (c *common) down() *cobra.Command {
+	purge := false
+	cmd := &cobra.Command{Use: "down", Short: "Stop Berth, its tasks and its network", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return app.Down(cmd.Context(), c.dataDir, purge, cmd.OutOrStdout())
+		}}
+	cmd.Flags().BoolVar(&purge, "purge", false, "delete the data too: state, images and logs")
+	return cmd
+}
+
+// containerd is how Berth runs its own containerd, as a process beside it.
+func (c *common) containerd() *cobra.Command {
+	config := ""
+	cmd := &cobra.Command{Use: "containerd", Hidden: true, Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return app.Containerd(cmd.Context(), config)
+	}}
+	cmd.Flags().StringVar(&config, "config", "", "file that `berth up` wrote")
+	return cmd
+}
+
+func (c *common) env() *cobra.Command {
+	return &cobra.Command{Use: "env", Short: `Print what clients need, for: eval "$(berth env)"`, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t, err := c.target()
+			if err != nil {
+				return err
+			}
+			for _, kv := range [][2]string{{"AWS_ENDPOINT_URL", t.endpoint}, {"AWS_ACCESS_KEY_ID", t.keyID},
+				{"AWS_SECRET_ACCESS_KEY", t.secret}, {"AWS_REGION", t.in.Region}, {"AWS_DEFAULT_REGION", t.in.Region}} {
+				fmt.Fprintf(cmd.OutOrStdout(), "export %s=%s\n", kv[0], kv[1])
+			}
+			return nil
+		}}
+}

@@ -1,0 +1,249 @@
+// Package e2e keeps Berth's promises to its users, one test a promise: the built binary, real containers, real clients. The tests
+// need root and the binary of `make build` (BERTH_BIN); without them they are skipped.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
+)
+
+// berth is one Berth of a test: its own data directory, port and processes.
+type berth struct {
+	t    *testing.T
+	dir  string
+	port int
+	bin  string
+	env  map[string]string
+	args []string
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+	log *os.File
+}
+
+// start runs `berth up` and takes everything down when the test ends.
+func start(t *testing.T, args ...string) *berth {
+	t.Helper()
+	bin := os.Getenv("BERTH_BIN")
+	if os.Getenv("BERTH_INTEGRATION") != "1" || bin == "" {
+		t.Skip("an integration test: run `make integration`")
+	}
+	fake := strings.Contains(strings.Join(args, " "), "fake")
+	if os.Getuid() != 0 && !fake {
+		t.Skip("needs root")
+	}
+	dir, err := os.MkdirTemp("", "berth-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &berth{t: t, dir: dir, port: freePort(t), bin: bin, args: args}
+	b.up()
+	t.Cleanup(func() {
+		if t.Failed() {
+			b.showLog()
+		}
+		if out, err := exec.Command(b.bin, "--data-dir", b.dir, "down", "--purge").CombinedOutput(); err != nil {
+			t.Errorf("berth down --purge: %v\n%s", err, out)
+		}
+		b.wait()
+		os.RemoveAll(dir)
+	})
+	return b
+}
+
+func freePort(t *testing.T) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// up starts the server and waits until the API answers.
+func (b *berth) up() {
+	b.t.Helper()
+	log, err := os.OpenFile(filepath.Join(b.dir, "up.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	args := append([]string{"--data-dir", b.dir, "up", "--listen", "127.0.0.1:" + strconv.Itoa(b.port)}, b.args...)
+	cmd := exec.Command(b.bin, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.mu.Lock()
+	b.cmd, b.log = cmd, log
+	b.mu.Unlock()
+	b.eventually(20*time.Second, "the API answers", func() error {
+		if b.env == nil {
+			if err := b.loadEnv(); err != nil {
+				return err
+			}
+		}
+		_, err := b.ecs().ListClusters(context.Background(), nil)
+		return err
+	})
+}
+
+func (b *berth) loadEnv() error {
+	out, err := exec.Command(b.bin, "--data-dir", b.dir, "env").Output()
+	if err != nil {
+		return err
+	}
+	env := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		k, v, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
+		if !ok {
+			return fmt.Errorf("berth env printed %q", line)
+		}
+		env[k] = v
+	}
+	b.env = env
+	return nil
+}
+
+// signal ends the server with sig and waits for it; tasks go on.
+func (b *berth) signal(sig syscall.Signal) {
+	b.t.Helper()
+	if err := b.cmd.Process.Signal(sig); err != nil {
+		b.t.Fatal(err)
+	}
+	b.wait()
+}
+
+func (b *berth) wait() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cmd != nil {
+		b.cmd.Wait()
+		b.log.Close()
+		b.cmd = nil
+	}
+}
+
+func (b *berth) showLog() {
+	data, _ := os.ReadFile(filepath.Join(b.dir, "up.log"))
+	if len(data) > 12000 {
+		data = data[len(data)-12000:]
+	}
+	b.t.Logf("the end of berth up's log:\n%s", data)
+}
+
+// cli runs a berth command and returns what it printed.
+func (b *berth) cli(args ...string) (string, error) {
+	cmd := exec.Command(b.bin, append([]string{"--data-dir", b.dir}, args...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("berth %s: %w\n%s", strings.Join(args, " "), err, errs.String())
+	}
+	return out.String(), nil
+}
+
+func (b *berth) mustCLI(args ...string) string {
+	b.t.Helper()
+	out, err := b.cli(args...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return out
+}
+
+func (b *berth) config() aws.Config {
+	return aws.Config{Region: b.env["AWS_REGION"], BaseEndpoint: aws.String(b.env["AWS_ENDPOINT_URL"]), RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider(b.env["AWS_ACCESS_KEY_ID"], b.env["AWS_SECRET_ACCESS_KEY"], "")}
+}
+
+func (b *berth) ecs() *ecs.Client { return ecs.NewFromConfig(b.config()) }
+
+// environ is the environment for a stock client.
+func (b *berth) environ(extra ...string) []string {
+	env := os.Environ()
+	for k, v := range b.env {
+		env = append(env, k+"="+v)
+	}
+	return append(env, extra...)
+}
+
+// eventually polls f until it returns nil.
+func (b *berth) eventually(limit time.Duration, what string, f func() error) {
+	b.t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("not within %s: %s: %v", limit, what, err)
+		}
+		time.Sleep(30 * time.Millisecond)
+	}
+}
+
+// task returns a task as the API describes it.
+func (b *berth) task(cluster, arn string) (ecstypes.Task, error) {
+	out, err := b.ecs().DescribeTasks(context.Background(), &ecs.DescribeTasksInput{Cluster: &cluster, Tasks: []string{arn}})
+	if err != nil {
+		return ecstypes.Task{}, err
+	}
+	if len(out.Tasks) != 1 {
+		return ecstypes.Task{}, fmt.Errorf("task %s: %v", arn, out.Failures)
+	}
+	return out.Tasks[0], nil
+}
+
+// reaches waits until the task's lastStatus is status.
+func (b *berth) reaches(arn, status string) ecstypes.Task {
+	b.t.Helper()
+	var task ecstypes.Task
+	b.eventually(30*time.Second, "task "+status, func() (err error) {
+		if task, err = b.task("default", arn); err != nil {
+			return err
+		}
+		if got := aws.ToString(task.LastStatus); got != status {
+			return fmt.Errorf("%s is %s (%s)", arn, got, aws.ToString(task.StoppedReason))
+		}
+		return nil
+	})
+	return task
+}
+
+func get(url string) (status int, body string, header http.Header, err error) {
+	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get(url)
+	if err != nil {
+		return 0, "", nil, err
+	}
+	defer res.Body.Close()
+	var buf bytes.Buffer
+	_, err = buf.ReadFrom(res.Body)
+	return res.StatusCode, buf.String(), res.Header, err
+}
+
+func randomName() string {
+	b := make([]byte, 4)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,95 @@
+// Command web is the program in the end-to-end tests' images: a small web server that can also misbehave on request.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() {
+	mode := "serve"
+	if len(os.Args) > 1 {
+		mode = os.Args[1]
+	}
+	switch mode {
+	case "serve":
+		serve()
+	case "exit":
+		code, _ := strconv.Atoi(os.Args[2])
+		fmt.Println("exiting with", code)
+		os.Exit(code)
+	case "eat":
+		eat()
+	case "probe": // a health check: is the server there?
+		res, err := http.Get("http://127.0.0.1:" + port() + "/")
+		if err != nil || res.StatusCode != 200 {
+			os.Exit(1)
+		}
+	case "fetch":
+		res, err := http.Get(os.Args[2])
+		if err != nil {
+			fmt.Println("fetch failed:", err)
+			os.Exit(3)
+		}
+		fmt.Println("fetched", res.StatusCode)
+	}
+}
+
+func port() string {
+	if p := os.Getenv("PORT"); p != "" {
+		return p
+	}
+	return "80"
+}
+
+func serve() {
+	host, _ := os.Hostname()
+	name := os.Getenv("NAME")
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s %s\n", name, host, os.Getenv("ECS_CONTAINER_METADATA_URI_V4"))
+	})
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		d, _ := time.ParseDuration(r.URL.Query().Get("for"))
+		time.Sleep(d)
+		fmt.Fprintln(w, "slow done")
+	})
+	srv := &http.Server{Addr: ":" + port(), Handler: mux}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-ctx.Done()
+		fmt.Println("got SIGTERM")
+		srv.Shutdown(context.Background())
+	}()
+	fmt.Println("listening on", srv.Addr)
+	for i := range 3 {
+		fmt.Fprintln(os.Stderr, "line", i)
+	}
+	if err := srv.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	<-done
+}
+
+// eat takes memory until the kernel ends it.
+func eat() {
+	var all [][]byte
+	for {
+		b := make([]byte, 8<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		all = append(all, b)
+	}
+}
