@@ -1,7 +1,6 @@
 package view
 
 import (
-
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
