@@ -194,7 +194,7 @@ func TestBadRequestsAreNamed(t *testing.T) {
 		{"GET", "/v2/app/manifests/v1", "", 404, "MANIFEST_UNKNOWN"},
 		{"GET", "/v2/app/blobs/" + missing, "", 404, "BLOB_UNKNOWN"},
 		{"GET", "/v2/app/blobs/sha256:zz", "", 400, "DIGEST_INVALID"},
-		{"GET", "/v2/app/blobs/..%2f..%2fetc", "", 400, "NAME_INVALID"},
+		{"GET", "/v2/app/blobs/..%2f..%2fetc", "", 404, "UNSUPPORTED"},
 		{"PUT", "/v2/app/manifests/v1", "{", 400, "MANIFEST_INVALID"},
 		{"PUT", "/v2/app/manifests/v1", `{"schemaVersion":2}`, 400, "MANIFEST_INVALID"},
 		{"PUT", "/v2/app/manifests/" + missing, `{"schemaVersion":2}`, 400, "DIGEST_INVALID"},

@@ -28,7 +28,7 @@ import (
 
 // berth is one Berth of a test: its own data directory, port and processes.
 type berth struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	port int
 	bin  string
@@ -41,7 +41,7 @@ type berth struct {
 }
 
 // start runs `berth up` and takes everything down when the test ends.
-func start(t *testing.T, args ...string) *berth {
+func start(t testing.TB, args ...string) *berth {
 	t.Helper()
 	bin := os.Getenv("BERTH_BIN")
 	if os.Getenv("BERTH_INTEGRATION") != "1" || bin == "" {
@@ -70,7 +70,7 @@ func start(t *testing.T, args ...string) *berth {
 	return b
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ var webProgram = sync.OnceValues(func() ([]byte, error) {
 })
 
 // webImage is an image of the test program; label makes its digest its own.
-func webImage(t *testing.T, label string) v1.Image {
+func webImage(t testing.TB, label string) v1.Image {
 	t.Helper()
 	program, err := webProgram()
 	if err != nil {

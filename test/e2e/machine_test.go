@@ -129,7 +129,7 @@ func TestFakeRuntimeNeedsNoContainers(t *testing.T) {
 }
 
 // stock skips when a stock client is not installed.
-func stock(t *testing.T, name string) string {
+func stock(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {

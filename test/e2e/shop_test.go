@@ -10,7 +10,7 @@ import (
 )
 
 // repo is the root of the checkout.
-func repo(t *testing.T) string {
+func repo(t testing.TB) string {
 	t.Helper()
 	dir, err := filepath.Abs("../..")
 	if err != nil {

@@ -27,6 +27,11 @@ func main() {
 		os.Exit(code)
 	case "eat":
 		eat()
+	case "stamp": // says when it began to run, in a file
+		if err := os.WriteFile(os.Args[2], []byte(strconv.FormatInt(time.Now().UnixNano(), 10)), 0o644); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 	case "probe": // a health check: is the server there?
 		res, err := http.Get("http://127.0.0.1:" + port() + "/")
 		if err != nil || res.StatusCode != 200 {
