@@ -12,13 +12,16 @@ import (
 
 // Input is everything that Plan looks at.
 type Input struct {
-	Service     *model.Service
-	Revisions   map[string]*model.ServiceRevision // by id; every revision that a deployment below names
-	Deployments []*model.Deployment               // all the live ones, and the newest history (at most 20), newest first
-	Tasks       []Task                            // every task that has not ended, and every ended one not yet Accounted
+	Service   *model.Service
+	Revisions map[string]*model.ServiceRevision // by id; every revision that a deployment below names
+	// Deployments are all the live ones and the newest history (at most 20), newest first. A rollback goes to the newest one
+	// whose RolloutState is COMPLETED, so the last such one must be among them.
+	Deployments []*model.Deployment
+	Tasks       []Task // every task that has not ended, and every ended one not yet Accounted
 	Now         time.Time
 	Pace        model.Pace
-	// NewID is the id ("ecs-svc/<digits>") that a rollback's deployment takes if Plan makes one.
+	// NewID is the id ("ecs-svc/<digits>") that a rollback's deployment takes if Plan makes one. It must always be given, and
+	// be new each time.
 	NewID string
 }
 
@@ -31,6 +34,8 @@ type Task struct {
 	Targets []TargetState
 	// LoadBalancers is how many target groups the task's revision asks for.
 	LoadBalancers int
+	// Draining: the task's container instance is DRAINING, so that the task is to be replaced elsewhere.
+	Draining bool
 }
 
 // TargetState is one registration of a task and its health.
@@ -50,7 +55,9 @@ type Action interface{ action() }
 type Start struct {
 	Deployment string
 	Count      int
-	Reason     string
+	// Replaced is how many of them stand in for unhealthy tasks; StartedEvent tells it.
+	Replaced int
+	Reason   string
 }
 
 // Stop ends a task.
@@ -58,16 +65,19 @@ type Stop struct {
 	TaskID string
 	Code   types.TaskStopCode
 	Text   string // becomes the task's stoppedReason
-	Reason string
+	// Pending: the task has not reached RUNNING, so that StoppedPendingEvent tells of it instead of StoppedEvent.
+	Pending bool
+	Reason  string
 }
 
-// Put stores a deployment: changed, or new when a rollback begins.
+// Put stores a deployment: changed, or new when a rollback begins. StopRequested is the API's and must not be overwritten.
 type Put struct {
 	Deployment *model.Deployment
 	Reason     string
 }
 
-// PutService stores control's fields of the service (Status, Steady, Throttle, RevisionID after a rollback).
+// PutService stores control's fields of the service (Status when it became INACTIVE, Steady, Throttle, RevisionID after a
+// rollback); the others are as in the Input and must not be written back.
 type PutService struct {
 	Service *model.Service
 	Reason  string
@@ -79,7 +89,8 @@ type Account struct {
 	Reason  string
 }
 
-// Event tells the user. Text is whole: "(service web) has reached a steady state."
+// Event tells the user. Text is whole: "(service web) has reached a steady state." Plan leaves out what Input.Service.Events says
+// already (see AppendEvent).
 // A Start's and a Stop's own events ("has started 2 tasks: (task a) (task b).") are told by whoever applies them, since only then
 // the ids are known; StartedEvent and StoppedEvent make those texts.
 type Event struct {

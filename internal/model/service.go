@@ -49,6 +49,9 @@ func (s *Service) Key() string { return s.Cluster + "/" + s.Name }
 type Throttle struct {
 	Failures int       // consecutive tasks that never reached RUNNING
 	Until    time.Time // no start before this
+	// FailedAt is when the last task that slowed the service down was counted; a task that reached RUNNING later, or a
+	// deployment made later, ends the throttle.
+	FailedAt time.Time
 }
 
 // ServiceRevision is what a deployment deploys; it never changes. Written by the API.
@@ -102,12 +105,15 @@ type Deployment struct {
 	FailedTasks    int32  // every failure, as clients see it
 	BreakerCount   int32  // consecutive failures that the circuit breaker counts; reset by a healthy task
 	BreakerTripped bool
-	StopRequested  types.StopServiceDeploymentStopType // "" or what StopServiceDeployment asked. Written by the API.
-	CreatedAt      time.Time
-	StartedAt      time.Time
-	UpdatedAt      time.Time
-	FinishedAt     time.Time
-	StoppedAt      time.Time
+	// HealthyTasks are the ids of its tasks that were seen healthy, so that each resets BreakerCount once. Kept only while
+	// the rollout is in progress and the circuit breaker resets on a healthy task.
+	HealthyTasks  []string
+	StopRequested types.StopServiceDeploymentStopType // "" or what StopServiceDeployment asked. Written by the API.
+	CreatedAt     time.Time
+	StartedAt     time.Time
+	UpdatedAt     time.Time
+	FinishedAt    time.Time
+	StoppedAt     time.Time
 }
 
 // Key is <cluster>/<service>/<digits>.

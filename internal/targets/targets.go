@@ -10,14 +10,17 @@ import (
 
 // Input is everything that Plan looks at.
 type Input struct {
-	Services  []Service
+	Services  []Service                      // every service that is not INACTIVE
 	Targets   []*model.Target                // every target that a service registered (Task != "")
 	Health    map[string]*model.TargetHealth // by Target key
 	Groups    map[string]*model.TargetGroup  // by ARN
 	Nodes     map[string]*model.Node
 	Instances map[string]*model.Instance // by id
-	Now       time.Time
-	Pace      model.Pace
+	// Others are the tasks of no service that have not ended: in no target group, so that they are released as soon as they
+	// are to stop.
+	Others []*model.Task
+	Now    time.Time
+	Pace   model.Pace
 }
 
 // Service is a service with its tasks that have not ended.
@@ -42,19 +45,19 @@ type Register struct {
 	Reason string
 }
 
-// Drain begins a target's deregistration.
+// Drain begins a target's deregistration: its DrainingSince becomes Input.Now.
 type Drain struct {
 	Key    string
 	Reason string
 }
 
-// Remove takes a drained target (or one whose task has ended) out of its group.
+// Remove takes a drained target (or one whose task has ended) out of its group. Its health goes with it.
 type Remove struct {
 	Key    string
 	Reason string
 }
 
-// Release lets the agent stop a task: none of its targets can take a request any more.
+// Release lets the agent stop a task (Task.Released): none of its targets can take a request any more.
 type Release struct {
 	TaskID string
 	Reason string

@@ -1,0 +1,78 @@
+package deploy
+
+import "fmt"
+
+// scaleIn stops tasks of the primary beyond desiredCount.
+func (p *planner) scaleIn() {
+	var pool []*task
+	for _, t := range p.tasks {
+		if p.ofPrimary(t) && t.stays() {
+			pool = append(pool, t)
+		}
+	}
+	p.shed(pool, len(pool)-p.bounds.desired)
+}
+
+// rollFailed keeps a service whose deployment failed without a rollback as it is: nothing is started, and of the tasks of all
+// its deployments those beyond desiredCount are stopped, the failed deployment's first.
+func (p *planner) rollFailed() {
+	var pool []*task
+	for _, t := range p.tasks {
+		if t.phase == pending && t.Draining {
+			p.stop(t, scaling(t), "its container instance is draining")
+		}
+		if t.phase != stopping {
+			pool = append(pool, t)
+		}
+	}
+	p.shed(pool, len(pool)-p.bounds.desired)
+}
+
+// shed stops n tasks of the pool as minimumHealthyPercent allows: the least useful first, of equally useful ones those of the
+// instance that has most of them, and of these the newest.
+func (p *planner) shed(pool []*task, n int) {
+	crowd := map[string]int{}
+	for _, t := range pool {
+		crowd[t.InstanceID]++
+	}
+	for ; n > 0; n-- {
+		var worst *task
+		for _, t := range pool {
+			if t.phase == stopping || (t.phase == healthy && p.healthy <= p.bounds.least) {
+				continue
+			}
+			if worst == nil || p.worse(t, worst, crowd) {
+				worst = t
+			}
+		}
+		if worst == nil {
+			return
+		}
+		crowd[worst.InstanceID]--
+		p.stop(worst, scaling(worst), fmt.Sprintf("the service is to have %s", plural(p.bounds.desired, "task")))
+	}
+}
+
+// worse tells whether a rather than b is to be stopped.
+func (p *planner) worse(a, b *task, crowd map[string]int) bool {
+	if ra, rb := p.rank(a), p.rank(b); ra != rb {
+		return ra < rb
+	}
+	if ca, cb := crowd[a.InstanceID], crowd[b.InstanceID]; ca != cb {
+		return ca > cb
+	}
+	return older(a, b) > 0
+}
+
+// rank orders tasks by how useful they are, the least useful lowest. A pool holds tasks of other deployments only when the
+// primary failed: then theirs are the more useful ones.
+func (p *planner) rank(t *task) int {
+	rank := map[phase]int{pending: 1, unhealthy: 2, settling: 3, healthy: 5}[t.phase] * 2
+	if t.phase == pending && t.InstanceID == "" {
+		rank-- // not even placed
+	}
+	if !p.ofPrimary(t) {
+		rank += 4
+	}
+	return rank
+}

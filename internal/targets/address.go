@@ -1,0 +1,70 @@
+package targets
+
+import (
+	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+const zoneAttribute = "ecs.availability-zone"
+
+// ready tells whether a task may take requests: it runs, its containers' own checks pass, and nobody wants it to stop.
+func ready(t *task) bool {
+	return t.Observed.Status == model.Running && !ending(t.Task.Task) &&
+		(!t.ContainerChecks || t.Observed.Health == ecstypes.HealthStatusHealthy)
+}
+
+// address makes the target of a task in one target group, or nil while it has no address that the group's type can use.
+//
+// With a network interface of its own (awsvpc) a task is reached at that interface's address and the container's port; else at
+// its node's address and the host's port. A group of type instance shows the instance's EC2 id, one of type ip the address.
+func (p *planner) address(t *task, lb ecstypes.LoadBalancer) *model.Target {
+	if lb.TargetGroupArn == nil || lb.ContainerName == nil || lb.ContainerPort == nil {
+		return nil
+	}
+	group := p.in.Groups[*lb.TargetGroupArn]
+	if group == nil {
+		return nil
+	}
+	target := &model.Target{TargetGroupARN: *lb.TargetGroupArn, Task: t.ID, RegisteredAt: p.in.Now}
+	node := p.in.Nodes[t.NodeID]
+	if node != nil {
+		target.AZ = node.Attributes[zoneAttribute]
+	}
+	byIP := group.Group.TargetType == elbtypes.TargetTypeEnumIp
+	if t.NetworkMode == ecstypes.NetworkModeAwsvpc {
+		if !byIP || t.Observed.Interface == nil || t.Observed.Interface.IPv4 == "" {
+			return nil
+		}
+		target.ID, target.Address, target.Port = t.Observed.Interface.IPv4, t.Observed.Interface.IPv4, *lb.ContainerPort
+		return target
+	}
+	instance := p.in.Instances[t.InstanceID]
+	port := hostPort(t.Task.Task, *lb.ContainerName, *lb.ContainerPort)
+	if node == nil || node.Address == "" || instance == nil || port == 0 {
+		return nil
+	}
+	target.ID, target.Address, target.Port = instance.EC2ID, node.Address, port
+	if byIP {
+		target.ID = node.Address
+	}
+	return target
+}
+
+// hostPort is the port of the machine at which a container's TCP port is reached, 0 while there is none.
+func hostPort(t *model.Task, container string, port int32) int32 {
+	if t.NetworkMode == ecstypes.NetworkModeHost {
+		return port
+	}
+	c, ok := t.Container(container)
+	if !ok {
+		return 0
+	}
+	for _, b := range c.NetworkBindings {
+		if b.ContainerPort != nil && *b.ContainerPort == port && b.HostPort != nil && b.Protocol != ecstypes.TransportProtocolUdp {
+			return *b.HostPort
+		}
+	}
+	return 0
+}

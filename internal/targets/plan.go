@@ -1,0 +1,268 @@
+package targets
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+// delayAttribute is the target group attribute that bounds draining, in seconds, and delayDefault its default.
+const (
+	delayAttribute = "deregistration_delay.timeout_seconds"
+	delayDefault   = 300
+)
+
+// Plan decides which targets to register, drain and remove, and which tasks may be stopped. The same Input gives the same
+// actions, and once they are applied Plan is empty until something else changes: a task, a target's health, or the clock
+// (see NextLook).
+//
+// It keeps the first half of the order in which a task stops: every target of a task is Drained as soon as the task is to stop;
+// only when each of them is drained or gone is the task Released, and the agent signals no container before that.
+// Actions come as Remove, Drain, Register, Release, Event, so that an address can pass from an ended task to a new one.
+func Plan(in Input) []Action {
+	p := newPlanner(in)
+	for _, s := range p.services {
+		for _, t := range s.tasks {
+			p.lower(t)
+		}
+	}
+	p.sweep()
+	for _, s := range p.services {
+		for _, t := range s.tasks {
+			p.register(s, t)
+			p.release(t)
+		}
+	}
+	others := slices.Clone(in.Others)
+	slices.SortFunc(others, func(a, b *model.Task) int { return cmp.Compare(a.ID, b.ID) })
+	for _, t := range others {
+		p.release(&task{Task: Task{Task: t}})
+	}
+	return p.actions()
+}
+
+// NextLook is the earliest time after in.Now at which Plan may decide differently though nothing but the clock has changed: a
+// deregistration delay passes. It is zero when there is no such time.
+func NextLook(in Input) time.Time {
+	p := newPlanner(in)
+	var next time.Time
+	for _, t := range in.Targets {
+		if t.DrainingSince.IsZero() {
+			continue
+		}
+		if at := p.delayEnds(t); at.After(in.Now) && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+// planner is one run of Plan.
+type planner struct {
+	in       Input
+	services []*service
+	byTask   map[string]*task
+	targets  map[string]*model.Target // by key, as they are once the actions so far are applied
+
+	removes   []Remove
+	drains    []Drain
+	registers []Register
+	releases  []Release
+	told      map[string]*news // by <cluster>/<name>
+}
+
+type service struct {
+	Service
+	tasks []*task
+}
+
+// task is a task and its targets, by key.
+type task struct {
+	Task
+	targets []*model.Target
+}
+
+func newPlanner(in Input) *planner {
+	p := &planner{in: in, byTask: map[string]*task{}, targets: map[string]*model.Target{}, told: map[string]*news{}}
+	for _, s := range in.Services {
+		if s.Service == nil {
+			continue
+		}
+		own := &service{Service: s}
+		for _, t := range s.Tasks {
+			if t.Task == nil || t.Ended() {
+				continue
+			}
+			own.tasks = append(own.tasks, &task{Task: t})
+			p.byTask[t.ID] = own.tasks[len(own.tasks)-1]
+		}
+		slices.SortFunc(own.tasks, func(a, b *task) int { return cmp.Compare(a.ID, b.ID) })
+		p.services = append(p.services, own)
+		p.told[s.Service.Key()] = &news{}
+	}
+	slices.SortFunc(p.services, func(a, b *service) int { return cmp.Compare(a.Service.Service.Key(), b.Service.Service.Key()) })
+	sorted := slices.SortedFunc(slices.Values(in.Targets), func(a, b *model.Target) int { return cmp.Compare(a.Key(), b.Key()) })
+	for _, t := range sorted {
+		p.targets[t.Key()] = t
+		if own := p.byTask[t.Task]; own != nil {
+			own.targets = append(own.targets, t)
+		}
+	}
+	return p
+}
+
+// ending tells whether the task is asked to stop or ends by itself.
+func ending(t *model.Task) bool {
+	return t.StopRequest != nil || t.Desired == model.Stopped || model.Running.Before(t.Observed.Status)
+}
+
+// killed tells whether nothing is to be waited for: the task's machine is lost.
+func killed(t *model.Task) bool { return t.StopRequest != nil && t.StopRequest.Kill }
+
+// lower takes an ending task's targets out of service: drained first, removed when drained. A killed task's go at once.
+func (p *planner) lower(t *task) {
+	if !ending(t.Task.Task) {
+		return
+	}
+	for _, target := range t.targets {
+		switch {
+		case killed(t.Task.Task):
+			p.remove(target, "task "+t.ID+" is lost")
+		case p.in.Groups[target.TargetGroupARN] == nil: // swept
+		case target.DrainingSince.IsZero():
+			p.drain(target, "task "+t.ID+" is to stop")
+		default:
+			if why, ok := p.drained(target); ok {
+				p.remove(target, why)
+			}
+		}
+	}
+}
+
+// sweep removes targets that no live task stands behind, or whose group is gone.
+func (p *planner) sweep() {
+	for _, key := range sortedKeys(p.targets) {
+		target := p.targets[key]
+		switch {
+		case p.byTask[target.Task] == nil:
+			p.remove(target, "task "+target.Task+" has ended")
+		case p.in.Groups[target.TargetGroupARN] == nil:
+			p.remove(target, "its target group is gone")
+		}
+	}
+}
+
+// drained tells whether a draining target can get no request any more, and why. At AWS's pace the whole delay is waited for,
+// as AWS does.
+func (p *planner) drained(t *model.Target) (string, bool) {
+	if h := p.in.Health[t.Key()]; h != nil && h.Drained && p.in.Pace != model.PaceAWS {
+		return "no request is in flight", true
+	}
+	if !p.in.Now.Before(p.delayEnds(t)) {
+		return "the deregistration delay has passed", true
+	}
+	return "", false
+}
+
+// delayEnds is when a draining target's deregistration delay has passed; at once when its group is gone.
+func (p *planner) delayEnds(t *model.Target) time.Time {
+	g := p.in.Groups[t.TargetGroupARN]
+	if g == nil {
+		return t.DrainingSince
+	}
+	return t.DrainingSince.Add(time.Duration(max(0, g.Attr(delayAttribute, delayDefault))) * time.Second)
+}
+
+// register puts a running task whose own checks pass into the target groups of its revision.
+func (p *planner) register(s *service, t *task) {
+	if !ready(t) {
+		return
+	}
+	revision := s.Revisions[t.Deployment]
+	if revision == nil {
+		return
+	}
+	for _, lb := range revision.LoadBalancers {
+		target := p.address(t, lb)
+		if target == nil || p.targets[target.Key()] != nil {
+			continue // not addressable yet, or registered; an address that another live task holds is waited for
+		}
+		target.Service = s.Service.Service.Key()
+		p.targets[target.Key()] = target
+		p.registers = append(p.registers, Register{Target: target,
+			Reason: fmt.Sprintf("task %s runs and is healthy", t.ID)})
+		p.tell(target, func(n *news, group string) { n.registered = n.registered.add(group) })
+	}
+}
+
+// release lets a task stop once none of its targets can get a request.
+func (p *planner) release(t *task) {
+	if t.Released || !ending(t.Task.Task) {
+		return
+	}
+	open := 0
+	for _, target := range t.targets {
+		if p.targets[target.Key()] != nil {
+			open++
+		}
+	}
+	var why string
+	switch {
+	case killed(t.Task.Task):
+		why = "it is not to be waited for"
+	case t.Observed.Status.Before(model.Running):
+		why = "it never ran"
+	case open > 0:
+		return
+	case len(t.targets) == 0:
+		why = "it is in no target group"
+	default:
+		why = "its targets are drained"
+	}
+	p.releases = append(p.releases, Release{TaskID: t.ID, Reason: why})
+}
+
+func (p *planner) remove(t *model.Target, why string) {
+	if p.targets[t.Key()] == nil {
+		return
+	}
+	delete(p.targets, t.Key())
+	p.removes = append(p.removes, Remove{Key: t.Key(), Reason: why})
+	if t.DrainingSince.IsZero() { // else it was told when it began to drain
+		p.tell(t, func(n *news, group string) { n.deregistered = n.deregistered.add(group) })
+	}
+}
+
+func (p *planner) drain(t *model.Target, why string) {
+	p.drains = append(p.drains, Drain{Key: t.Key(), Reason: why})
+	p.tell(t, func(n *news, group string) {
+		n.deregistered = n.deregistered.add(group)
+		n.draining = n.draining.add(t.Task)
+	})
+}
+
+func (p *planner) actions() []Action {
+	var out []Action
+	for _, a := range p.removes {
+		out = append(out, a)
+	}
+	for _, a := range p.drains {
+		out = append(out, a)
+	}
+	for _, a := range p.registers {
+		out = append(out, a)
+	}
+	for _, a := range p.releases {
+		out = append(out, a)
+	}
+	for _, s := range p.services {
+		key := s.Service.Service.Key()
+		for _, text := range p.told[key].texts(s.Service.Service.Name) {
+			out = append(out, Event{Service: key, Text: text})
+		}
+	}
+	return out
+}
