@@ -136,6 +136,8 @@ type Batch struct {
 	m      *Mirror
 	txn    *memdb.Txn
 	Writes []Write
+	// Check, when not nil, sees the writes of each update before they join the batch; its error ends that update alone.
+	Check func([]Write) error
 }
 
 // Begin starts a batch. End it with Publish or Abort before the next Begin.
@@ -148,6 +150,11 @@ func (b *Batch) Update(f func(store.Tx) error) error {
 	t := &tx{snapshot: snapshot{b.txn.Snapshot(), 0}, batch: b, local: map[string]map[string]any{}}
 	if err := f(t); err != nil {
 		return err
+	}
+	if b.Check != nil {
+		if err := b.Check(t.writes); err != nil {
+			return err
+		}
 	}
 	for _, w := range t.writes {
 		if err := b.apply(w); err != nil {

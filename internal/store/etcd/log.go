@@ -1,0 +1,43 @@
+package etcd
+
+import (
+	"context"
+	"log/slog"
+
+	"go.uber.org/zap/zapcore"
+)
+
+// core hands etcd's warnings and errors to slog; the rest of what it says is for etcd's own operators.
+type core struct {
+	log    *slog.Logger
+	fields []zapcore.Field
+}
+
+// Enabled implements zapcore.Core.
+func (c *core) Enabled(l zapcore.Level) bool { return l >= zapcore.ErrorLevel }
+
+// With implements zapcore.Core.
+func (c *core) With(f []zapcore.Field) zapcore.Core {
+	return &core{c.log, append(c.fields[:len(c.fields):len(c.fields)], f...)}
+}
+
+// Check implements zapcore.Core.
+func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+// Write implements zapcore.Core.
+func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	m := zapcore.NewMapObjectEncoder()
+	for _, f := range append(c.fields[:len(c.fields):len(c.fields)], fields...) {
+		f.AddTo(m)
+	}
+	c.log.Log(context.Background(), slog.LevelError, e.Message, "fields", m.Fields)
+	return nil
+}
+
+// Sync implements zapcore.Core.
+func (c *core) Sync() error { return nil }
