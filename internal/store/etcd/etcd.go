@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -48,6 +49,7 @@ type Store struct {
 	stop    context.CancelFunc
 	stopped chan struct{}
 	ctx     context.Context
+	once    sync.Once
 }
 
 var _ store.Store = (*Store)(nil)
@@ -199,8 +201,13 @@ func (s *Store) Watch(ctx context.Context, tables ...string) <-chan struct{} {
 	return s.mirror.Watch(ctx, tables...)
 }
 
-// Close implements store.Store.
-func (s *Store) Close() error {
+// Close implements store.Store; a second call does nothing.
+func (s *Store) Close() (err error) {
+	s.once.Do(func() { err = s.close() })
+	return err
+}
+
+func (s *Store) close() error {
 	s.stop()
 	<-s.stopped
 	s.mirror.Close()

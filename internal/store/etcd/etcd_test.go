@@ -7,12 +7,15 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/etcd"
+	"github.com/berthdev/berth/internal/store/storetest"
 )
 
 func open(t testing.TB, dir string) *etcd.Store {
@@ -97,5 +100,84 @@ func TestKilledStoreKeepsWhatItAcknowledged(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestSuite(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) store.Store { return open(t, t.TempDir()) })
+}
+
+func TestReopenedStoreHasEverything(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	const n = 2500 // more than a page
+	err := s.Update(context.Background(), func(tx store.Tx) error {
+		for i := range n {
+			store.Families.Put(tx, &model.Family{Name: fmt.Sprint("f", i), LatestRevision: i})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = open(t, dir)
+	defer s.Close()
+	s.View(func(r store.Reader) {
+		count := 0
+		for f := range store.Families.Scan(r, "") {
+			if f.Name != fmt.Sprint("f", f.LatestRevision) {
+				t.Errorf("%+v", f)
+			}
+			count++
+		}
+		if count != n {
+			t.Errorf("%d rows after reopening, want %d", count, n)
+		}
+	})
+}
+
+// BenchmarkUpdate measures durable updates beside a loop of write and fdatasync of the same bytes, in the same run.
+func BenchmarkUpdate(b *testing.B) {
+	const bytes = 1500 // about a task
+	value := &model.Family{LatestRevision: 1}
+	payload := fmt.Sprintf("%0*d", bytes, 0)
+	for _, callers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			s := open(b, b.TempDir())
+			defer s.Close()
+			f, err := os.Create(b.TempDir() + "/floor")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer f.Close()
+			for b.Loop() {
+				const each = 100
+				start := time.Now()
+				var wg sync.WaitGroup
+				for c := range callers {
+					wg.Go(func() {
+						for i := range each {
+							v := *value
+							v.Name = fmt.Sprint(payload, c, "-", i)
+							if err := s.Update(context.Background(), func(tx store.Tx) error { store.Families.Put(tx, &v); return nil }); err != nil {
+								b.Error(err)
+							}
+						}
+					})
+				}
+				wg.Wait()
+				rate := float64(callers*each) / time.Since(start).Seconds()
+				start = time.Now()
+				for range each {
+					f.WriteString(payload)
+					syscall.Fdatasync(int(f.Fd()))
+				}
+				floor := each / time.Since(start).Seconds()
+				b.ReportMetric(rate, "updates/s")
+				b.ReportMetric(rate/floor, "updates/fdatasync")
+			}
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }
