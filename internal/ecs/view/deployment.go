@@ -3,6 +3,7 @@ package view
 import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/deploy"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/task"
 )
@@ -84,33 +85,10 @@ func (s *ServiceState) revisionSummary(scope model.Scope, d *model.Deployment, r
 	}
 }
 
-// Bounds of the circuit breaker's default threshold (ecs.md 1.4).
-const (
-	minThreshold     = 3
-	maxThreshold     = 200
-	defaultThreshold = 50 // percent
-)
-
-// BreakerThreshold is how many failed tasks trip the circuit breaker of a service that wants desired tasks.
-func BreakerThreshold(b *types.DeploymentCircuitBreaker, desired int32) int32 {
-	kind, value := types.ThresholdTypeBoundedPercent, int32(defaultThreshold)
-	if b != nil && b.ThresholdConfiguration != nil {
-		kind, value = b.ThresholdConfiguration.Type, b.ThresholdConfiguration.Value
-	}
-	percent := int32((int64(desired)*int64(value) + 99) / 100)
-	switch kind {
-	case types.ThresholdTypeCount:
-		return value
-	case types.ThresholdTypeUnboundedPercent:
-		return max(percent, 1)
-	}
-	return min(max(percent, minThreshold), maxThreshold)
-}
-
 func breaker(svc *model.Service, d *model.Deployment) *types.ServiceDeploymentCircuitBreaker {
 	b := svc.DeploymentConfiguration.DeploymentCircuitBreaker
 	out := &types.ServiceDeploymentCircuitBreaker{
-		FailureCount: d.BreakerCount, Threshold: BreakerThreshold(b, svc.DesiredCount),
+		FailureCount: d.BreakerCount, Threshold: deploy.BreakerThreshold(svc),
 		Status: types.ServiceDeploymentRollbackMonitorsStatusMonitoring,
 	}
 	switch {

@@ -1,0 +1,159 @@
+package ecs
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"strings"
+
+	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
+)
+
+// Bounds of tags (ecs.md 1.1).
+const (
+	maxTags     = 50
+	maxTagKey   = 128
+	maxTagValue = 256
+)
+
+var tagPattern = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
+
+// checkTags checks the tags of a request.
+func checkTags(tags []types.Tag) error {
+	if len(tags) > maxTags {
+		return invalid("A resource can have at most %d tags.", maxTags)
+	}
+	seen := map[string]bool{}
+	for _, t := range tags {
+		key, val := value(t.Key), value(t.Value)
+		switch {
+		case key == "":
+			return invalid("Tag keys cannot be empty.")
+		case len([]rune(key)) > maxTagKey:
+			return invalid("Tag keys can have at most %d characters.", maxTagKey)
+		case len([]rune(val)) > maxTagValue:
+			return invalid("Tag values can have at most %d characters.", maxTagValue)
+		case strings.HasPrefix(strings.ToLower(key), "aws:"):
+			return invalid("Tag keys cannot start with 'aws:', which is reserved for AWS use.")
+		case !tagPattern.MatchString(key) || !tagPattern.MatchString(val):
+			return invalid("Tag '%s' contains invalid characters.", key)
+		case seen[key]:
+			return invalid("Tag key '%s' is used more than once.", key)
+		}
+		seen[key] = true
+	}
+	return nil
+}
+
+// tagged is a stored resource whose tags can be changed.
+type tagged struct {
+	tags []types.Tag
+	put  func(tx store.Tx, tags []types.Tag)
+}
+
+// taggedResource finds the resource of an ARN.
+func (a *api) taggedResource(r store.Reader, arn string) (tagged, error) {
+	rest, ok := strings.CutPrefix(arn, a.scope.ARN("ecs", ""))
+	kind, id, found := strings.Cut(rest, "/")
+	if !ok || !found {
+		return tagged{}, invalid("Invalid resource ARN '%s'.", arn)
+	}
+	switch kind {
+	case "cluster":
+		if v, ok := store.Clusters.Get(r, id); ok && v.Status == active {
+			return tagging(v, store.Clusters, v.Tags, func(c *model.Cluster, t []types.Tag) { c.Tags = t }), nil
+		}
+		return tagged{}, model.Errorf("ClusterNotFoundException", "Cluster not found.")
+	case "service":
+		if v, ok := store.Services.Get(r, id); ok && v.Status != inactive {
+			return tagging(v, store.Services, v.Tags, func(s *model.Service, t []types.Tag) { s.Tags = t }), nil
+		}
+	case "task":
+		cluster, task, _ := strings.Cut(id, "/")
+		if v, ok := store.Tasks.Get(r, task); ok && v.Cluster == cluster {
+			return tagging(v, store.Tasks, v.Tags, func(s *model.Task, t []types.Tag) { s.Tags = t }), nil
+		}
+	case "container-instance":
+		if v, ok := store.Instances.Get(r, id); ok && v.Status != inactive {
+			return tagging(v, store.Instances, v.Tags, func(s *model.Instance, t []types.Tag) { s.Tags = t }), nil
+		}
+	case "task-definition":
+		if v, ok := a.revision(r, id); ok {
+			return tagging(v, store.TaskDefinitions, v.Tags, func(s *model.TaskDefinition, t []types.Tag) { s.Tags = t }), nil
+		}
+	default:
+		return tagged{}, invalid("Berth does not support tags on resources of type '%s' yet.", kind)
+	}
+	return tagged{}, model.Errorf("ResourceNotFoundException", "The specified resource was not found: %s", arn)
+}
+
+func tagging[T any, P interface {
+	*T
+	store.Keyed
+}](v P, table store.Table[T, P], tags []types.Tag, set func(P, []types.Tag)) tagged {
+	return tagged{tags: tags, put: func(tx store.Tx, tags []types.Tag) {
+		changed := *v
+		set(&changed, tags)
+		table.Put(tx, &changed)
+	}}
+}
+
+func (a *api) tagResource(ctx context.Context, in *sdk.TagResourceInput) (*sdk.TagResourceOutput, error) {
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
+	return &sdk.TagResourceOutput{}, a.store.Update(ctx, func(tx store.Tx) error {
+		r, err := a.taggedResource(tx, value(in.ResourceArn))
+		if err != nil {
+			return err
+		}
+		tags := slices.Clone(r.tags)
+		for _, t := range in.Tags {
+			if i := slices.IndexFunc(tags, func(has types.Tag) bool { return value(has.Key) == value(t.Key) }); i >= 0 {
+				tags[i] = t
+			} else {
+				tags = append(tags, t)
+			}
+		}
+		if len(tags) > maxTags {
+			return invalid("A resource can have at most %d tags.", maxTags)
+		}
+		r.put(tx, tags)
+		return nil
+	})
+}
+
+func (a *api) untagResource(ctx context.Context, in *sdk.UntagResourceInput) (*sdk.UntagResourceOutput, error) {
+	return &sdk.UntagResourceOutput{}, a.store.Update(ctx, func(tx store.Tx) error {
+		r, err := a.taggedResource(tx, value(in.ResourceArn))
+		if err != nil {
+			return err
+		}
+		r.put(tx, slices.DeleteFunc(slices.Clone(r.tags), func(t types.Tag) bool {
+			return slices.Contains(in.TagKeys, value(t.Key))
+		}))
+		return nil
+	})
+}
+
+func (a *api) listTagsForResource(_ context.Context, in *sdk.ListTagsForResourceInput) (*sdk.ListTagsForResourceOutput, error) {
+	var r tagged
+	var err error
+	a.store.View(func(v store.Reader) { r, err = a.taggedResource(v, value(in.ResourceArn)) })
+	if err != nil {
+		return nil, err
+	}
+	return &sdk.ListTagsForResourceOutput{Tags: filled(r.tags)}, nil
+}
+
+// filled returns s, or an empty list for nil: ECS returns such lists as [].
+func filled[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
