@@ -75,7 +75,7 @@ func (p *planner) begin(r *rollout) {
 // supersede ends the service deployment of a rollout that a newer deployment replaces before it completed. Its rollout state
 // stays as DescribeServices showed it last.
 func (p *planner) supersede(r *rollout) {
-	if !ended(r.State) {
+	if !final(r.State) {
 		p.end(r, types.ServiceDeploymentStatusStopped, "Service deployment stopped because deployment "+p.primary.ID+" replaces it.")
 		r.changed("its service deployment is stopped")
 	}
@@ -86,8 +86,8 @@ func (p *planner) supersede(r *rollout) {
 	}
 }
 
-// ended tells whether a service deployment has its last status.
-func ended(s types.ServiceDeploymentStatus) bool {
+// final tells whether a service deployment has its last status.
+func final(s types.ServiceDeploymentStatus) bool {
 	switch s {
 	case types.ServiceDeploymentStatusSuccessful, types.ServiceDeploymentStatusStopped,
 		types.ServiceDeploymentStatusRollbackSuccessful, types.ServiceDeploymentStatusRollbackFailed:

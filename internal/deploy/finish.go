@@ -106,7 +106,7 @@ func (p *planner) closeDown() {
 		}
 		r.Status = model.DeploymentInactive
 		r.changed("the service is deleted")
-		if !ended(r.State) {
+		if !final(r.State) {
 			p.end(r, types.ServiceDeploymentStatusStopped, "Service deployment stopped because the service is deleted.")
 		}
 	}
