@@ -1,0 +1,241 @@
+package nodelink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
+)
+
+// ServerConfig is what the server's half needs.
+type ServerConfig struct {
+	Store store.Store
+	Now   func() time.Time
+	Log   *slog.Logger
+	// LostAfter is how long a session without a message lives; default 15 s.
+	LostAfter time.Duration
+}
+
+// Server is the server's half.
+type Server struct{ ServerConfig }
+
+// NewServer makes a Server.
+func NewServer(c ServerConfig) *Server {
+	if c.LostAfter == 0 {
+		c.LostAfter = 15 * time.Second
+	}
+	return &Server{c}
+}
+
+// errStale says that a newer session of the node exists.
+var errStale = errors.New("a newer session of this node took over")
+
+// Serve runs one session until it is lost or ctx is done. The node is Connected meanwhile.
+func (s *Server) Serve(ctx context.Context, conn Conn) error {
+	defer conn.Close()
+	m, err := conn.Recv(ctx)
+	if err != nil {
+		return fmt.Errorf("wait for hello: %w", err)
+	}
+	if m.Hello == nil || m.Hello.Node.ID == "" {
+		return errors.New("the session did not begin with a hello that names its node")
+	}
+	epoch, err := s.welcome(ctx, m.Hello.Node)
+	if err != nil {
+		return fmt.Errorf("register node %s: %w", m.Hello.Node.ID, err)
+	}
+	log := s.Log.With("node", m.Hello.Node.ID, "epoch", epoch)
+	if err := conn.Send(ctx, Message{Welcome: &Welcome{Epoch: epoch}}); err != nil {
+		return err
+	}
+	log.Info("node connected", "hostname", m.Hello.Node.Hostname)
+	ss := &serverSession{s: s, conn: conn, node: m.Hello.Node.ID, epoch: epoch, sent: map[string]sent{}}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return ss.send(gctx) })
+	g.Go(func() error { return ss.receive(gctx) })
+	g.Go(func() error { return ss.watchSilence(gctx) })
+	err = g.Wait()
+	if ctx.Err() == nil {
+		log.Warn("node lost", "error", err)
+		s.lost(context.WithoutCancel(ctx), ss.node, epoch)
+	}
+	return err
+}
+
+// welcome stores what the node says of itself under a new epoch.
+func (s *Server) welcome(ctx context.Context, hello model.Node) (epoch int64, err error) {
+	err = s.Store.Update(ctx, func(tx store.Tx) error {
+		node := hello
+		node.Epoch = 1
+		if old, ok := store.Nodes.Get(tx, hello.ID); ok {
+			node.Epoch = old.Epoch + 1
+		}
+		node.Connected, node.ConnectedAt, node.LostAt = true, s.Now(), time.Time{}
+		store.Nodes.Put(tx, &node)
+		epoch = node.Epoch
+		return nil
+	})
+	return epoch, err
+}
+
+// lost notes that the session of that epoch has ended, unless a newer one has begun.
+func (s *Server) lost(ctx context.Context, id string, epoch int64) {
+	err := s.Store.Update(ctx, func(tx store.Tx) error {
+		old, ok := store.Nodes.Get(tx, id)
+		if !ok || old.Epoch != epoch {
+			return nil
+		}
+		node := *old
+		node.Connected, node.LostAt = false, s.Now()
+		store.Nodes.Put(tx, &node)
+		return nil
+	})
+	if err != nil {
+		s.Log.Error("cannot note that a node is lost", "node", id, "error", err)
+	}
+}
+
+// serverSession is one session.
+type serverSession struct {
+	s     *Server
+	conn  Conn
+	node  string
+	epoch int64
+	heard atomic.Bool     // since the last look of watchSilence
+	sent  map[string]sent // by task id; only send touches it
+}
+
+// sent is what the node was told of a task: the parts of an assignment that change.
+type sent struct{ stop bool }
+
+// watchSilence ends a session in which nothing was heard for LostAfter.
+func (ss *serverSession) watchSilence(ctx context.Context) error {
+	tick := time.NewTicker(ss.s.LostAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			if !ss.heard.Swap(false) {
+				return fmt.Errorf("nothing heard for %s", ss.s.LostAfter)
+			}
+		}
+	}
+}
+
+// send keeps the node's assignments what the store says.
+func (ss *serverSession) send(ctx context.Context) error {
+	changes := ss.s.Store.Watch(ctx, store.Tasks.Name(), store.Nodes.Name())
+	for full := true; ; full = false {
+		a, err := ss.next(full)
+		if err != nil {
+			return err
+		}
+		if a != nil {
+			if err := ss.conn.Send(ctx, Message{Assignments: a}); err != nil {
+				return err
+			}
+		}
+		if _, ok := <-changes; !ok {
+			return ctx.Err()
+		}
+	}
+}
+
+// next compares the store with what was sent; nil when the node knows all.
+func (ss *serverSession) next(full bool) (a *Assignments, err error) {
+	ss.s.Store.View(func(r store.Reader) {
+		if node, ok := store.Nodes.Get(r, ss.node); !ok || node.Epoch != ss.epoch {
+			err = errStale
+			return
+		}
+		a = &Assignments{Revision: r.Revision(), Full: full}
+		gone := maps.Clone(ss.sent)
+		for t := range store.Tasks.By(r, store.ByNode, ss.node) {
+			if t.Ended() {
+				continue
+			}
+			delete(gone, t.ID)
+			now := sent{stop: t.Desired == model.Stopped && t.Released}
+			if was, ok := ss.sent[t.ID]; ok && was == now {
+				continue
+			}
+			def, ok := store.TaskDefinitions.Get(r, model.TaskDefinitionKey(t.Family, t.Revision))
+			if !ok {
+				ss.s.Log.Error("a task's definition is missing", "task", t.ID, "definition", t.TaskDefinition)
+				continue
+			}
+			ss.sent[t.ID] = now
+			a.Put = append(a.Put, model.Assignment{Task: t, Definition: def.Definition, Stop: now.stop})
+		}
+		for _, id := range slices.Sorted(maps.Keys(gone)) {
+			delete(ss.sent, id)
+			a.Remove = append(a.Remove, id)
+		}
+	})
+	if err != nil || !full && len(a.Put) == 0 && len(a.Remove) == 0 {
+		return nil, err
+	}
+	return a, nil
+}
+
+// receive stores reports as they come.
+func (ss *serverSession) receive(ctx context.Context) error {
+	for {
+		m, err := ss.conn.Recv(ctx)
+		if err != nil {
+			return err
+		}
+		ss.heard.Store(true)
+		if m.Reports == nil {
+			continue
+		}
+		if m.Reports.Epoch != ss.epoch {
+			return fmt.Errorf("reports of epoch %d in a session of epoch %d", m.Reports.Epoch, ss.epoch)
+		}
+		if err := ss.s.apply(ctx, ss.node, ss.epoch, m.Reports.Items); err != nil {
+			return fmt.Errorf("store reports: %w", err)
+		}
+		if err := ss.conn.Send(ctx, Message{Ack: &Ack{Batch: m.Reports.Batch}}); err != nil {
+			return err
+		}
+	}
+}
+
+// apply stores the newer of the reports. What does not fit (another node's task, an older report, a falling status) is dropped: the
+// agent is told what is true by its assignments.
+func (s *Server) apply(ctx context.Context, node string, epoch int64, reports []model.Report) error {
+	return s.Store.Update(ctx, func(tx store.Tx) error {
+		if n, ok := store.Nodes.Get(tx, node); !ok || n.Epoch != epoch {
+			return errStale
+		}
+		for _, r := range reports {
+			old, ok := store.Tasks.Get(tx, r.TaskID)
+			if !ok || old.NodeID != node || old.Ended() || r.Observed.Seq <= old.Observed.Seq ||
+				r.Observed.Status.Before(old.Observed.Status) {
+				continue
+			}
+			t := *old
+			t.Observed = r.Observed
+			t.Version++
+			if t.Observed.StopCode != "" && t.Desired != model.Stopped { // it ended, or is ending, by itself
+				t.Desired, t.StoppingAt, t.Released = model.Stopped, s.Now(), t.Ended()
+			}
+			if t.Ended() {
+				t.Desired = model.Stopped
+			}
+			store.Tasks.Put(tx, &t)
+		}
+		return nil
+	})
+}
