@@ -220,7 +220,11 @@ func (p *parser) pattern(e *test) error {
 	if !ok {
 		return p.fail("a regular expression")
 	}
-	re, err := regexp.Compile("^(?:" + v + ")$")
+	_, err := regexp.Compile(v)
+	var re *regexp.Regexp
+	if err == nil {
+		re, err = regexp.Compile("^(?:" + v + ")$")
+	}
 	if err != nil {
 		p.at = from
 		return p.invalid("the regular expression at character %d cannot be used: %v", from+1, err)
