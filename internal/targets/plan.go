@@ -132,6 +132,8 @@ func (p *planner) lower(t *task) {
 		case killed(t.Task.Task):
 			p.remove(target, "task "+t.ID+" is lost")
 		case p.in.Groups[target.TargetGroupARN] == nil: // swept
+		case target.DrainingSince.IsZero() && p.delay(target) == 0:
+			p.remove(target, "task "+t.ID+" is to stop, and its target group has no deregistration delay")
 		case target.DrainingSince.IsZero():
 			p.drain(target, "task "+t.ID+" is to stop")
 		default:
@@ -167,14 +169,17 @@ func (p *planner) drained(t *model.Target) (string, bool) {
 	return "", false
 }
 
-// delayEnds is when a draining target's deregistration delay has passed; at once when its group is gone.
-func (p *planner) delayEnds(t *model.Target) time.Time {
+// delay is the longest that a target drains; nothing when its group is gone.
+func (p *planner) delay(t *model.Target) time.Duration {
 	g := p.in.Groups[t.TargetGroupARN]
 	if g == nil {
-		return t.DrainingSince
+		return 0
 	}
-	return t.DrainingSince.Add(time.Duration(max(0, g.Attr(delayAttribute, delayDefault))) * time.Second)
+	return time.Duration(max(0, g.Attr(delayAttribute, delayDefault))) * time.Second
 }
+
+// delayEnds is when a draining target's deregistration delay has passed.
+func (p *planner) delayEnds(t *model.Target) time.Time { return t.DrainingSince.Add(p.delay(t)) }
 
 // register puts a running task whose own checks pass into the target groups of its revision.
 func (p *planner) register(s *service, t *task) {

@@ -45,7 +45,7 @@ type Register struct {
 	Reason string
 }
 
-// Drain begins a target's deregistration: its DrainingSince becomes Input.Now.
+// Drain begins a target's deregistration: its DrainingSince becomes Input.Now. A Drained in its health must be younger than that.
 type Drain struct {
 	Key    string
 	Reason string
