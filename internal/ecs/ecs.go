@@ -33,7 +33,6 @@ type api struct {
 	now   func() time.Time
 	newID func() string
 	log   *slog.Logger
-	place func(store.Reader) placer
 	swept atomic.Int64 // Unix seconds of the last sweep of expired client tokens
 }
 
@@ -53,7 +52,7 @@ func New(c Config) *wire.Service {
 }
 
 func newAPI(c Config) *api {
-	a := &api{store: c.Store, scope: c.Scope, now: c.Now, newID: c.NewID, log: c.Log, place: newPlacer}
+	a := &api{store: c.Store, scope: c.Scope, now: c.Now, newID: c.NewID, log: c.Log}
 	if a.now == nil {
 		a.now = time.Now
 	}

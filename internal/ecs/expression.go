@@ -1,17 +1,43 @@
 package ecs
 
 import (
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/placement"
 	"github.com/berthdev/berth/internal/store"
 )
 
 // checkExpression checks an expression of the cluster query language.
-func checkExpression(string) error { return nil }
+func checkExpression(expression string) error {
+	if _, err := placement.ParseQuery(expression); err != nil {
+		return invalid("Invalid expression '%s' in a placement constraint: %v.", expression, err)
+	}
+	return nil
+}
+
+// checkDefinitionConstraints checks the expressions of a task definition's constraints.
+func checkDefinitionConstraints(list []types.TaskDefinitionPlacementConstraint) error {
+	for _, c := range list {
+		if _, err := placement.ParseQuery(value(c.Expression)); err != nil {
+			return clientError("Invalid expression '%s' in a placement constraint: %v.", value(c.Expression), err)
+		}
+	}
+	return nil
+}
 
 // instanceFilter returns the test that a filter in the cluster query language makes; "" lets every instance pass.
-func instanceFilter(_ store.Reader, _, filter string) (func(*model.Instance) bool, error) {
-	if filter != "" {
-		return nil, notYet("the filter of ListContainerInstances")
+func instanceFilter(r store.Reader, cluster, filter string) (func(*model.Instance) bool, error) {
+	if filter == "" {
+		return func(*model.Instance) bool { return true }, nil
 	}
-	return func(*model.Instance) bool { return true }, nil
+	query, err := placement.ParseQuery(filter)
+	if err != nil {
+		return nil, invalid("Invalid filter '%s': %v.", filter, err)
+	}
+	matching := map[string]bool{}
+	for _, i := range placementState(r).Select(cluster, query) {
+		matching[i.ID] = true
+	}
+	return func(i *model.Instance) bool { return matching[i.ID] }, nil
 }

@@ -130,7 +130,7 @@ func (l launch) checkPlacement(constraints []types.PlacementConstraint, strategy
 				return invalid("A placement constraint of type memberOf must have an expression.")
 			}
 			if err := checkExpression(*c.Expression); err != nil {
-				return invalid("Invalid expression '%s' in a placement constraint: %v.", *c.Expression, err)
+				return err
 			}
 		default:
 			return invalid("Invalid placement constraint type '%s'. It must be distinctInstance or memberOf.", c.Type)

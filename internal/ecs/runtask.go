@@ -209,7 +209,7 @@ func (a *api) runIn(tx store.Tx, q *run, made *ran) error {
 		return invalid("No Container Instances were found in your cluster.")
 	}
 	gpu := taskdef.NeedsGPU(&spec.Definition.Definition)
-	places := a.place(tx)
+	places := placementState(tx)
 	byProvider := map[string]int{}
 	for range q.count {
 		spec.CapacityProvider = task.ChooseProvider(how.strategy, byProvider)
@@ -253,7 +253,7 @@ func (a *api) startIn(tx store.Tx, q *run, made *ran) error {
 	if err != nil {
 		return err
 	}
-	places := a.place(tx)
+	places := placementState(tx)
 	for _, ref := range q.instances {
 		i, ok := a.instance(tx, c.Name, ref)
 		if !ok {

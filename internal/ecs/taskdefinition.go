@@ -25,6 +25,9 @@ func (a *api) registerTaskDefinition(
 	if err != nil {
 		return nil, err
 	}
+	if err := checkDefinitionConstraints(def.PlacementConstraints); err != nil {
+		return nil, err
+	}
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
