@@ -109,6 +109,18 @@ func TestCircuitBreaker(t *testing.T) {
 		{"nor does it stop what is left", service(2, 100, 200).old(1).dep(2, model.DeploymentPrimary,
 			types.DeploymentRolloutStateFailed, stopped).tasks(1, "a", running).tasks(2, "b", checked(bad)),
 			[]string{"event (task b) failed container health checks."}},
+		{"scaled in after a failure, the old deployment's tasks stay, the best of them", service(2, 100, 200).old(1).
+			dep(2, model.DeploymentPrimary, types.DeploymentRolloutStateFailed, stopped).
+			tasks(1, "a", running).tasks(1, "b", fresh).tasks(1, "c", unplaced).tasks(2, "d", running).
+			tasks(2, "e", fresh).tasks(2, "f").tasks(2, "g", draining).tasks(1, "h", checked(bad)), []string{
+			"event (task h) failed container health checks.",
+			"stop pending g " + scaleText(2) + ": its container instance is draining",
+			"stop pending f " + scaleText(2) + ": the service is to have 2 tasks",
+			"stop pending c " + scaleText(1) + ": the service is to have 2 tasks",
+			"stop e " + scaleText(2) + ": the service is to have 2 tasks",
+			"stop h " + scaleText(1) + ": the service is to have 2 tasks",
+			"stop b " + scaleText(1) + ": the service is to have 2 tasks",
+		}},
 		{"nothing to go back to", service(1, 100, 200).rolling(1, counted(2)).breaker(true).tasks(1, "a", failedToStart),
 			[]string{
 				"account a: 1 task ended",
@@ -117,7 +129,8 @@ func TestCircuitBreaker(t *testing.T) {
 				"event (deployment ecs-svc/1) deployment failed: tasks failed to start.",
 				"service ACTIVE rev 1 steady false throttle 1 for 1s: tasks fail soon after they start (1 in a row never ran)",
 			}},
-		{"it is off unless enabled", service(1, 100, 200).old(1).rolling(2, counted(50)).tasks(1, "a", running).tasks(2, "b"), nil},
+		{"it is off unless enabled", service(1, 100, 200).old(1).rolling(2, counted(50)).
+			tasks(1, "a", running).tasks(2, "b"), nil},
 		{"a healthy task resets the count", service(2, 100, 200).old(1).rolling(2, counted(2)).breaker(true).
 			tasks(1, "ab", running).tasks(2, "c", running).tasks(2, "d", fresh), []string{
 			"put ecs-svc/2 rev 2 PRIMARY IN_PROGRESS IN_PROGRESS failed 2/0: a task became healthy",
@@ -200,7 +213,8 @@ func TestRollbackTexts(t *testing.T) {
 	for _, c := range []struct{ what, got, want string }{
 		{"new deployment", back.RolloutStateReason, "ECS deployment circuit breaker: rolling back to deploymentId ecs-svc/9."},
 		{"failed deployment", failed.RolloutStateReason, "ECS deployment circuit breaker: tasks failed to start."},
-		{"service deployment", failed.StateReason, "Service deployment rolled back because the circuit breaker threshold was exceeded."},
+		{"service deployment", failed.StateReason,
+			"Service deployment rolled back because the circuit breaker threshold was exceeded."},
 		{"rolled back by", failed.RolledBackBy, "ecs-svc/9"},
 		{"rolls back", back.RollbackOf, "ecs-svc/2"},
 		{"source revisions", strings.Join(back.SourceRevisionIDs, ","), "2"},

@@ -108,8 +108,10 @@ func TestTargetsAreNamedAsECSDoes(t *testing.T) {
 		change func(*Task)
 		want   string
 	}{
-		{ec2, "(service web) (instance i-0123) (port 32875) is unhealthy in (target-group " + group + ") due to (reason Target.Timeout)."},
-		{mute, "(service web) (task a) (port 8080) is unhealthy in (target-group " + group + ") due to (reason Health checks failed)."},
+		{ec2, "(service web) (instance i-0123) (port 32875) is unhealthy in (target-group " + group +
+			") due to (reason Target.Timeout)."},
+		{mute, "(service web) (task a) (port 8080) is unhealthy in (target-group " + group +
+			") due to (reason Health checks failed)."},
 	} {
 		f := service(2, 100, 200).done(1).tasks(1, "a", target("unhealthy"), c.change)
 		if got := newPlanner(f.Input).tasks[0].event; got != c.want {

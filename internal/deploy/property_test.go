@@ -217,7 +217,8 @@ func (s *sim) deploy() {
 
 // step changes the world a little.
 func (s *sim) step(t *rapid.T) {
-	s.Now = s.Now.Add(rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 3 * time.Second, time.Minute}).Draw(t, "pass"))
+	passes := []time.Duration{time.Millisecond, time.Second, 3 * time.Second, time.Minute}
+	s.Now = s.Now.Add(rapid.SampledFrom(passes).Draw(t, "pass"))
 	switch rapid.IntRange(0, 24).Draw(t, "step") {
 	case 0:
 		s.deploy()
@@ -332,20 +333,22 @@ func TestRollbackEndsAtTheOldRevision(t *testing.T) {
 				}
 			}
 			s.plan(t)
-			if least := s.count().well; least < int(n) {
-				t.Fatalf("only %d of %d tasks are healthy while the bad revision fails", least, n)
+			if well := s.count().well; well < int(n) {
+				t.Fatalf("only %d of %d tasks are healthy while the bad revision fails", well, n)
 			}
 		}
 		failed := s.Deployments[slices.IndexFunc(s.Deployments, func(d *model.Deployment) bool { return d.RevisionID == bad })]
 		if !failed.BreakerTripped || failed.FailedTasks < BreakerThreshold(s.Service) {
-			t.Fatalf("tripped %t after %d failures, threshold is %d", failed.BreakerTripped, failed.FailedTasks, BreakerThreshold(s.Service))
+			t.Fatalf("tripped %t after %d failures, threshold is %d", failed.BreakerTripped,
+				failed.FailedTasks, BreakerThreshold(s.Service))
 		}
 		if more := failed.FailedTasks - BreakerThreshold(s.Service); more >= 2*n { // a round that ends and one that stops
 			t.Fatalf("%d failures, threshold %d: it went on for longer than a round", failed.FailedTasks, BreakerThreshold(s.Service))
 		}
 		s.calm(t)
 		if !s.Service.Steady || s.Service.RevisionID != old || s.primary().RevisionID != old {
-			t.Fatalf("steady %t at revision %s, primary at %s, want %s", s.Service.Steady, s.Service.RevisionID, s.primary().RevisionID, old)
+			t.Fatalf("steady %t at revision %s, primary at %s, want %s", s.Service.Steady, s.Service.RevisionID,
+				s.primary().RevisionID, old)
 		}
 		for _, d := range s.Deployments {
 			if d.RevisionID == bad && d.State != types.ServiceDeploymentStatusRollbackSuccessful {

@@ -28,8 +28,9 @@ func (p *planner) rollFailed() {
 	p.shed(pool, len(pool)-p.bounds.desired)
 }
 
-// shed stops n tasks of the pool as minimumHealthyPercent allows: the least useful first, of equally useful ones those of the
-// instance that has most of them, and of these the newest.
+// shed stops n tasks of the pool: the least useful first, of equally useful ones those of the instance that has most of them,
+// and of these the newest. Healthy tasks come last and at least desiredCount tasks of the pool stay, so that shed never goes
+// below minimumHealthyPercent.
 func (p *planner) shed(pool []*task, n int) {
 	crowd := map[string]int{}
 	for _, t := range pool {
@@ -38,7 +39,7 @@ func (p *planner) shed(pool []*task, n int) {
 	for ; n > 0; n-- {
 		var worst *task
 		for _, t := range pool {
-			if t.phase == stopping || (t.phase == healthy && p.healthy <= p.bounds.least) {
+			if t.phase == stopping {
 				continue
 			}
 			if worst == nil || p.worse(t, worst, crowd) {
@@ -64,15 +65,15 @@ func (p *planner) worse(a, b *task, crowd map[string]int) bool {
 	return older(a, b) > 0
 }
 
-// rank orders tasks by how useful they are, the least useful lowest. A pool holds tasks of other deployments only when the
-// primary failed: then theirs are the more useful ones.
+// rank orders tasks by how useful they are, the least useful lowest and every healthy task above all others. A pool holds tasks
+// of other deployments only when the primary failed: then theirs are the more useful ones.
 func (p *planner) rank(t *task) int {
 	rank := map[phase]int{pending: 1, unhealthy: 2, settling: 3, healthy: 5}[t.phase] * 2
 	if t.phase == pending && t.InstanceID == "" {
 		rank-- // not even placed
 	}
 	if !p.ofPrimary(t) {
-		rank += 4
+		rank += 3
 	}
 	return rank
 }

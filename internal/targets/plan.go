@@ -210,7 +210,7 @@ func (p *planner) release(t *task) {
 	}
 	open := 0
 	for _, target := range t.targets {
-		if p.targets[target.Key()] != nil {
+		if left := p.targets[target.Key()]; left != nil && left.Task == t.ID {
 			open++
 		}
 	}

@@ -115,7 +115,8 @@ func script(actions []Action) []string {
 		switch a := a.(type) {
 		case Register:
 			t := a.Target
-			out = append(out, fmt.Sprintf("register %s at %s for %s of %s in %q: %s", t.Key(), t.Address, t.Task, t.Service, t.AZ, a.Reason))
+			out = append(out, fmt.Sprintf("register %s at %s for %s of %s in %q: %s",
+				t.Key(), t.Address, t.Task, t.Service, t.AZ, a.Reason))
 		case Drain:
 			out = append(out, "drain "+a.Key+": "+a.Reason)
 		case Remove:
@@ -198,6 +199,14 @@ func TestRegistration(t *testing.T) {
 			in.Targets = append(in.Targets, &model.Target{TargetGroupARN: "arn:ip", ID: "10.0.0.1", Port: 8080, Task: "t0",
 				Service: "default/web"})
 		}), []string{"remove arn:ip|10.0.0.1|8080: task t0 has ended", ipLine, deregistered, registered}},
+		{"and from one that was drained, which does not hold it up", web("ip").task("t0", stop).task("t1").
+			with(func(in *Input) {
+				in.Targets = append(in.Targets, &model.Target{TargetGroupARN: "arn:ip", ID: "10.0.0.1", Port: 8080, Task: "t0",
+					Service: "default/web", DrainingSince: now.Add(-time.Hour)})
+			}), []string{
+			"remove arn:ip|10.0.0.1|8080: the deregistration delay has passed", ipLine,
+			"release t0: its targets are drained", registered,
+		}},
 		{"but not from a live one", web("ip").task("t0", stop).task("t1").with(func(in *Input) {
 			in.Targets = append(in.Targets, &model.Target{TargetGroupARN: "arn:ip", ID: "10.0.0.1", Port: 8080, Task: "t0",
 				Service: "default/web", DrainingSince: now})

@@ -146,7 +146,8 @@ func (w *world) start(t *rapid.T) {
 // happen lets one thing happen.
 func (w *world) happen(t *rapid.T) {
 	w.Now = w.Now.Add(rapid.SampledFrom([]time.Duration{0, time.Second, 10 * time.Second}).Draw(t, "pass"))
-	event := rapid.SampledFrom([]string{"start", "run", "well", "sick", "stop", "kill", "end", "leave", "quiet", "quiet"}).Draw(t, "event")
+	events := []string{"start", "run", "well", "sick", "stop", "kill", "end", "leave", "quiet", "quiet"}
+	event := rapid.SampledFrom(events).Draw(t, "event")
 	if event == "start" {
 		w.start(t)
 		return
