@@ -2,6 +2,7 @@ package nodelink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -40,8 +41,11 @@ type pending struct {
 	batch  uint64
 }
 
-// NewClient makes a Client.
+// NewClient makes a Client. Log may be left out.
 func NewClient(c ClientConfig) *Client {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	if c.Heartbeat == 0 {
 		c.Heartbeat = 5 * time.Second
 	}
@@ -55,23 +59,28 @@ func (c *Client) Report(r model.Report) {
 		c.unacked[r.TaskID] = pending{report: r}
 	}
 	c.mu.Unlock()
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
+	c.nudge()
 }
+
+// How long Run waits before it tries again: twice as long after each attempt that was not welcomed.
+const (
+	firstWait   = 100 * time.Millisecond
+	longestWait = 10 * time.Second
+)
+
+// maxBatch is how many reports one message carries.
+const maxBatch = 256
 
 // Run opens a session and, when it is lost, another, until ctx is done.
 func (c *Client) Run(ctx context.Context) error {
-	wait := 100 * time.Millisecond
+	wait := firstWait
 	for {
-		began := time.Now()
-		err := c.session(ctx)
+		welcomed, err := c.session(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if time.Since(began) > time.Minute {
-			wait = 100 * time.Millisecond
+		if welcomed {
+			wait = firstWait
 		}
 		c.Log.Warn("the session with the server is lost", "error", err, "again in", wait)
 		select {
@@ -79,32 +88,33 @@ func (c *Client) Run(ctx context.Context) error {
 			return nil
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, 10*time.Second)
+		wait = min(2*wait, longestWait)
 	}
 }
 
-func (c *Client) session(ctx context.Context) error {
+// session runs one session until it is lost. welcomed tells that the server took the node in.
+func (c *Client) session(ctx context.Context) (welcomed bool, err error) {
 	conn, err := c.Dial(ctx)
 	if err != nil {
-		return fmt.Errorf("dial: %w", err)
+		return false, fmt.Errorf("dial: %w", err)
 	}
 	defer conn.Close()
 	if err := conn.Send(ctx, Message{Hello: &Hello{Node: c.Node()}}); err != nil {
-		return fmt.Errorf("say hello: %w", err)
+		return false, fmt.Errorf("say hello: %w", err)
 	}
 	m, err := conn.Recv(ctx)
 	if err != nil {
-		return fmt.Errorf("wait to be welcomed: %w", err)
+		return false, fmt.Errorf("wait to be welcomed: %w", err)
 	}
 	if m.Welcome == nil {
-		return fmt.Errorf("the server did not answer hello with welcome")
+		return false, errors.New("the server did not answer hello with welcome")
 	}
 	c.sendAgain()
 	s := &clientSession{c: c, conn: conn, epoch: m.Welcome.Epoch}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.receive(ctx) })
 	g.Go(func() error { return s.send(ctx) })
-	return g.Wait()
+	return true, g.Wait()
 }
 
 // sendAgain marks every report as not sent: the last session may have lost it.
@@ -114,6 +124,11 @@ func (c *Client) sendAgain() {
 	for id, p := range c.unacked {
 		c.unacked[id] = pending{report: p.report}
 	}
+	c.nudge()
+}
+
+// nudge makes the session's sender look for reports to send.
+func (c *Client) nudge() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -142,7 +157,7 @@ func (s *clientSession) receive(ctx context.Context) error {
 		case m.Assignments != nil:
 			a := m.Assignments
 			if have == nil && !a.Full {
-				return fmt.Errorf("the first assignments are not the full set")
+				return errors.New("the first assignments are not the full set")
 			}
 			if a.Full {
 				have = map[string]model.Assignment{}
@@ -200,6 +215,10 @@ func (c *Client) take(batch uint64) []model.Report {
 	var items []model.Report
 	for _, id := range slices.Sorted(maps.Keys(c.unacked)) {
 		if p := c.unacked[id]; p.batch == 0 {
+			if len(items) == maxBatch {
+				c.nudge()
+				break
+			}
 			items = append(items, p.report)
 			c.unacked[id] = pending{p.report, batch}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -28,16 +29,41 @@ type ServerConfig struct {
 // Server is the server's half.
 type Server struct{ ServerConfig }
 
-// NewServer makes a Server.
+// NewServer makes a Server. Now and Log may be left out.
 func NewServer(c ServerConfig) *Server {
 	if c.LostAfter == 0 {
 		c.LostAfter = 15 * time.Second
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Server{c}
 }
 
 // errStale says that a newer session of the node exists.
 var errStale = errors.New("a newer session of this node took over")
+
+// Forget notes that no node is connected: call it once when the server starts, before any Serve, since no session outlives the
+// server that held it. A node that does not come back within control's grace is then treated as lost.
+func (s *Server) Forget(ctx context.Context) error {
+	err := s.Store.Update(ctx, func(tx store.Tx) error {
+		for _, old := range slices.Collect(store.Nodes.Scan(tx, "")) {
+			if old.Connected {
+				node := *old
+				node.Connected, node.LostAt = false, s.Now()
+				store.Nodes.Put(tx, &node)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("note that no node is connected yet: %w", err)
+	}
+	return nil
+}
 
 // Serve runs one session until it is lost or ctx is done. The node is Connected meanwhile.
 func (s *Server) Serve(ctx context.Context, conn Conn) error {
@@ -58,7 +84,7 @@ func (s *Server) Serve(ctx context.Context, conn Conn) error {
 		return err
 	}
 	log.Info("node connected", "hostname", m.Hello.Node.Hostname)
-	ss := &serverSession{s: s, conn: conn, node: m.Hello.Node.ID, epoch: epoch, sent: map[string]sent{}}
+	ss := &serverSession{s: s, conn: conn, node: m.Hello.Node.ID, epoch: epoch, began: time.Now(), sent: map[string]sent{}}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ss.send(gctx) })
 	g.Go(func() error { return ss.receive(gctx) })
@@ -110,7 +136,8 @@ type serverSession struct {
 	conn  Conn
 	node  string
 	epoch int64
-	heard atomic.Bool     // since the last look of watchSilence
+	heard atomic.Int64 // when the last message came, in nanoseconds since began
+	began time.Time
 	sent  map[string]sent // by task id; only send touches it
 }
 
@@ -119,16 +146,18 @@ type sent struct{ stop bool }
 
 // watchSilence ends a session in which nothing was heard for LostAfter.
 func (ss *serverSession) watchSilence(ctx context.Context) error {
-	tick := time.NewTicker(ss.s.LostAfter)
-	defer tick.Stop()
+	timer := time.NewTimer(ss.s.LostAfter)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
-			if !ss.heard.Swap(false) {
+		case <-timer.C:
+			silent := time.Since(ss.began) - time.Duration(ss.heard.Load())
+			if silent >= ss.s.LostAfter {
 				return fmt.Errorf("nothing heard for %s", ss.s.LostAfter)
 			}
+			timer.Reset(ss.s.LostAfter - silent)
 		}
 	}
 }
@@ -196,7 +225,7 @@ func (ss *serverSession) receive(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		ss.heard.Store(true)
+		ss.heard.Store(int64(time.Since(ss.began)))
 		if m.Reports == nil {
 			continue
 		}
@@ -225,17 +254,28 @@ func (s *Server) apply(ctx context.Context, node string, epoch int64, reports []
 				r.Observed.Status.Before(old.Observed.Status) {
 				continue
 			}
-			t := *old
-			t.Observed = r.Observed
-			t.Version++
-			if t.Observed.StopCode != "" && t.Desired != model.Stopped { // it ended, or is ending, by itself
-				t.Desired, t.StoppingAt, t.Released = model.Stopped, s.Now(), t.Ended()
-			}
-			if t.Ended() {
-				t.Desired = model.Stopped
-			}
-			store.Tasks.Put(tx, &t)
+			store.Tasks.Put(tx, observe(old, r.Observed, s.Now()))
 		}
 		return nil
 	})
+}
+
+// observe returns the task as it is once the observation counts. A task that ends, or begins to end by itself, is not wanted any
+// more.
+func observe(old *model.Task, o model.Observed, now time.Time) *model.Task {
+	t := *old
+	t.Observed = o
+	if visible(old.Observed, o) {
+		t.Version++
+	}
+	if (o.StopCode != "" || t.Ended()) && t.Desired != model.Stopped {
+		t.Desired, t.StoppingAt, t.Released = model.Stopped, now, t.Ended()
+	}
+	return &t
+}
+
+// visible tells whether clients can see the difference.
+func visible(was, is model.Observed) bool {
+	was.Seq = is.Seq
+	return !reflect.DeepEqual(was, is)
 }
