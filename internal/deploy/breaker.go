@@ -167,7 +167,7 @@ func (p *planner) fail(r *rollout, v verdict) {
 		p.end(r, types.ServiceDeploymentStatusStopped, v.stopped)
 		return
 	}
-	goal := p.lastCompleted(r)
+	goal := p.lastCompleted()
 	if goal == nil {
 		p.end(r, types.ServiceDeploymentStatusRollbackFailed,
 			v.stopped+" There is no completed deployment to roll back to.")
@@ -186,10 +186,10 @@ func (p *planner) rollbackFailed(r *rollout) {
 	d.changed("its rollback failed")
 }
 
-// lastCompleted is the newest deployment before r that completed.
-func (p *planner) lastCompleted(r *rollout) *rollout {
+// lastCompleted is the newest deployment that completed and whose revision is known.
+func (p *planner) lastCompleted() *rollout {
 	for _, d := range p.rollouts {
-		if d != r && d.RolloutState == types.DeploymentRolloutStateCompleted && p.in.Revisions[d.RevisionID] != nil {
+		if d.RolloutState == types.DeploymentRolloutStateCompleted && p.in.Revisions[d.RevisionID] != nil {
 			return d
 		}
 	}

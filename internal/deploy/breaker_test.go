@@ -307,3 +307,40 @@ func TestPauseGrowsByRounds(t *testing.T) {
 		}
 	}
 }
+
+// A service whose tasks end at once is started again, but ever more slowly or at least not in a spin.
+func TestFailingTasksDoNotSpin(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		pace        model.Pace
+		end         func(*Task)
+		least, most int // starts in ten minutes
+	}{
+		{"crash loop", model.PaceFast, func(t *Task) { fresh(t); crashed(t) }, 300, 601},
+		{"crash loop at AWS's pace", model.PaceAWS, func(t *Task) { fresh(t); crashed(t) }, 50, 61},
+		{"never starts", model.PaceFast, failedToStart, 12, 16},
+		{"never starts at AWS's pace", model.PaceAWS, failedToStart, 5, 8},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := service(1, 100, 200).done(1)
+			f.Pace = c.pace
+			w := &world{Input: f.Input}
+			for range 6000 {
+				w.apply(Plan(w.Input))
+				w.Now = w.Now.Add(100 * time.Millisecond)
+				for _, task := range w.Tasks {
+					w.change(task.ID, func(t *Task) {
+						c.end(t)
+						if !t.Observed.StartedAt.IsZero() {
+							t.Observed.StartedAt = w.Now.Add(-50 * time.Millisecond)
+						}
+						t.Observed.StoppedAt = w.Now
+					})
+				}
+			}
+			if w.started < c.least || w.started > c.most {
+				t.Errorf("%d starts in ten minutes, want %d to %d", w.started, c.least, c.most)
+			}
+		})
+	}
+}

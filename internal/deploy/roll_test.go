@@ -192,6 +192,11 @@ func TestDrainingInstances(t *testing.T) {
 			"stop pending b " + scaleText(1) + ": its container instance is draining",
 			"start 1 of ecs-svc/1: deployment ecs-svc/1 has 1 of 2 tasks",
 		}},
+		{"one that has not settled stays while too few are healthy", service(1, 100, 200).done(1).
+			tasks(1, "a", fresh, draining), []string{"start 1 of ecs-svc/1: deployment ecs-svc/1 has 0 of 1 task"}},
+		{"and goes when enough are", service(1, 100, 200).done(1).tasks(1, "a", fresh, draining).
+			tasks(1, "b", running, on("n2")), []string{"stop a " + scaleText(1) + ": its container instance is draining"}},
+		{"a rollout is not complete on them", service(1, 100, 100).rolling(1).tasks(1, "a", running, draining), []string{stuck}},
 		{"a service that may do neither is told so", service(1, 100, 100).done(1).tasks(1, "a", running, draining).steady(),
 			[]string{stuck, "service ACTIVE rev 1 steady false: the service is not steady any more"}},
 	})

@@ -199,13 +199,13 @@ func TestRegistration(t *testing.T) {
 			in.Targets = append(in.Targets, &model.Target{TargetGroupARN: "arn:ip", ID: "10.0.0.1", Port: 8080, Task: "t0",
 				Service: "default/web"})
 		}), []string{"remove arn:ip|10.0.0.1|8080: task t0 has ended", ipLine, deregistered, registered}},
-		{"and from one that was drained, which does not hold it up", web("ip").task("t0", stop).task("t1").
+		{"and from one that was drained, which does not hold it up", web("ip").task("t1").task("t2", stop).
 			with(func(in *Input) {
-				in.Targets = append(in.Targets, &model.Target{TargetGroupARN: "arn:ip", ID: "10.0.0.1", Port: 8080, Task: "t0",
+				in.Targets = append(in.Targets, &model.Target{TargetGroupARN: "arn:ip", ID: "10.0.0.1", Port: 8080, Task: "t2",
 					Service: "default/web", DrainingSince: now.Add(-time.Hour)})
 			}), []string{
 			"remove arn:ip|10.0.0.1|8080: the deregistration delay has passed", ipLine,
-			"release t0: its targets are drained", registered,
+			"release t2: its targets are drained", registered,
 		}},
 		{"but not from a live one", web("ip").task("t0", stop).task("t1").with(func(in *Input) {
 			in.Targets = append(in.Targets, &model.Target{TargetGroupARN: "arn:ip", ID: "10.0.0.1", Port: 8080, Task: "t0",
