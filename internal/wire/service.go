@@ -21,6 +21,8 @@ type Service struct {
 	// Modelled lists every operation that exists in AWS. One that is modelled but not handled is refused by name; one that
 	// is neither is an UnknownOperationException.
 	Modelled []string
+	// Names are the response elements of EC2 whose names are not just the field's with a small first letter, by Go field.
+	Names map[string]string
 	// Types makes the SDK's types by shape id; nil for services whose SDK module has no schemas.
 	Types *smithy.TypeRegistry
 

@@ -1,0 +1,248 @@
+package wire
+
+import (
+	"encoding/base64"
+	"encoding/xml"
+	"fmt"
+	"net/url"
+	"reflect"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+// node is a query request's parameters as a tree: "Tags.member.1.Key" is the path to a value.
+type node struct {
+	value string
+	set   bool
+	kids  map[string]*node
+}
+
+// Limits of a query request.
+const (
+	maxQueryDepth = 32
+	maxQueryItems = 10_000
+)
+
+func parseQuery(form url.Values) (*node, error) {
+	root := &node{}
+	count := 0
+	for key, values := range form {
+		if count++; count > maxQueryItems {
+			return nil, model.Errorf("MalformedQueryString", "The request has too many parameters")
+		}
+		parts := strings.Split(key, ".")
+		if len(parts) > maxQueryDepth {
+			return nil, model.Errorf("MalformedQueryString", "The parameter %.60q is nested too deep", key)
+		}
+		n := root
+		for _, p := range parts {
+			if n.kids == nil {
+				n.kids = map[string]*node{}
+			}
+			if n.kids[p] == nil {
+				n.kids[p] = &node{}
+			}
+			n = n.kids[p]
+		}
+		n.value, n.set = values[0], true
+	}
+	return root, nil
+}
+
+// decodeQuery fills the SDK's input struct; parameters are named after its fields.
+func decodeQuery(form url.Values, into any) error {
+	root, err := parseQuery(form)
+	if err != nil {
+		return err
+	}
+	return fill(reflect.ValueOf(into).Elem(), root, "")
+}
+
+func fill(v reflect.Value, n *node, path string) error {
+	switch {
+	case v.Kind() == reflect.Pointer:
+		p := reflect.New(v.Type().Elem())
+		if err := fill(p.Elem(), n, path); err != nil {
+			return err
+		}
+		v.Set(p)
+		return nil
+	case v.Type() == timeType:
+		t, err := time.Parse(time.RFC3339Nano, n.value)
+		if err != nil {
+			return model.Errorf("MalformedInput", "%s: want a timestamp, got %.60q", path, n.value)
+		}
+		v.Set(reflect.ValueOf(t))
+		return nil
+	case v.Kind() == reflect.Struct:
+		return fillStruct(v, n, path)
+	case v.Kind() == reflect.Slice && v.Type().Elem() == byteType:
+		data, err := base64.StdEncoding.DecodeString(n.value)
+		if err != nil {
+			return model.Errorf("MalformedInput", "%s: want base64", path)
+		}
+		v.SetBytes(data)
+		return nil
+	case v.Kind() == reflect.Slice:
+		return fillList(v, n, path)
+	case v.Kind() == reflect.Map:
+		return fillMap(v, n, path)
+	case v.Kind() == reflect.Interface:
+		return model.Errorf("ValidationError", "Berth does not support %s yet", path)
+	}
+	if err := setScalar(v, n.value); err != nil {
+		return model.Errorf("MalformedInput", "%s: want %s, got %.60q", path, err.Error(), n.value)
+	}
+	return nil
+}
+
+func fillStruct(v reflect.Value, n *node, path string) error {
+	for name, kid := range n.kids {
+		if name == "" {
+			continue
+		}
+		f, ok := field(v, name)
+		if !ok {
+			f, ok = field(v, plural(name)) // ec2: Filter.1 is Filters
+		}
+		if !ok || !f.CanSet() {
+			continue
+		}
+		if err := fill(f, kid, strings.TrimPrefix(path+"."+name, ".")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func plural(name string) string { return name + "s" }
+
+// items returns the kids of a list in the order of their numbers: X.member.1 in awsQuery, X.1 in ec2Query.
+func (n *node) items(wrapper string) []*node {
+	if w := n.kids[wrapper]; w != nil {
+		n = w
+	}
+	var numbers []int
+	for k := range n.kids {
+		if i, err := strconv.Atoi(k); err == nil && i > 0 {
+			numbers = append(numbers, i)
+		}
+	}
+	sort.Ints(numbers)
+	list := make([]*node, len(numbers))
+	for i, number := range numbers {
+		list[i] = n.kids[strconv.Itoa(number)]
+	}
+	return list
+}
+
+func fillList(v reflect.Value, n *node, path string) error {
+	items := n.items("member")
+	out := reflect.MakeSlice(v.Type(), len(items), len(items))
+	for i, item := range items {
+		if err := fill(out.Index(i), item, fmt.Sprintf("%s.%d", path, i+1)); err != nil {
+			return err
+		}
+	}
+	v.Set(out)
+	return nil
+}
+
+func fillMap(v reflect.Value, n *node, path string) error {
+	out := reflect.MakeMap(v.Type())
+	for _, item := range n.items("entry") {
+		key, value := item.kids["key"], item.kids["value"]
+		if key == nil || value == nil {
+			continue
+		}
+		e := reflect.New(v.Type().Elem()).Elem()
+		if err := fill(e, value, path+"."+key.value); err != nil {
+			return err
+		}
+		out.SetMapIndex(reflect.ValueOf(key.value).Convert(v.Type().Key()), e)
+	}
+	v.Set(out)
+	return nil
+}
+
+// xmlWriter writes the SDK's output structs as XML.
+type xmlWriter struct {
+	buf strings.Builder
+	// item is the element of lists: member in awsQuery, item in ec2Query.
+	item string
+	// name gives the element of a Go field.
+	name func(owner reflect.Type, field string) string
+}
+
+func (w *xmlWriter) text(s string) {
+	xml.EscapeText(&w.buf, []byte(s)) // writing to a Builder cannot fail
+}
+
+func (w *xmlWriter) element(name string, body func()) {
+	w.buf.WriteString("<" + name + ">")
+	body()
+	w.buf.WriteString("</" + name + ">")
+}
+
+// value writes v as the element name; what is unset is left out, an empty list stays.
+func (w *xmlWriter) value(name string, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			w.value(name, v.Elem())
+		}
+		return
+	case reflect.Slice, reflect.Map:
+		if v.IsNil() {
+			return
+		}
+	case reflect.String:
+		if v.Len() == 0 && v.Type().Name() != "string" { // an enum that is not set
+			return
+		}
+	}
+	w.element(name, func() { w.content(v) })
+}
+
+func (w *xmlWriter) content(v reflect.Value) {
+	switch {
+	case v.Type() == timeType:
+		w.buf.WriteString(v.Interface().(time.Time).UTC().Format("2006-01-02T15:04:05.000Z"))
+	case v.Kind() == reflect.Struct:
+		w.fields(v)
+	case v.Kind() == reflect.Slice && v.Type().Elem() == byteType:
+		w.buf.WriteString(base64.StdEncoding.EncodeToString(v.Bytes()))
+	case v.Kind() == reflect.Slice:
+		for i := range v.Len() {
+			w.value(w.item, v.Index(i))
+		}
+	case v.Kind() == reflect.Map:
+		w.entries(v)
+	default:
+		w.text(fmt.Sprint(v.Interface()))
+	}
+}
+
+func (w *xmlWriter) fields(v reflect.Value) {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if f.IsExported() && !f.Anonymous && f.Name != "ResultMetadata" {
+			w.value(w.name(v.Type(), f.Name), v.Field(i))
+		}
+	}
+}
+
+func (w *xmlWriter) entries(v reflect.Value) {
+	keys := v.MapKeys()
+	sort.Slice(keys, func(i, j int) bool { return keys[i].String() < keys[j].String() })
+	for _, k := range keys {
+		w.element("entry", func() {
+			w.value("key", k)
+			w.value("value", v.MapIndex(k))
+		})
+	}
+}
