@@ -32,7 +32,7 @@ type Config struct {
 type Control struct {
 	Config
 	checks    map[string]bool // by task definition key: an essential container has a health check. Definitions never change
-	collected time.Time       // when the last collection of garbage was
+	collected time.Time       // when garbage was last collected
 }
 
 // New makes a Control.
@@ -83,31 +83,57 @@ func (c *Control) wait(next time.Time) time.Duration {
 	return min(c.Tick, max(next.Sub(c.Now()), time.Millisecond))
 }
 
-// Step is one pass: it plans and stores in one transaction, so that what it planned from is still true. It returns the earliest
-// time at which another pass may find something to do though nothing changes; zero when there is none.
+// Step is one pass. It first looks without holding up anybody; only when there is something to do it plans again in a
+// transaction, so that what it planned from is still true, and stores. It returns the earliest time at which another pass may find
+// something to do though nothing changes; zero when there is none.
 func (c *Control) Step(ctx context.Context) (next time.Time, err error) {
 	var p *pass
+	c.Store.View(func(r store.Reader) {
+		look := &probe{Reader: r}
+		p = &pass{Control: c, tx: look, now: c.Now(), collected: c.collected, idle: func() bool { return !look.wrote }}
+		p.run()
+	})
+	if p.idle() {
+		c.collected = p.collected
+		return p.next, nil
+	}
 	err = c.Store.Update(ctx, func(tx store.Tx) error {
-		p = &pass{Control: c, tx: tx, now: c.Now()}
+		p = &pass{Control: c, tx: tx, now: c.Now(), collected: c.collected, idle: func() bool { return true }}
 		p.run()
 		return nil
 	})
 	if err != nil {
 		return time.Time{}, err
 	}
+	c.collected = p.collected
 	for _, say := range p.said {
 		c.Log.Info(say.text, say.args...)
 	}
 	return p.next, nil
 }
 
+// probe is a transaction that only notes whether anything would be written.
+type probe struct {
+	store.Reader
+	wrote bool
+}
+
+// PutRow implements store.Tx.
+func (p *probe) PutRow(string, string, any) { p.wrote = true }
+
+// DeleteRow implements store.Tx.
+func (p *probe) DeleteRow(string, string) { p.wrote = true }
+
 // pass is one look at everything. Its order is that of a task's life: what is asked, what is planned, where it goes, who may reach it.
 type pass struct {
 	*Control
-	tx   store.Tx
-	now  time.Time
-	next time.Time
-	said []saying
+	tx        store.Tx
+	now       time.Time
+	next      time.Time
+	said      []saying
+	collected time.Time
+	// idle tells that the pass should go on: it stores what it plans, or it is a probe that has found nothing to do so far.
+	idle func() bool
 }
 
 // saying is a line for the log; it is written only after what it says is stored.
@@ -117,13 +143,12 @@ type saying struct {
 }
 
 func (p *pass) run() {
-	p.joinNodes()
-	p.endLost()
-	p.services()
-	p.stopTasks()
-	p.place()
-	p.targets()
-	p.collect()
+	for _, stage := range []func(){p.joinNodes, p.endLost, p.services, p.stopTasks, p.place, p.targets, p.collect} {
+		if !p.idle() {
+			return
+		}
+		stage()
+	}
 }
 
 func (p *pass) say(text string, args ...any) { p.said = append(p.said, saying{text, args}) }

@@ -1,8 +1,10 @@
 package control
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,24 +20,32 @@ import (
 // history is how many ended deployments of a service the planner sees.
 const history = 20
 
+// services lets each service's planner decide. What the planners look at is read before anything is written: services do not
+// depend on each other, and reading a table that the transaction has not written is much faster.
 func (p *pass) services() {
-	for _, s := range slices.Collect(store.Services.Scan(p.tx, "")) {
-		if s.Status == "INACTIVE" {
-			continue
+	var all []deploy.Input
+	for s := range store.Services.Scan(p.tx, "") {
+		if s.Status != "INACTIVE" {
+			all = append(all, p.input(s))
 		}
-		in := p.input(s)
-		actions := deploy.Plan(in)
-		p.look(deploy.NextLook(in))
+	}
+	for i := range all {
+		if !p.idle() {
+			return
+		}
+		in := &all[i]
+		actions := deploy.Plan(*in)
+		p.look(deploy.NextLook(*in))
 		for _, a := range actions {
-			p.apply(s.Key(), in, a)
+			p.apply(in.Service.Key(), in, a)
 		}
-		p.tell(s, actions)
+		p.tell(in.Service, actions)
 	}
 }
 
 // input gathers what the planner looks at.
 func (p *pass) input(s *model.Service) deploy.Input {
-	in := deploy.Input{Service: s, Revisions: map[string]*model.ServiceRevision{}, Now: p.now, Pace: p.Pace, NewID: newDeploymentID()}
+	in := deploy.Input{Service: s, Revisions: map[string]*model.ServiceRevision{}, Now: p.now, Pace: p.Pace, NewID: p.newDeploymentID()}
 	ended := 0
 	all := slices.Collect(store.Deployments.Scan(p.tx, s.Key()+"/"))
 	slices.SortStableFunc(all, func(a, b *model.Deployment) int { return b.CreatedAt.Compare(a.CreatedAt) })
@@ -88,12 +98,13 @@ func (p *pass) view(s *model.Service, in deploy.Input, t *model.Task) deploy.Tas
 }
 
 // newDeploymentID is "ecs-svc/" and 19 digits.
-func newDeploymentID() string {
-	return "ecs-svc/" + strconv.FormatInt(1e18+rand.Int64N(8e18), 10)
+func (p *pass) newDeploymentID() string {
+	sum := sha256.Sum256([]byte(p.NewID()))
+	return "ecs-svc/" + strconv.FormatUint(1e18+binary.BigEndian.Uint64(sum[:])%uint64(8e18), 10)
 }
 
 // apply stores one action.
-func (p *pass) apply(service string, in deploy.Input, a deploy.Action) {
+func (p *pass) apply(service string, in *deploy.Input, a deploy.Action) {
 	switch a := a.(type) {
 	case deploy.Put:
 		d := *a.Deployment
@@ -132,17 +143,23 @@ func (p *pass) apply(service string, in deploy.Input, a deploy.Action) {
 }
 
 // start makes the tasks and tells of them.
-func (p *pass) start(service string, in deploy.Input, a deploy.Start) {
-	spec, ok := p.spec(in, a.Deployment)
-	if !ok {
-		p.Log.Error("cannot start tasks: the deployment's revision or task definition is missing", "service", service,
-			"deployment", a.Deployment)
+func (p *pass) start(service string, in *deploy.Input, a deploy.Start) {
+	r, def := p.deployed(in.Service, a.Deployment)
+	if def == nil {
+		p.event(service, fmt.Sprintf("(service %s) was unable to start a task because the task definition of (deployment %s) is gone. "+
+			"Update the service to another task definition.", in.Service.Name, a.Deployment))
 		return
 	}
-	strategy, placed := p.providers(in, a.Deployment)
+	spec := p.spec(in.Service, r, def, a.Deployment)
+	placed := map[string]int{} // by capacity provider
+	for _, t := range in.Tasks {
+		if t.Deployment == a.Deployment && !t.Ended() && t.CapacityProvider != "" {
+			placed[t.CapacityProvider]++
+		}
+	}
 	var ids []string
 	for range a.Count {
-		if provider := task.ChooseProvider(strategy, placed); provider != "" {
+		if provider := task.ChooseProvider(r.CapacityProviderStrategy, placed); provider != "" {
 			placed[provider]++
 			spec.CapacityProvider = provider
 			if strings.HasPrefix(provider, "FARGATE") {
@@ -157,42 +174,24 @@ func (p *pass) start(service string, in deploy.Input, a deploy.Start) {
 	p.event(service, deploy.StartedEvent(in.Service.Name, ids, a.Replaced))
 }
 
-// providers returns the capacity provider strategy of a deployment and how many of its tasks each provider has.
-func (p *pass) providers(in deploy.Input, deployment string) ([]types.CapacityProviderStrategyItem, map[string]int) {
-	placed := map[string]int{}
-	for _, t := range in.Tasks {
-		if t.Deployment == deployment && !t.Ended() && t.CapacityProvider != "" {
-			placed[t.CapacityProvider]++
-		}
+// deployed returns what a deployment deploys; def is nil when it is gone.
+func (p *pass) deployed(s *model.Service, deployment string) (r *model.ServiceRevision, def *model.TaskDefinition) {
+	d, ok := store.Deployments.Get(p.tx, s.Key()+"/"+model.ARNTail(deployment))
+	if !ok {
+		return nil, nil
 	}
-	for _, d := range in.Deployments {
-		if r := in.Revisions[d.RevisionID]; d.ID == deployment && r != nil {
-			return r.CapacityProviderStrategy, placed
-		}
+	if r, ok = store.ServiceRevisions.Get(p.tx, s.Key()+"/"+d.RevisionID); !ok {
+		return nil, nil
 	}
-	return nil, placed
+	def, _ = p.definitionByARN(r.TaskDefinition)
+	return r, def
 }
 
 // spec is what the tasks of a deployment are made from.
-func (p *pass) spec(in deploy.Input, deployment string) (task.Spec, bool) {
-	s := in.Service
-	for _, d := range slices.Collect(store.Deployments.Scan(p.tx, s.Key()+"/")) {
-		if d.ID != deployment {
-			continue
-		}
-		r, ok := store.ServiceRevisions.Get(p.tx, s.Key()+"/"+d.RevisionID)
-		if !ok {
-			return task.Spec{}, false
-		}
-		def, ok := p.definitionByARN(r.TaskDefinition)
-		if !ok {
-			return task.Spec{}, false
-		}
-		return task.Spec{Scope: p.Scope, Cluster: s.Cluster, Definition: def, Now: p.now, NewID: p.NewID, Service: s.Name,
-			Deployment: d.ID, LaunchType: r.LaunchType, PlatformVersion: r.PlatformVersion, NetworkConfiguration: r.NetworkConfiguration,
-			Constraints: s.Constraints, Strategy: s.Strategy, EnableExecuteCommand: s.EnableExecuteCommand, Tags: tags(s, def)}, true
-	}
-	return task.Spec{}, false
+func (p *pass) spec(s *model.Service, r *model.ServiceRevision, def *model.TaskDefinition, deployment string) task.Spec {
+	return task.Spec{Scope: p.Scope, Cluster: s.Cluster, Definition: def, Now: p.now, NewID: p.NewID, Service: s.Name,
+		Deployment: deployment, LaunchType: r.LaunchType, PlatformVersion: r.PlatformVersion, NetworkConfiguration: r.NetworkConfiguration,
+		Constraints: s.Constraints, Strategy: s.Strategy, EnableExecuteCommand: s.EnableExecuteCommand, Tags: tags(s, def)}
 }
 
 func tags(s *model.Service, def *model.TaskDefinition) []types.Tag {
