@@ -1,0 +1,214 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+// killAgain is how long after a SIGKILL without effect it is sent again; releaseWait how long STOPPED waits for the release of
+// what the task held.
+const (
+	killAgain   = 10 * time.Second
+	releaseWait = 30 * time.Second
+)
+
+// stepDown takes the task as far towards STOPPED as it can go now.
+func (t *task) stepDown() {
+	t.raise(model.Stopping)
+	for _, c := range t.containers {
+		switch c.phase {
+		case waiting, created:
+			c.phase, c.obs.Status = exited, model.Stopped
+			t.finishLogs(c)
+		case running:
+			if t.dependentsGone(c) {
+				t.signal(c)
+			}
+		}
+	}
+	if t.every(exited) && !t.starting() {
+		t.letGo()
+	}
+}
+
+// starting tells whether some step of the start is still under way; it ends soon, because its context has.
+func (t *task) starting() bool {
+	return t.network == busy || slices.ContainsFunc(t.containers, func(c *container) bool {
+		return c.network == busy || c.logs == busy || c.pulling
+	})
+}
+
+// signal asks the container to end, and arms its stopTimeout. An agent that took over asks again: whether its predecessor's
+// signal was sent is not known.
+func (t *task) signal(c *container) {
+	if c.signaled {
+		return
+	}
+	c.signaled = true
+	if c.rec.StopAt.IsZero() {
+		c.rec.StopAt, t.dirty = t.agent.cfg.Now(), true
+	}
+	if c.stopProbes != nil {
+		c.stopProbes()
+		c.stopProbes = nil
+	}
+	t.send(c, stopSignal(c.rec.Image.StopSignal))
+	t.after(c.stopTimeout()-t.agent.cfg.Now().Sub(c.rec.StopAt), func() { t.kill(c) })
+}
+
+// kill ends the container, until it has ended.
+func (t *task) kill(c *container) {
+	if c.phase != running {
+		return
+	}
+	t.log.Info("container did not end within its stopTimeout; killing it", "container", c.name(), "stopTimeout", c.stopTimeout())
+	t.send(c, syscall.SIGKILL)
+	t.after(killAgain, func() { t.kill(c) })
+}
+
+func (t *task) send(c *container, sig syscall.Signal) {
+	t.async(t.ctx, func(ctx context.Context) error {
+		return attempt(ctx, func() error { return t.agent.cfg.Runtime.Signal(ctx, c.id, sig) })
+	}, func(err error) {
+		if err != nil {
+			t.log.Warn("container cannot be signalled", "container", c.name(), "signal", sig, "error", err)
+		}
+	})
+}
+
+// letGo releases what the task holds and then ends it. Everything is tried until it succeeds.
+func (t *task) letGo() {
+	if t.release == todo {
+		t.release = busy
+		t.noteEnd()
+		overdue := t.after(releaseWait, func() { t.overdue = true })
+		held := t.held()
+		t.async(t.ctx, held.free, func(error) {
+			overdue.Stop()
+			t.release = done
+		})
+	}
+	if t.release == busy && !t.overdue || t.obs.Status == model.Stopped {
+		return
+	}
+	if slices.ContainsFunc(t.containers, func(c *container) bool { return c.finish == busy }) {
+		return
+	}
+	if t.obs.Interface != nil {
+		t.obs.Interface.Status = "DELETED"
+	}
+	t.raise(model.Stopped)
+	t.obs.StoppedAt = t.agent.cfg.Now()
+	t.log.Info("task stopped", "code", t.obs.StopCode, "reason", t.obs.StoppedReason)
+}
+
+// noteEnd notes when the last container ended, and that the task's interface goes.
+func (t *task) noteEnd() {
+	if t.obs.ExecutionStoppedAt.IsZero() {
+		for _, c := range t.containers {
+			if c.ran && c.obs.FinishedAt.After(t.obs.ExecutionStoppedAt) {
+				t.obs.ExecutionStoppedAt = c.obs.FinishedAt
+			}
+		}
+	}
+	if t.mode == types.NetworkModeAwsvpc {
+		t.raise(model.Deprovisioning)
+	}
+}
+
+// holding is what a task may hold of the machine.
+type holding struct {
+	agent      *Agent
+	containers []string // runtime ids, in the order in which they are deleted
+	networks   []string
+	folders    []string
+}
+
+func (t *task) held() holding {
+	h := holding{agent: t.agent, folders: []string{filepath.Join(t.dir, "files"), filepath.Join(t.dir, "volumes")}}
+	for _, c := range slices.Backward(t.containers) {
+		if c.made {
+			h.containers = append(h.containers, c.id)
+		}
+		if perContainer(t.mode) {
+			h.networks = append(h.networks, c.id)
+		}
+	}
+	if t.mode == types.NetworkModeAwsvpc {
+		h.networks = append(h.networks, t.id)
+	}
+	return h
+}
+
+// free gives everything back, in the order containers, networks, folders. It returns early only when ctx ends.
+func (h holding) free(ctx context.Context) error {
+	rt, network := h.agent.cfg.Runtime, h.agent.cfg.Network
+	for _, id := range h.containers {
+		if err := h.insist(ctx, "container "+id, func() error { return rt.Delete(ctx, id) }); err != nil {
+			return err
+		}
+	}
+	for _, id := range h.networks {
+		if err := h.insist(ctx, "network "+id, func() error { return network.Teardown(ctx, id) }); err != nil {
+			return err
+		}
+	}
+	for _, dir := range h.folders {
+		if err := h.insist(ctx, "folder "+dir, func() error { return os.RemoveAll(dir) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insist repeats op until it succeeds or ctx ends.
+func (h holding) insist(ctx context.Context, what string, op func() error) error {
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
+		err := op()
+		if err == nil {
+			return nil
+		}
+		h.agent.cfg.Log.Warn("cannot be released; trying again", "what", what, "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(delay):
+		}
+	}
+}
+
+// erase deletes the task's folder. Logs of the json-file driver stay for Config.KeepLogs, and with them the record that tells
+// their age.
+func (t *task) erase() {
+	var err error
+	for _, c := range t.containers {
+		if c.ran && keepsLogs(c.def.LogConfiguration) {
+			t.rec.LogsKept = true
+		} else {
+			err = os.RemoveAll(t.logDir(c))
+		}
+	}
+	if t.rec.LogsKept {
+		err = t.rec.save(t.dir)
+	} else {
+		err = os.RemoveAll(t.dir)
+	}
+	if err != nil {
+		t.log.Warn("the task's folder cannot be deleted; trying again later", "error", err)
+	}
+}
+
+// keepsLogs tells whether a container's log is on this machine only.
+func keepsLogs(l *types.LogConfiguration) bool {
+	return l == nil || l.LogDriver == types.LogDriverJsonFile
+}
+
+func (t *task) logDir(c *container) string { return filepath.Join(t.dir, "logs", c.name()) }

@@ -1,0 +1,253 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+// task is the worker of one task. Its goroutine owns every field but the mailbox and the view: functions that touch the others
+// run on it, by post.
+type task struct {
+	agent *Agent
+	id    string
+	dir   string
+	log   *slog.Logger
+	as    model.Assignment
+	def   *types.TaskDefinition
+	mode  types.NetworkMode
+
+	rec        *record
+	obs        *model.Observed // &rec.Observed
+	containers []*container
+	last       model.Observed // as last reported
+	dirty      bool           // the record differs from the file
+
+	ctx         context.Context // ends with the agent
+	starts      context.Context // ends when the task's start is given up
+	cancelStart context.CancelFunc
+	ops         sync.WaitGroup
+
+	begun     bool
+	network   step // of the task's own namespace
+	ending    bool
+	release   step
+	overdue   bool // the release takes so long that STOPPED is reported before it is done
+	dismissed bool // no longer assigned
+
+	mail mailbox
+	view atomic.Pointer[View]
+}
+
+// newTask makes the worker of an assigned task, from what the runtime holds of it and from its record.
+func newTask(a *Agent, as model.Assignment, found []ContainerState) *task {
+	t := &task{
+		agent: a, id: as.Task.ID, dir: filepath.Join(a.cfg.StateDir, as.Task.ID), log: a.cfg.Log.With("task", as.Task.ID),
+		as: as, def: &as.Definition, mode: as.Task.NetworkMode, mail: mailbox{wake: make(chan struct{}, 1)},
+	}
+	if t.mode == "" {
+		t.mode = types.NetworkModeBridge
+	}
+	t.restore()
+	t.takeOver(found)
+	t.publish()
+	return t
+}
+
+// run drives the task until it has ended and is no longer wanted, or ctx ends.
+func (t *task) run(ctx context.Context) {
+	t.ctx = ctx
+	t.starts, t.cancelStart = context.WithCancel(ctx)
+	defer t.ops.Wait()
+	defer t.cancelStart()
+	defer t.stopTimers()
+	t.resume()
+	for {
+		t.step()
+		t.flush()
+		if t.gone() {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.mail.wake:
+			for _, apply := range t.mail.take() {
+				apply()
+			}
+		}
+	}
+}
+
+// step does whatever can be done now. It never waits.
+func (t *task) step() {
+	if !t.ending && (t.as.Stop || t.dismissed) {
+		t.end("", "")
+	}
+	if !t.ending {
+		t.stepUp()
+	}
+	if t.ending { // stepUp may have found that the task cannot start
+		t.stepDown()
+	}
+}
+
+// assign takes a newer assignment of the same task.
+func (t *task) assign(as model.Assignment) {
+	t.as, t.dismissed = as, false
+	t.publish()
+}
+
+// dismiss says that the node no longer has the task: it is stopped and forgotten.
+func (t *task) dismiss() { t.dismissed = true }
+
+// gone tells whether nothing is left to do, and then forgets the task.
+func (t *task) gone() bool {
+	if !t.dismissed || t.obs.Status != model.Stopped || t.release != done {
+		return false
+	}
+	if slices.ContainsFunc(t.containers, func(c *container) bool { return c.shipping }) {
+		return false
+	}
+	t.erase()
+	return true
+}
+
+// end makes the task stop. A code says that it ends by itself, and why; "" says that it was told to.
+func (t *task) end(code types.TaskStopCode, reason string) {
+	if t.ending {
+		return
+	}
+	t.ending = true
+	t.cancelStart()
+	t.obs.StopCode, t.obs.StoppedReason = code, reason
+	if t.obs.StoppingAt.IsZero() {
+		t.obs.StoppingAt = t.agent.cfg.Now()
+	}
+	t.raise(model.Stopping)
+	t.log.Info("task stops", "code", code, "reason", reason)
+}
+
+// failed ends a task that could not start.
+func (t *task) failed(err *Error) { t.end(types.TaskStopCodeTaskFailedToStart, err.Error()) }
+
+// raise lifts the task's status; it never falls.
+func (t *task) raise(s model.TaskStatus) {
+	if t.obs.Status.Before(s) {
+		t.obs.Status = s
+	}
+}
+
+// post gives the task's goroutine something to do. It never blocks; what is posted after the task's end is dropped.
+func (t *task) post(apply func()) { t.mail.put(apply) }
+
+// async runs op beside the task's goroutine and applies its outcome on it.
+func (t *task) async(ctx context.Context, op func(context.Context) error, then func(error)) {
+	t.ops.Go(func() {
+		err := op(ctx)
+		t.post(func() {
+			if t.ctx.Err() == nil { // a dying agent's operations fail for that reason only: the next one looks itself
+				then(err)
+			}
+		})
+	})
+}
+
+// after applies f on the task's goroutine when d has passed.
+func (t *task) after(d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(max(d, 0), func() { t.post(f) })
+}
+
+// flush saves the record, shows the view and reports, in this order, when something has changed.
+func (t *task) flush() {
+	t.obs.Health = t.health()
+	t.last.Seq = t.obs.Seq
+	changed := !reflect.DeepEqual(*t.obs, t.last)
+	if !changed && !t.dirty {
+		return
+	}
+	if changed {
+		t.obs.Seq++
+	}
+	t.dirty = false
+	if err := t.rec.save(t.dir); err != nil {
+		t.log.Error("the task's record cannot be saved; a restart of Berth now would lose sight of its last step", "error", err)
+	}
+	t.publish()
+	if changed {
+		t.last = cloneObserved(t.obs)
+		t.agent.cfg.Report(model.Report{TaskID: t.id, Observed: cloneObserved(t.obs)})
+	}
+}
+
+// byName finds a container; nil when there is none.
+func (t *task) byName(name string) *container {
+	i := slices.IndexFunc(t.containers, func(c *container) bool { return c.name() == name })
+	if i < 0 {
+		return nil
+	}
+	return t.containers[i]
+}
+
+func (t *task) every(in phase) bool {
+	return !slices.ContainsFunc(t.containers, func(c *container) bool { return c.phase != in })
+}
+
+func (t *task) stopTimers() {
+	for _, c := range t.containers {
+		if c.startTimer != nil {
+			c.startTimer.Stop()
+		}
+		if c.stopProbes != nil {
+			c.stopProbes()
+		}
+	}
+}
+
+func cloneObserved(o *model.Observed) model.Observed {
+	c := *o
+	c.Containers = slices.Clone(o.Containers)
+	for i := range c.Containers {
+		if code := c.Containers[i].ExitCode; code != nil {
+			c.Containers[i].ExitCode = new(*code)
+		}
+	}
+	if o.Interface != nil {
+		c.Interface = new(*o.Interface)
+	}
+	return c
+}
+
+// mailbox is an unbounded queue of functions: posting must never wait for a task, and each task posts only what it started.
+type mailbox struct {
+	mu    sync.Mutex
+	queue []func()
+	wake  chan struct{} // capacity 1
+}
+
+func (m *mailbox) put(f func()) {
+	m.mu.Lock()
+	m.queue = append(m.queue, f)
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (m *mailbox) take() []func() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := m.queue
+	m.queue = nil
+	return q
+}
