@@ -43,10 +43,11 @@ const (
 
 type operation struct {
 	name string
-	// newInput makes an empty *In; call runs the handler on it and returns *Out.
-	newInput func() any
-	call     func(ctx context.Context, in any) (any, error)
-	schema   *smithy.OperationSchema
+	// newInput makes an empty *In and newOutput an empty *Out; call runs the handler on the one and returns the other.
+	newInput  func() any
+	newOutput func() any
+	call      func(ctx context.Context, in any) (any, error)
+	schema    *smithy.OperationSchema
 }
 
 // Handle adds an operation: In and Out are the SDK's Input and Output structs. schema may be nil where the SDK module has no
@@ -57,10 +58,11 @@ func Handle[In, Out any](s *Service, name string, schema *smithy.OperationSchema
 		s.operations = map[string]operation{}
 	}
 	s.operations[name] = operation{
-		name:     name,
-		newInput: func() any { return new(In) },
-		call:     func(ctx context.Context, in any) (any, error) { return h(ctx, in.(*In)) },
-		schema:   schema,
+		name:      name,
+		newInput:  func() any { return new(In) },
+		newOutput: func() any { return new(Out) },
+		call:      func(ctx context.Context, in any) (any, error) { return h(ctx, in.(*In)) },
+		schema:    schema,
 	}
 }
 

@@ -1,0 +1,35 @@
+package wire
+
+import (
+	"maps"
+	"slices"
+
+	smithy "github.com/aws/smithy-go"
+)
+
+// What the tests of package wire_test see of the codecs.
+var (
+	DecodeJSON         = decodeJSON
+	DecodeQuery        = decodeQuery
+	ParseAuthorization = parseAuthorization
+)
+
+func EncodeJSON(v any) []byte {
+	w := &jsonWriter{}
+	v.(smithy.Serializable).Serialize(w)
+	return w.Bytes()
+}
+
+type Operation struct {
+	Name                string
+	NewInput, NewOutput func() any
+	Schema              *smithy.OperationSchema
+}
+
+func Operations(s *Service) (all []Operation) {
+	for _, name := range slices.Sorted(maps.Keys(s.operations)) {
+		o := s.operations[name]
+		all = append(all, Operation{name, o.newInput, o.newOutput, o.schema})
+	}
+	return all
+}
