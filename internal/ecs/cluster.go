@@ -32,6 +32,9 @@ func (a *api) createCluster(ctx context.Context, in *sdk.CreateClusterInput) (*s
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
+	if err := bounded(in); err != nil {
+		return nil, err
+	}
 	if err := checkProviders(in.CapacityProviders, in.DefaultCapacityProviderStrategy); err != nil {
 		return nil, err
 	}
@@ -213,6 +216,9 @@ func (a *api) changeCluster(ctx context.Context, ref *string, change func(*model
 }
 
 func (a *api) updateCluster(ctx context.Context, in *sdk.UpdateClusterInput) (*sdk.UpdateClusterOutput, error) {
+	if err := bounded(in); err != nil {
+		return nil, err
+	}
 	c, err := a.changeCluster(ctx, in.Cluster, func(c *model.Cluster) (err error) {
 		if in.Configuration != nil {
 			c.Configuration = in.Configuration

@@ -18,6 +18,9 @@ func (a *api) createService(ctx context.Context, in *sdk.CreateServiceInput) (*s
 	if err := checkCreate(in); err != nil {
 		return nil, err
 	}
+	if err := bounded(in); err != nil {
+		return nil, err
+	}
 	plain := *in
 	plain.ClientToken = nil
 	hash, err := digest(plain)

@@ -8,19 +8,17 @@ import (
 	"github.com/berthdev/berth/internal/store"
 )
 
-// checkExpression checks an expression of the cluster query language.
+// checkExpression checks an expression of the cluster query language. Errors: *model.Error with code InvalidParameterException.
 func checkExpression(expression string) error {
-	if _, err := placement.ParseQuery(expression); err != nil {
-		return invalid("Invalid expression '%s' in a placement constraint: %v.", expression, err)
-	}
-	return nil
+	_, err := placement.ParseQuery(expression)
+	return err
 }
 
 // checkDefinitionConstraints checks the expressions of a task definition's constraints.
 func checkDefinitionConstraints(list []types.TaskDefinitionPlacementConstraint) error {
 	for _, c := range list {
-		if _, err := placement.ParseQuery(value(c.Expression)); err != nil {
-			return clientError("Invalid expression '%s' in a placement constraint: %v.", value(c.Expression), err)
+		if err := checkExpression(value(c.Expression)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -33,7 +31,7 @@ func instanceFilter(r store.Reader, cluster, filter string) (func(*model.Instanc
 	}
 	query, err := placement.ParseQuery(filter)
 	if err != nil {
-		return nil, invalid("Invalid filter '%s': %v.", filter, err)
+		return nil, err
 	}
 	matching := map[string]bool{}
 	for _, i := range placementState(r).Select(cluster, query) {

@@ -17,6 +17,7 @@ import (
 const (
 	maxRunCount  = 10
 	maxStartedBy = 128
+	maxGroup     = 255
 )
 
 // run is a request to run standalone tasks, with what both RunTask and StartTask say.
@@ -76,6 +77,9 @@ func (a *api) runTask(ctx context.Context, in *sdk.RunTaskInput) (*sdk.RunTaskOu
 	if err := q.check(); err != nil {
 		return nil, err
 	}
+	if err := bounded(plain); err != nil {
+		return nil, err
+	}
 	var err error
 	if q.digest, err = digest(plain); err != nil {
 		return nil, err
@@ -99,6 +103,9 @@ func (a *api) startTask(ctx context.Context, in *sdk.StartTaskInput) (*sdk.Start
 	if err := q.check(); err != nil {
 		return nil, err
 	}
+	if err := bounded(in); err != nil {
+		return nil, err
+	}
 	made, err := a.runAll(ctx, q, a.startIn)
 	if err != nil {
 		return nil, err
@@ -114,6 +121,10 @@ func (q *run) check() error {
 	switch {
 	case len(value(q.startedBy)) > maxStartedBy:
 		return invalid("startedBy can have at most %d characters.", maxStartedBy)
+	case len(value(q.group)) > maxGroup:
+		return invalid("The group can have at most %d characters.", maxGroup)
+	case q.overrides != nil && size(q.overrides) > maxOverrides:
+		return invalid("Container Overrides length must be at most %d", maxOverrides)
 	case len(q.volumes) > 0:
 		return notYet("volumeConfigurations (EBS volumes)")
 	}

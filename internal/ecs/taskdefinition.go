@@ -25,6 +25,9 @@ func (a *api) registerTaskDefinition(
 	if err != nil {
 		return nil, err
 	}
+	if n := size(def); n > maxDefinition {
+		return nil, clientError("Actual length: '%d'. Max allowed length is '%d' bytes.", n, maxDefinition)
+	}
 	if err := checkDefinitionConstraints(def.PlacementConstraints); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,9 @@ func (a *api) updateService(ctx context.Context, in *sdk.UpdateServiceInput) (*s
 	if err := checkUpdate(in); err != nil {
 		return nil, err
 	}
+	if err := bounded(in); err != nil {
+		return nil, err
+	}
 	var out types.Service
 	err := a.store.Update(ctx, func(tx store.Tx) error {
 		c, err := a.cluster(tx, in.Cluster)
