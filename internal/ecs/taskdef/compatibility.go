@@ -40,10 +40,11 @@ func compatibilities(def *types.TaskDefinition) []types.Compatibility {
 	return []types.Compatibility{types.CompatibilityEc2, types.CompatibilityFargate, types.CompatibilityManagedInstances}
 }
 
-// Supports tells whether tasks of the definition may have the launch type.
+// Supports tells whether tasks of the definition may have the launch type. A definition that was checked for Fargate may run on
+// EC2 too, but one that was checked for others only may not run on Fargate.
 func Supports(def *types.TaskDefinition, launch types.LaunchType) bool {
 	c := types.Compatibility(launch)
-	if len(def.RequiresCompatibilities) > 0 && !slices.Contains(def.RequiresCompatibilities, c) {
+	if c == types.CompatibilityFargate && len(def.RequiresCompatibilities) > 0 && !slices.Contains(def.RequiresCompatibilities, c) {
 		return false
 	}
 	return slices.Contains(def.Compatibilities, c)
