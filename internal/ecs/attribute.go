@@ -45,7 +45,8 @@ func checkAttributes(list []types.Attribute) error {
 
 // changeAttributes changes the custom attributes of the instances that list names.
 func (a *api) changeAttributes(
-	ctx context.Context, cluster *string, list []types.Attribute, change func(old []types.Attribute, x types.Attribute) []types.Attribute,
+	ctx context.Context, cluster *string, list []types.Attribute,
+	change func(old []types.Attribute, x types.Attribute) []types.Attribute,
 ) ([]types.Attribute, error) {
 	if err := checkAttributes(list); err != nil {
 		return nil, err

@@ -60,7 +60,8 @@ func post(t *testing.T, url, operation, body string) map[string]any {
 	req.Header.Set("X-Amz-Target", "AmazonEC2ContainerServiceV20141113."+operation)
 	sum := sha256.Sum256([]byte(body))
 	creds := aws.Credentials{AccessKeyID: "AKIDTEST", SecretAccessKey: "secret"}
-	if err := v4.NewSigner().SignHTTP(req.Context(), creds, req, hex.EncodeToString(sum[:]), "ecs", scope.Region, time.Now()); err != nil {
+	if err := v4.NewSigner().SignHTTP(req.Context(), creds, req, hex.EncodeToString(sum[:]), "ecs", scope.Region,
+		time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.DefaultClient.Do(req)
@@ -124,7 +125,8 @@ func TestClientAndWaiters(t *testing.T) {
 	if err := sdk.NewTasksStoppedWaiter(client).Wait(ctx, describe, time.Second); err != nil {
 		t.Errorf("tasks-stopped: %v", err)
 	}
-	made, err := client.CreateService(ctx, &sdk.CreateServiceInput{ServiceName: new("s"), TaskDefinition: new("web"), DesiredCount: new(int32(1))})
+	made, err := client.CreateService(ctx, &sdk.CreateServiceInput{ServiceName: new("s"), TaskDefinition: new("web"),
+		DesiredCount: new(int32(1))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,10 +164,12 @@ func TestErrorsOverTheWire(t *testing.T) {
 	}
 	in.Count = new(int32(2))
 	_, err = client.RunTask(ctx, in)
-	if c, is := errors.AsType[*types.ConflictException](err); !is || len(c.ResourceIds) != 1 || c.ResourceIds[0] != *first.Tasks[0].TaskArn {
+	if c, is := errors.AsType[*types.ConflictException](err); !is || len(c.ResourceIds) != 1 ||
+		c.ResourceIds[0] != *first.Tasks[0].TaskArn {
 		t.Errorf("ConflictException with its resourceIds: %v", err)
 	}
-	_, err = client.ExecuteCommand(ctx, &sdk.ExecuteCommandInput{Command: new("sh"), Interactive: true, Task: first.Tasks[0].TaskArn})
+	_, err = client.ExecuteCommand(ctx, &sdk.ExecuteCommandInput{Command: new("sh"), Interactive: true,
+		Task: first.Tasks[0].TaskArn})
 	if e, is := errors.AsType[smithy.APIError](err); !is || e.ErrorCode() == "" || e.ErrorCode() == "UnknownOperationException" {
 		t.Errorf("an operation of AWS that Berth lacks: %v", err)
 	}

@@ -64,10 +64,12 @@ func TestUnknownAndInactiveCluster(t *testing.T) {
 	}
 	_, err := r.updateCluster(r.ctx(), &sdk.UpdateClusterInput{Cluster: new("gone")})
 	refused(t, err, "ClientException", "Cluster was not ACTIVE.")
-	if out := ok(r.describeClusters(r.ctx(), &sdk.DescribeClustersInput{Clusters: []string{"gone"}}))(t); *out.Clusters[0].Status != "INACTIVE" {
+	if out := ok(r.describeClusters(r.ctx(),
+		&sdk.DescribeClustersInput{Clusters: []string{"gone"}}))(t); *out.Clusters[0].Status != "INACTIVE" {
 		t.Errorf("a deleted cluster stays describable: %+v", out)
 	}
-	if out := ok(r.listClusters(r.ctx(), &sdk.ListClustersInput{}))(t); !slices.Equal(out.ClusterArns, []string{arnPrefix + "cluster/default"}) {
+	if out := ok(r.listClusters(r.ctx(), &sdk.ListClustersInput{}))(t); !slices.Equal(out.ClusterArns,
+		[]string{arnPrefix + "cluster/default"}) {
 		t.Errorf("listed: %v", out.ClusterArns)
 	}
 	ok(r.createCluster(r.ctx(), &sdk.CreateClusterInput{ClusterName: new("gone")}))(t)
@@ -77,7 +79,8 @@ func TestDeleteClusterRefusals(t *testing.T) {
 	r := newRig(t)
 	r.node()
 	def := r.define("web", nil)
-	ok(r.createService(r.ctx(), &sdk.CreateServiceInput{ServiceName: new("s"), TaskDefinition: &def, DesiredCount: new(int32(0))}))(t)
+	ok(r.createService(r.ctx(), &sdk.CreateServiceInput{ServiceName: new("s"), TaskDefinition: &def,
+		DesiredCount: new(int32(0))}))(t)
 	task := ok(r.runTask(r.ctx(), &sdk.RunTaskInput{TaskDefinition: &def}))(t).Tasks[0]
 	_, err := r.deleteCluster(r.ctx(), &sdk.DeleteClusterInput{Cluster: new("default")})
 	refused(t, err, "ClusterContainsTasksException", "The Cluster cannot be deleted while Tasks are active.")
@@ -135,7 +138,8 @@ func TestCapacityProviders(t *testing.T) {
 		t.Errorf("the cluster's default strategy gives %v", got)
 	}
 	list := ok(r.describeCapacityProviders(r.ctx(), &sdk.DescribeCapacityProvidersInput{}))(t)
-	if len(list.CapacityProviders) != 2 || *list.CapacityProviders[1].CapacityProviderArn != arnPrefix+"capacity-provider/FARGATE_SPOT" {
+	if len(list.CapacityProviders) != 2 ||
+		*list.CapacityProviders[1].CapacityProviderArn != arnPrefix+"capacity-provider/FARGATE_SPOT" {
 		t.Errorf("described: %+v", list)
 	}
 }

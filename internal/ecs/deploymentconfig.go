@@ -14,7 +14,9 @@ const (
 )
 
 // deploymentConfiguration returns asked with what it leaves out taken from old, and from the defaults where old has nothing.
-func deploymentConfiguration(asked *types.DeploymentConfiguration, old types.DeploymentConfiguration) (types.DeploymentConfiguration, error) {
+func deploymentConfiguration(
+	asked *types.DeploymentConfiguration, old types.DeploymentConfiguration,
+) (types.DeploymentConfiguration, error) {
 	c := old
 	if asked != nil {
 		if err := checkDeploymentSupport(asked); err != nil {
@@ -103,13 +105,16 @@ func checkDeployment(c *types.DeploymentConfiguration) error {
 		return invalid("Invalid circuit breaker threshold type '%s'. It must be COUNT, BOUNDED_PERCENT or UNBOUNDED_PERCENT.", t.Type)
 	}
 	if t.Value < 1 || (t.Type != types.ThresholdTypeCount && t.Value > 100) {
-		return invalid("Invalid circuit breaker threshold value %d. A count must be at least 1, a percentage between 1 and 100.", t.Value)
+		return invalid("Invalid circuit breaker threshold value %d. A count must be at least 1, a percentage between 1 and 100.",
+			t.Value)
 	}
 	return nil
 }
 
 // zoneRebalancing is what holds when asked says nothing: ENABLED, unless maximumPercent leaves no room to rebalance.
-func zoneRebalancing(asked types.AvailabilityZoneRebalancing, c *types.DeploymentConfiguration) (types.AvailabilityZoneRebalancing, error) {
+func zoneRebalancing(
+	asked types.AvailabilityZoneRebalancing, c *types.DeploymentConfiguration,
+) (types.AvailabilityZoneRebalancing, error) {
 	room := *c.MaximumPercent > 100
 	switch asked {
 	case "":

@@ -46,11 +46,13 @@ func TestStoredValuesSurviveJSON(t *testing.T) {
 	})
 	r.create("s", func(in *sdk.CreateServiceInput) {
 		in.LaunchType, in.NetworkConfiguration, in.HealthCheckGracePeriodSeconds = "FARGATE", subnets(), new(int32(5))
-		in.LoadBalancers = []types.LoadBalancer{{TargetGroupArn: new(groupARN), ContainerName: new("web"), ContainerPort: new(int32(80))}}
+		in.LoadBalancers = []types.LoadBalancer{{TargetGroupArn: new(groupARN), ContainerName: new("web"),
+			ContainerPort: new(int32(80))}}
 		in.ServiceConnectConfiguration = &types.ServiceConnectConfiguration{Enabled: false}
 	})
-	out := ok(r.runTask(r.ctx(), &sdk.RunTaskInput{TaskDefinition: new("web"), LaunchType: "FARGATE", NetworkConfiguration: subnets(),
-		ClientToken: new("t"), Overrides: &types.TaskOverride{ContainerOverrides: []types.ContainerOverride{
+	out := ok(r.runTask(r.ctx(), &sdk.RunTaskInput{TaskDefinition: new("web"), LaunchType: "FARGATE",
+		NetworkConfiguration: subnets(),
+		ClientToken:          new("t"), Overrides: &types.TaskOverride{ContainerOverrides: []types.ContainerOverride{
 			{Name: new("web"), Command: []string{"true"}}}}}))(t)
 	ok(r.stopTask(r.ctx(), &sdk.StopTaskInput{Task: out.Tasks[0].TaskArn}))(t)
 	ok(r.putAccountSetting(r.ctx(), &sdk.PutAccountSettingInput{Name: "awsvpcTrunking", Value: new("enabled")}))(t)

@@ -20,10 +20,12 @@ func TestDescribeContainerInstance(t *testing.T) {
 	task := r.run(1, "web")[0]
 	r.observe(model.ARNTail(*task.TaskArn), func(t *model.Task) { t.Observed.Status = model.Running })
 	r.define("dns", func(in *sdk.RegisterTaskDefinitionInput) {
-		in.ContainerDefinitions[0].PortMappings = []types.PortMapping{{ContainerPort: new(int32(53)), HostPort: new(int32(53)), Protocol: "udp"}}
+		in.ContainerDefinitions[0].PortMappings = []types.PortMapping{{ContainerPort: new(int32(53)), HostPort: new(int32(53)),
+			Protocol: "udp"}}
 	})
 	r.run(1, "dns")
-	out := ok(r.describeContainerInstances(r.ctx(), &sdk.DescribeContainerInstancesInput{ContainerInstances: []string{instanceID, "x"}}))(t)
+	out := ok(r.describeContainerInstances(r.ctx(), &sdk.DescribeContainerInstancesInput{ContainerInstances: []string{instanceID,
+		"x"}}))(t)
 	equalJSON(t, "instance", out.ContainerInstances[0], `{
 		"ContainerInstanceArn": "`+arnPrefix+`container-instance/default/`+instanceID+`", "Ec2InstanceId": "i-0123456789abcdef0",
 		"Status": "ACTIVE", "Version": 1, "AgentConnected": true, "RegisteredAt": "2026-11-20T12:00:00Z",
@@ -55,7 +57,8 @@ func TestContainerInstanceStates(t *testing.T) {
 	task := r.run(1, "web")[0]
 	ok(r.updateContainerInstancesState(r.ctx(), &sdk.UpdateContainerInstancesStateInput{
 		ContainerInstances: []string{arn}, Status: "DRAINING"}))(t)
-	if !slices.Equal(list(sdk.ListContainerInstancesInput{}), []string{arn}) || len(list(sdk.ListContainerInstancesInput{Status: "ACTIVE"})) != 0 {
+	if !slices.Equal(list(sdk.ListContainerInstancesInput{}), []string{arn}) ||
+		len(list(sdk.ListContainerInstancesInput{Status: "ACTIVE"})) != 0 {
 		t.Error("a DRAINING instance is listed, but not as ACTIVE")
 	}
 	if f := ok(r.runTask(r.ctx(), &sdk.RunTaskInput{TaskDefinition: new("web")}))(t).Failures; len(f) != 1 {
@@ -63,7 +66,8 @@ func TestContainerInstanceStates(t *testing.T) {
 	}
 	_, err := r.deregisterContainerInstance(r.ctx(), &sdk.DeregisterContainerInstanceInput{ContainerInstance: &arn})
 	refused(t, err, "InvalidParameterException", "Found running tasks on the instance.")
-	out := ok(r.deregisterContainerInstance(r.ctx(), &sdk.DeregisterContainerInstanceInput{ContainerInstance: &arn, Force: new(true)}))(t)
+	out := ok(r.deregisterContainerInstance(r.ctx(), &sdk.DeregisterContainerInstanceInput{ContainerInstance: &arn,
+		Force: new(true)}))(t)
 	if *out.ContainerInstance.Status != "INACTIVE" || len(list(sdk.ListContainerInstancesInput{})) != 0 {
 		t.Errorf("deregistered: %+v", out.ContainerInstance)
 	}

@@ -27,12 +27,17 @@ func TestLaunchRefusals(t *testing.T) {
 		change func(in)
 		text   string
 	}{
-		{"constraint on Fargate", asFargate(func(i in) { i.PlacementConstraints = constraint(types.PlacementConstraint{Type: "distinctInstance"}) }),
+		{"constraint on Fargate", asFargate(func(i in) {
+			i.PlacementConstraints = constraint(types.PlacementConstraint{Type: "distinctInstance"})
+		}),
 			"Placement constraints are not supported with FARGATE launch type."},
 		{"strategy on Fargate", asFargate(func(i in) { i.PlacementStrategy = strategy(types.PlacementStrategy{Type: "random"}) }),
 			"Placement strategies are not supported with FARGATE launch type."},
 		{"subnets", asFargate(func(i in) { i.NetworkConfiguration.AwsvpcConfiguration.Subnets = nil }), "subnets can not be empty."},
-		{"public address", asFargate(func(i in) { i.LaunchType, i.NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp = "EC2", "ENABLED" }),
+		{"public address", asFargate(func(i in) {
+			i.LaunchType, i.NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp = "EC2",
+				"ENABLED"
+		}),
 			"Assign public IP is not supported for this launch type."},
 		{"platform of EC2", func(i in) { i.PlatformVersion = new("LATEST") },
 			"The platform version must be null when specifying an EC2 launch type."},
@@ -55,7 +60,8 @@ func TestLaunchRefusals(t *testing.T) {
 		}, "Container Overrides length must be at most 8192"},
 		{"provider", func(i in) {
 			i.CapacityProviderStrategy = []types.CapacityProviderStrategyItem{{CapacityProvider: new("FARGATE"), Weight: 1}}
-		}, "The specified capacity provider strategy cannot contain a capacity provider that is not associated with the cluster: FARGATE."},
+		}, "The specified capacity provider strategy cannot contain a capacity provider that is not associated with the cluster: " +
+			"FARGATE."},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := &sdk.RunTaskInput{TaskDefinition: &web}

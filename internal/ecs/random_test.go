@@ -15,8 +15,10 @@ import (
 )
 
 // words are the strings of random requests: many mean something to the rig.
-var words = []string{"", "web", "vpc", "web:1", "s", "default", "subnet-1", groupARN, instanceID, "FARGATE", "FARGATE_SPOT", "1024", "2 GB",
-	"arn:aws:ecs:us-east-1:000000000000:task-definition/vpc:1", "arn:", "/", "containerInsights", "enabled", "attribute:a == b", "CMD", "80-90"}
+var words = []string{"", "web", "vpc", "web:1", "s", "default", "subnet-1", groupARN, instanceID, "FARGATE", "FARGATE_SPOT",
+	"1024", "2 GB",
+	"arn:aws:ecs:us-east-1:000000000000:task-definition/vpc:1", "arn:", "/", "containerInsights", "enabled", "attribute:a == b",
+	"CMD", "80-90"}
 
 // fill gives v random contents. Interfaces stay nil: the unions that Berth refuses have tests of their own.
 func fill(t *rapid.T, v reflect.Value, depth int) {
@@ -98,7 +100,8 @@ func TestRandomRequests(t *testing.T) {
 			ContainerDefinitions: []types.ContainerDefinition{container}}, r.registerTaskDefinition)
 		try(t, "ListTaskDefinitions", sdk.ListTaskDefinitionsInput{}, r.listTaskDefinitions)
 		try(t, "RunTask", sdk.RunTaskInput{TaskDefinition: new("x")}, r.runTask)
-		try(t, "RunTask", sdk.RunTaskInput{TaskDefinition: new("vpc"), LaunchType: "FARGATE", NetworkConfiguration: subnets()}, r.runTask)
+		try(t, "RunTask", sdk.RunTaskInput{TaskDefinition: new("vpc"), LaunchType: "FARGATE", NetworkConfiguration: subnets()},
+			r.runTask)
 		try(t, "StartTask", sdk.StartTaskInput{TaskDefinition: new("web"), ContainerInstances: []string{instanceID}}, r.startTask)
 		try(t, "StopTask", sdk.StopTaskInput{}, r.stopTask)
 		try(t, "DescribeTasks", sdk.DescribeTasksInput{Tasks: []string{"x"}}, r.describeTasks)

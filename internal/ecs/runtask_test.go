@@ -191,8 +191,10 @@ func TestTagsOfTasks(t *testing.T) {
 		in.Tags = []types.Tag{{Key: new("from"), Value: new("definition")}}
 	})
 	task := ok(r.runTask(r.ctx(), &sdk.RunTaskInput{TaskDefinition: &def, PropagateTags: "TASK_DEFINITION"}))(t).Tasks[0]
-	ok(r.tagResource(r.ctx(), &sdk.TagResourceInput{ResourceArn: task.TaskArn, Tags: []types.Tag{{Key: new("x"), Value: new("1")}}}))(t)
-	ok(r.tagResource(r.ctx(), &sdk.TagResourceInput{ResourceArn: task.TaskArn, Tags: []types.Tag{{Key: new("x"), Value: new("2")}}}))(t)
+	ok(r.tagResource(r.ctx(), &sdk.TagResourceInput{ResourceArn: task.TaskArn, Tags: []types.Tag{{Key: new("x"),
+		Value: new("1")}}}))(t)
+	ok(r.tagResource(r.ctx(), &sdk.TagResourceInput{ResourceArn: task.TaskArn, Tags: []types.Tag{{Key: new("x"),
+		Value: new("2")}}}))(t)
 	equalJSON(t, "tags", ok(r.listTagsForResource(r.ctx(), &sdk.ListTagsForResourceInput{ResourceArn: task.TaskArn}))(t).Tags,
 		`[{"Key": "from", "Value": "definition"}, {"Key": "x", "Value": "2"}]`)
 	ok(r.untagResource(r.ctx(), &sdk.UntagResourceInput{ResourceArn: task.TaskArn, TagKeys: []string{"from"}}))(t)

@@ -210,7 +210,9 @@ func TestUpdateServiceTriggers(t *testing.T) {
 		{"force", func(i in) { i.ForceNewDeployment = true }, true},
 		{"same network", func(i in) { i.NetworkConfiguration = subnets() }, false},
 		{"new network", func(i in) {
-			i.NetworkConfiguration = &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{Subnets: []string{"subnet-2"}}}
+			i.NetworkConfiguration = &types.NetworkConfiguration{
+				AwsvpcConfiguration: &types.AwsVpcConfiguration{Subnets: []string{"subnet-2"}},
+			}
 		}, true},
 		{"platform", func(i in) { i.PlatformVersion = new("1.4.0") }, true},
 		{"configuration", func(i in) {
@@ -253,7 +255,8 @@ func TestUpdateServiceKeepsWhatItWasNotAsked(t *testing.T) {
 	r := newRig(t)
 	r.define("web", nil)
 	r.create("s", func(in *sdk.CreateServiceInput) {
-		in.DeploymentConfiguration = &types.DeploymentConfiguration{MaximumPercent: new(int32(150)), MinimumHealthyPercent: new(int32(50)),
+		in.DeploymentConfiguration = &types.DeploymentConfiguration{MaximumPercent: new(int32(150)),
+			MinimumHealthyPercent:    new(int32(50)),
 			DeploymentCircuitBreaker: &types.DeploymentCircuitBreaker{Enable: true, Rollback: true}}
 		in.PlacementStrategy = []types.PlacementStrategy{{Type: "spread", Field: new("instanceId")}}
 	})
@@ -276,7 +279,8 @@ func TestUpdateServiceRefusals(t *testing.T) {
 	refused(t, err, "ClientException", "TaskDefinition not found.")
 	// An INACTIVE definition that runs already may stay, but cannot be chosen anew.
 	ok(r.deregisterTaskDefinition(r.ctx(), &sdk.DeregisterTaskDefinitionInput{TaskDefinition: new("web:1")}))(t)
-	ok(r.updateService(r.ctx(), &sdk.UpdateServiceInput{Service: new("s"), DesiredCount: new(int32(1)), TaskDefinition: new("web:1")}))(t)
+	ok(r.updateService(r.ctx(), &sdk.UpdateServiceInput{Service: new("s"), DesiredCount: new(int32(1)),
+		TaskDefinition: new("web:1")}))(t)
 	ok(r.deleteService(r.ctx(), &sdk.DeleteServiceInput{Service: new("s"), Force: new(true)}))(t)
 	_, err = r.updateService(r.ctx(), &sdk.UpdateServiceInput{Service: new("s"), DesiredCount: new(int32(1))})
 	refused(t, err, "ServiceNotActiveException", "Service was not ACTIVE.")
@@ -290,7 +294,8 @@ func TestDeleteService(t *testing.T) {
 	refused(t, err, "ServiceNotFoundException", "Service not found.")
 	_, err = r.deleteService(r.ctx(), &sdk.DeleteServiceInput{Service: new("s")})
 	refused(t, err, "InvalidParameterException", "The service cannot be stopped while it is scaled above 0.")
-	ok(r.updateService(r.ctx(), &sdk.UpdateServiceInput{Service: new("s"), DesiredCount: new(int32(0)), ForceNewDeployment: true}))(t)
+	ok(r.updateService(r.ctx(), &sdk.UpdateServiceInput{Service: new("s"), DesiredCount: new(int32(0)),
+		ForceNewDeployment: true}))(t)
 	_, err = r.deleteService(r.ctx(), &sdk.DeleteServiceInput{Service: new("s")})
 	refused(t, err, "InvalidParameterException", "The service cannot be stopped while deployments are active.")
 	out := ok(r.deleteService(r.ctx(), &sdk.DeleteServiceInput{Service: new("s"), Force: new(true)}))(t).Service
@@ -319,7 +324,8 @@ func TestCountsOfDeployments(t *testing.T) {
 		t.Errorf("before: %+v", d)
 	}
 	r.clock = r.clock.Add(time.Minute)
-	primary := *ok(r.updateService(r.ctx(), &sdk.UpdateServiceInput{Service: new("s"), ForceNewDeployment: true}))(t).Service.Deployments[0].Id
+	primary := *ok(r.updateService(r.ctx(), &sdk.UpdateServiceInput{Service: new("s"),
+		ForceNewDeployment: true}))(t).Service.Deployments[0].Id
 	r.serviceTask("s", primary, model.Pending)
 	svc = r.describe("s")
 	a, b := svc.Deployments[0], svc.Deployments[1]

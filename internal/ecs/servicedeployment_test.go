@@ -65,7 +65,8 @@ func TestListServiceDeployments(t *testing.T) {
 		ok(r.updateService(r.ctx(), &sdk.UpdateServiceInput{Service: new("s"), ForceNewDeployment: true}))(t)
 	}
 	all := ok(r.listServiceDeployments(r.ctx(), &sdk.ListServiceDeploymentsInput{Service: new("s")}))(t).ServiceDeployments
-	if !slices.IsSortedFunc(all, func(a, b types.ServiceDeploymentBrief) int { return b.CreatedAt.Compare(*a.CreatedAt) }) || len(all) != 3 {
+	if !slices.IsSortedFunc(all, func(a, b types.ServiceDeploymentBrief) int { return b.CreatedAt.Compare(*a.CreatedAt) }) ||
+		len(all) != 3 {
 		t.Errorf("newest first: %+v", all)
 	}
 	var paged []types.ServiceDeploymentBrief

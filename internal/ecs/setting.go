@@ -103,7 +103,8 @@ func (a *api) putAccountSettingDefault(
 	return &sdk.PutAccountSettingDefaultOutput{Setting: s}, nil
 }
 
-func (a *api) deleteAccountSetting(ctx context.Context, in *sdk.DeleteAccountSettingInput) (*sdk.DeleteAccountSettingOutput, error) {
+func (a *api) deleteAccountSetting(ctx context.Context, in *sdk.DeleteAccountSettingInput) (*sdk.DeleteAccountSettingOutput,
+	error) {
 	if err := settingName(in.Name); err != nil {
 		return nil, err
 	}

@@ -108,7 +108,8 @@ func TestDescribeRanTask(t *testing.T) {
 		c := t.Observed.Containers[0]
 		c.Status, c.ExitCode, c.Reason, c.RuntimeID, c.ImageDigest = model.Stopped, new(int32(137)),
 			"OutOfMemoryError: Container killed due to memory usage", "rt", "sha256:1"
-		c.NetworkBindings = []types.NetworkBinding{{BindIP: new("0.0.0.0"), ContainerPort: new(int32(80)), HostPort: new(int32(49153)), Protocol: "tcp"}}
+		c.NetworkBindings = []types.NetworkBinding{{BindIP: new("0.0.0.0"), ContainerPort: new(int32(80)),
+			HostPort: new(int32(49153)), Protocol: "tcp"}}
 		t.Observed.Containers = []model.Container{c}
 		t.Observed.Status, t.Observed.StopCode = model.Stopped, types.TaskStopCodeEssentialContainerExited
 		t.Observed.StoppedReason = "Essential container in task exited"

@@ -19,7 +19,8 @@ func TestRevisionsRiseAndAreNeverReused(t *testing.T) {
 	}
 	last := arnPrefix + "task-definition/web:3"
 	ok(r.deregisterTaskDefinition(r.ctx(), &sdk.DeregisterTaskDefinitionInput{TaskDefinition: &last}))(t)
-	if d := ok(r.describeTaskDefinition(r.ctx(), &sdk.DescribeTaskDefinitionInput{TaskDefinition: new("web")}))(t); d.TaskDefinition.Revision != 2 {
+	if d := ok(r.describeTaskDefinition(r.ctx(),
+		&sdk.DescribeTaskDefinitionInput{TaskDefinition: new("web")}))(t); d.TaskDefinition.Revision != 2 {
 		t.Errorf("a bare family is the latest ACTIVE revision, got %d", d.TaskDefinition.Revision)
 	}
 	d := ok(r.describeTaskDefinition(r.ctx(), &sdk.DescribeTaskDefinitionInput{TaskDefinition: &last}))(t)
@@ -67,7 +68,8 @@ func TestListTaskDefinitions(t *testing.T) {
 		var got []string
 		var token *string
 		for pages := 0; ; pages++ {
-			out := ok(r.listTaskDefinitions(r.ctx(), &sdk.ListTaskDefinitionsInput{Sort: sort, MaxResults: new(int32(10)), NextToken: token}))(t)
+			out := ok(r.listTaskDefinitions(r.ctx(), &sdk.ListTaskDefinitionsInput{Sort: sort, MaxResults: new(int32(10)),
+				NextToken: token}))(t)
 			got = append(got, out.TaskDefinitionArns...)
 			if token = out.NextToken; token == nil {
 				break
@@ -101,7 +103,8 @@ func TestListFamilies(t *testing.T) {
 	for status, want := range map[types.TaskDefinitionFamilyStatus][]string{
 		"": {"web", "web-old"}, "ALL": {"web", "web-old"}, "ACTIVE": {"web"}, "INACTIVE": {"web-old"},
 	} {
-		out := ok(r.listTaskDefinitionFamilies(r.ctx(), &sdk.ListTaskDefinitionFamiliesInput{Status: status, FamilyPrefix: new("we")}))(t)
+		out := ok(r.listTaskDefinitionFamilies(r.ctx(), &sdk.ListTaskDefinitionFamiliesInput{Status: status,
+			FamilyPrefix: new("we")}))(t)
 		if !slices.Equal(out.Families, want) {
 			t.Errorf("status %q: %v, want %v", status, out.Families, want)
 		}

@@ -101,7 +101,8 @@ func changeSettings(svc *model.Service, in *sdk.UpdateServiceInput) (err error) 
 	if in.DesiredCount != nil {
 		svc.DesiredCount = *in.DesiredCount
 	}
-	if svc.DeploymentConfiguration, err = deploymentConfiguration(in.DeploymentConfiguration, svc.DeploymentConfiguration); err != nil {
+	svc.DeploymentConfiguration, err = deploymentConfiguration(in.DeploymentConfiguration, svc.DeploymentConfiguration)
+	if err != nil {
 		return err
 	}
 	rebalancing := in.AvailabilityZoneRebalancing

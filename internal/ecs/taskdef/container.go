@@ -136,7 +136,8 @@ func normalisePort(p *types.PortMapping, container string, mode types.NetworkMod
 		p.Protocol = types.TransportProtocolTcp
 	case types.TransportProtocolTcp, types.TransportProtocolUdp:
 	default:
-		return refuse("Invalid protocol '%s' in the port mappings of container '%s'. The protocol must be tcp or udp.", p.Protocol, container)
+		return refuse("Invalid protocol '%s' in the port mappings of container '%s'. The protocol must be tcp or udp.", p.Protocol,
+			container)
 	}
 	if p.ContainerPortRange != nil {
 		return checkPortRange(p, container, mode)
@@ -174,7 +175,8 @@ func checkPortRange(p *types.PortMapping, container string, mode types.NetworkMo
 	first, _ := strconv.Atoi(m[1]) // five digits at most
 	last, _ := strconv.Atoi(m[2])
 	if first < 1 || last > 65535 || first > last {
-		return refuse("Invalid containerPortRange '%s' for container '%s'. Ports are between 1 and 65535.", *p.ContainerPortRange, container)
+		return refuse("Invalid containerPortRange '%s' for container '%s'. Ports are between 1 and 65535.", *p.ContainerPortRange,
+			container)
 	}
 	return nil
 }

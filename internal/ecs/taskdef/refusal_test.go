@@ -57,7 +57,8 @@ func TestNormaliseRefusesMore(t *testing.T) {
 		{"host port", input(func(i in, c ct) { c.PortMappings = ports(80, 65536) }),
 			"Invalid 'hostPort' setting for container 'web'. The port must be between 0 and 65535."},
 		{"port name twice", input(func(i in, c ct) {
-			c.PortMappings = []types.PortMapping{{ContainerPort: new(int32(1)), Name: new("p")}, {ContainerPort: new(int32(2)), Name: new("p")}}
+			c.PortMappings = []types.PortMapping{{ContainerPort: new(int32(1)), Name: new("p")}, {ContainerPort: new(int32(2)),
+				Name: new("p")}}
 		}), "Port mapping name 'p' is used more than once in container 'web'."},
 		{"range", input(func(i in, c ct) { c.PortMappings = mapping(types.PortMapping{ContainerPortRange: new("80")}) }),
 			"Invalid containerPortRange '80' for container 'web'. Write it as first-last."},
@@ -192,7 +193,8 @@ func TestAttributes(t *testing.T) {
 		"com.amazonaws.ecs.capability.ecr-auth", "com.amazonaws.ecs.capability.logging-driver.awslogs",
 		"com.amazonaws.ecs.capability.task-iam-role", "ecs.capability.efs", "ecs.capability.execution-role-awslogs",
 		"ecs.capability.execution-role-ecr-pull", "ecs.capability.extensible-ephemeral-storage",
-		"ecs.capability.secrets.asm.environment-variables", "ecs.capability.secrets.ssm.environment-variables", "ecs.capability.task-eni",
+		"ecs.capability.secrets.asm.environment-variables", "ecs.capability.secrets.ssm.environment-variables",
+		"ecs.capability.task-eni",
 	}
 	var got []string
 	for _, a := range def.RequiresAttributes {

@@ -135,7 +135,8 @@ func TestNormaliseRefuses(t *testing.T) {
 
 func TestNormaliseRefusesWhatCannotBeStored(t *testing.T) {
 	_, err := Normalise(input(func(i in, c ct) {
-		c.ResourceRequirements = []types.ResourceRequirement{{Type: "GPU", Value: new("1"), SharingStrategy: &types.UnknownUnionMember{}}}
+		c.ResourceRequirements = []types.ResourceRequirement{{Type: "GPU", Value: new("1"),
+			SharingStrategy: &types.UnknownUnionMember{}}}
 	}))
 	if model.ErrorCode(err) != "InvalidParameterException" {
 		t.Errorf("a union that the store cannot keep: %v", err)
@@ -340,7 +341,8 @@ func TestOverride(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Override(&def, &types.TaskOverride{ContainerOverrides: []types.ContainerOverride{{Name: new("x")}}}, "FARGATE"); err == nil ||
+	if _, err := Override(&def, &types.TaskOverride{ContainerOverrides: []types.ContainerOverride{{Name: new("x")}}},
+		"FARGATE"); err == nil ||
 		err.Error() != "InvalidParameterException: Override for container named x is not a container in the TaskDefinition." {
 		t.Errorf("unknown container: %v", err)
 	}

@@ -46,7 +46,8 @@ func TestTaskOverrides(t *testing.T) {
 // TestTaskOfDeletedDefinition: history stays readable.
 func TestTaskOfDeletedDefinition(t *testing.T) {
 	got := Task(scope, &model.Task{Observed: model.Observed{Containers: []model.Container{{Name: "a"}}}}, nil, nil)
-	if len(got.Containers) != 1 || *got.Containers[0].Cpu != "0" || got.Attachments == nil || got.Containers[0].NetworkBindings == nil {
+	if len(got.Containers) != 1 || *got.Containers[0].Cpu != "0" || got.Attachments == nil ||
+		got.Containers[0].NetworkBindings == nil {
 		t.Errorf("task: %+v", got)
 	}
 }
@@ -88,7 +89,8 @@ func TestTaskInterface(t *testing.T) {
 	if !slices.Equal(details, want) || *got.Attachments[0].Status != "ATTACHED" {
 		t.Errorf("attachment %v", details)
 	}
-	if n := got.Containers[0].NetworkInterfaces; len(n) != 1 || *n[0].PrivateIpv4Address != "10.0.0.9" || *n[0].AttachmentId != "att" {
+	if n := got.Containers[0].NetworkInterfaces; len(n) != 1 || *n[0].PrivateIpv4Address != "10.0.0.9" ||
+		*n[0].AttachmentId != "att" {
 		t.Errorf("network interfaces %+v", n)
 	}
 	if *got.Attributes[0].Value != "arm64" || *got.AvailabilityZone != "us-east-1a" {
@@ -101,7 +103,8 @@ func TestInstanceSharesItsNode(t *testing.T) {
 	node := &model.Node{CPU: 1024, Memory: 1024}
 	binding := types.NetworkBinding{HostPort: new(int32(49153)), Protocol: types.TransportProtocolTcp}
 	mine := &model.Task{Cluster: "c", InstanceID: "i", Needs: model.Resources{CPU: 100, Memory: 10},
-		Observed: model.Observed{Status: model.Running, Containers: []model.Container{{NetworkBindings: []types.NetworkBinding{binding}}}}}
+		Observed: model.Observed{Status: model.Running,
+			Containers: []model.Container{{NetworkBindings: []types.NetworkBinding{binding}}}}}
 	other := &model.Task{Cluster: "d", InstanceID: "j", Needs: model.Resources{CPU: 200, Memory: 20,
 		Ports: []model.HostPort{{Port: 53, Protocol: "udp"}}}, Observed: model.Observed{Status: model.Running}}
 	got := Instance(scope, &model.Instance{ID: "i", Cluster: "c"}, node, []*model.Task{mine, other})
