@@ -113,8 +113,6 @@ func (t *task) resume() {
 			t.observe(*c.early)
 		case c.phase == running:
 			t.watch(c)
-		case c.phase == exited && c.ran:
-			t.finishLogs(c)
 		}
 	}
 }

@@ -211,7 +211,6 @@ func (t *task) startFailed(c *container, err *Error) {
 	t.log.Info("container cannot start", "container", c.name(), "error", err)
 	c.phase = exited
 	c.obs.Status, c.obs.Reason = model.Stopped, err.Error()
-	t.finishLogs(c)
 	if c.essential() || t.every(exited) {
 		t.failed(err)
 	}

@@ -27,7 +27,6 @@ func (t *task) stepDown() {
 		switch c.phase {
 		case waiting, created:
 			c.phase, c.obs.Status = exited, model.Stopped
-			t.finishLogs(c)
 		case running:
 			if t.dependentsGone(c) {
 				t.signal(c)
@@ -96,10 +95,13 @@ func (t *task) letGo() {
 			t.release = done
 		})
 	}
-	if t.release == busy && !t.overdue || t.obs.Status == model.Stopped {
+	if t.release == busy && !t.overdue {
 		return
 	}
-	if slices.ContainsFunc(t.containers, func(c *container) bool { return c.finish == busy }) {
+	for _, c := range t.containers {
+		t.finishLogs(c)
+	}
+	if t.obs.Status == model.Stopped || slices.ContainsFunc(t.containers, func(c *container) bool { return c.finish == busy }) {
 		return
 	}
 	if t.obs.Interface != nil {

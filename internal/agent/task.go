@@ -115,7 +115,7 @@ func (t *task) gone() bool {
 	if !t.dismissed || t.obs.Status != model.Stopped || t.release != done {
 		return false
 	}
-	if slices.ContainsFunc(t.containers, func(c *container) bool { return c.shipping }) {
+	if slices.ContainsFunc(t.containers, func(c *container) bool { return c.shipping || c.finish == busy }) {
 		return false
 	}
 	t.erase()

@@ -86,7 +86,6 @@ func (t *task) exit(c *container, s ContainerState, reason string) {
 		return
 	}
 	c.obs.Status = model.Stopped
-	t.finishLogs(c)
 	if c.essential() || t.every(exited) {
 		if t.obs.ExecutionStoppedAt.IsZero() {
 			t.obs.ExecutionStoppedAt = s.FinishedAt
@@ -125,7 +124,8 @@ func (t *task) restarts(c *container, s ContainerState) bool {
 
 func reasonLost(c *container) bool { return c.obs.Reason == lostReason }
 
-// finishLogs carries the container's last lines away. It waits for drainWait; what is left follows in the background.
+// finishLogs carries the container's last lines away. It waits for drainWait; what is left follows in the background. It comes
+// after the container's deletion: until then the shim may still be copying output into the files.
 func (t *task) finishLogs(c *container) {
 	if c.logs == todo || c.finish != todo {
 		return

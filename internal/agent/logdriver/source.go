@@ -1,0 +1,145 @@
+package logdriver
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLine is the longest event in bytes: what CloudWatch Logs takes. A longer line becomes several events.
+const maxLine = 256<<10 - 26
+
+// chunk is how much of a file is read at once; holes are punched in pieces of at least that.
+const chunk = 64 << 10
+
+// event is one line, or several that belong together.
+type event struct {
+	at     time.Time
+	text   []byte // without the final newline
+	ended  bool   // the newline was there
+	source int
+	end    int64 // offset in the source's file after the event
+}
+
+// source is one of a container's two outputs.
+type source struct {
+	index   int
+	file    *os.File
+	read    int64  // offset up to which the file was read
+	buf     []byte // read, but not yet a whole line
+	grown   time.Time
+	noted   int64 // offset up to which everything was handed on
+	punched int64 // offset up to which the disk was given back; a multiple of a page
+	noHoles bool  // the file system cannot
+}
+
+func openSource(index int, path string, noted int64) (*source, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &source{index: index, file: f, read: noted, noted: noted, punched: noted &^ (pageSize - 1)}, nil
+}
+
+// next reads a chunk and returns the lines that it completes. eof tells that nothing more is there now.
+func (s *source) next(now time.Time) (events []event, eof bool, err error) {
+	if info, err := s.file.Stat(); err == nil && info.Size() < s.read { // somebody cut it: begin again
+		s.read, s.noted, s.punched, s.buf = 0, 0, 0, nil
+	}
+	piece := make([]byte, chunk)
+	n, err := s.file.ReadAt(piece, s.read)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, true, fmt.Errorf("read container output: %w", err)
+	}
+	if n == 0 {
+		return nil, true, nil
+	}
+	s.read += int64(n)
+	s.buf = append(s.buf, piece[:n]...)
+	s.grown = now
+	return s.split(now), n < chunk, nil
+}
+
+// split takes the whole lines, and pieces of overlong ones, out of the buffer.
+func (s *source) split(now time.Time) []event {
+	var events []event
+	start := s.read - int64(len(s.buf)) // offset of buf[0]
+	rest := s.buf
+	for {
+		i := bytes.IndexByte(rest, '\n')
+		switch {
+		case i >= 0 && i <= maxLine:
+			events = append(events, event{at: now, text: bytes.TrimSuffix(rest[:i], []byte("\r")), ended: true, source: s.index})
+			rest = rest[i+1:]
+		case len(rest) > maxLine:
+			cut := wholeRunes(rest[:maxLine])
+			events = append(events, event{at: now, text: rest[:cut], source: s.index})
+			rest = rest[cut:]
+		default:
+			s.buf = append([]byte(nil), rest...)
+			return events
+		}
+		events[len(events)-1].end = start + int64(len(s.buf)-len(rest))
+	}
+}
+
+// partial takes what is left of a line that was not ended.
+func (s *source) partial(now time.Time) []event {
+	if len(s.buf) == 0 {
+		return nil
+	}
+	e := event{at: now, text: s.buf, source: s.index, end: s.read}
+	s.buf = nil
+	return []event{e}
+}
+
+// wholeRunes is the length of b without a rune that is cut at its end.
+func wholeRunes(b []byte) int {
+	for back := 1; back < utf8.UTFMax && back < len(b); back++ {
+		if i := len(b) - back; utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) {
+				return i
+			}
+			break
+		}
+	}
+	return len(b)
+}
+
+const pageSize = 4096
+
+// reclaim gives the disk space of what was handed on back to the file system. The file keeps its size, so that the shim's
+// appends go on where they are.
+func (s *source) reclaim(all bool) error {
+	end := s.noted &^ (pageSize - 1)
+	if s.noHoles || end <= s.punched || !all && end-s.punched < chunk {
+		return nil
+	}
+	err := unix.Fallocate(int(s.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.punched, end-s.punched)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		s.noHoles = true
+		return fmt.Errorf("the file system of %s cannot punch holes: container output stays on the disk until its task ends: %w", s.file.Name(), err)
+	}
+	if err == nil {
+		s.punched = end
+	}
+	return err
+}
+
+// skip drops the oldest bytes so that at most keep are waiting, and returns how many were dropped.
+func (s *source) skip(keep int64) int64 {
+	info, err := s.file.Stat()
+	if err != nil || info.Size()-s.noted <= keep {
+		return 0
+	}
+	to := info.Size() - keep/2
+	dropped := to - s.noted
+	s.read, s.noted, s.buf = to, to, nil
+	return dropped
+}
