@@ -1,0 +1,118 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/berthdev/berth/internal/agent"
+	"github.com/berthdev/berth/internal/agent/fake"
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/nodelink"
+)
+
+// node is this machine as a place for tasks: the agent on its runtime, and its half of the node link.
+type node struct {
+	in      *Instance
+	log     *slog.Logger
+	version string
+	agent   *agent.Agent
+	machine *machine
+	client  *nodelink.Client
+}
+
+// machine is what an agent works on. loops run beside the agent; close releases what is not a task's.
+type machine struct {
+	agent.Config
+	runtimeVersion string
+	ports          []int32 // TCP ports that tasks may not take
+	loops          []func(context.Context) error
+	start          func(*agent.Agent) // called once the agent exists; may be nil
+	close          func()
+}
+
+func openNode(ctx context.Context, in *Instance, s *server, version string, log *slog.Logger) (*node, error) {
+	n := &node{in: in, log: log, version: version}
+	open := openMachine
+	if in.Runtime == "fake" {
+		open = openFake
+	}
+	var err error
+	if n.machine, err = open(ctx, in, s, log); err != nil {
+		return nil, err
+	}
+	conf := n.machine.Config
+	conf.StateDir, conf.Region, conf.Pace = in.Path("tasks"), in.Region, in.Pace
+	conf.Log = log.With("component", "agent")
+	conf.Report = func(r model.Report) { n.client.Report(r) }
+	n.agent = agent.New(conf)
+	if n.machine.start != nil {
+		n.machine.start(n.agent)
+	}
+	return n, nil
+}
+
+// openFake is a machine in memory: for user interfaces, demonstrations and tests without root.
+func openFake(_ context.Context, _ *Instance, _ *server, _ *slog.Logger) (*machine, error) {
+	m := fake.New(fake.Config{})
+	return &machine{Config: agent.Config{Runtime: m.Runtime, Images: m.Images, Network: m.Network, Logs: m.Logs}, runtimeVersion: "fake",
+		close: func() { m.Runtime.Close() }}, nil
+}
+
+// run manages tasks until ctx is done.
+func (n *node) run(ctx context.Context, dial func(context.Context) (nodelink.Conn, error)) error {
+	n.client = nodelink.NewClient(nodelink.ClientConfig{Node: n.describe, Dial: dial, OnAssign: n.agent.SetAssignments,
+		Log: n.log.With("component", "nodelink")})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.agent.Run(ctx) })
+	g.Go(func() error { return n.client.Run(ctx) })
+	for _, loop := range n.machine.loops {
+		g.Go(func() error { return loop(ctx) })
+	}
+	return g.Wait()
+}
+
+func (n *node) close() {
+	if n.machine.close != nil {
+		n.machine.close()
+	}
+}
+
+// reservedMemory is what is kept for the machine itself, MiB.
+const reservedMemory = 512
+
+// describe is what the node says of itself. The reserved ports are those of the ECS agent's documentation and the API's own.
+func (n *node) describe() model.Node {
+	host, _ := os.Hostname()
+	api, _ := strconv.Atoi(n.in.Port())
+	arch := map[string]string{"amd64": "x86_64"}[runtime.GOARCH]
+	if arch == "" {
+		arch = runtime.GOARCH
+	}
+	return model.Node{ID: n.in.NodeID, Hostname: host, Address: "127.0.0.1", CPU: int64(runtime.NumCPU()) * 1024,
+		Memory: max(totalMemory()-reservedMemory, 256), ReservedPorts: append([]int32{22, 2375, 2376, int32(api)}, n.machine.ports...),
+		Arch: runtime.GOARCH, Version: n.version, RuntimeVersion: n.machine.runtimeVersion,
+		Attributes: map[string]string{"ecs.os-type": "linux", "ecs.cpu-architecture": arch, "ecs.instance-type": "berth.local",
+			"ecs.availability-zone": n.in.Region + "a", "ecs.ami-id": "berth"}}
+}
+
+// totalMemory is the machine's memory in MiB (/proc/meminfo).
+func totalMemory() int64 {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		var kb int64
+		if _, err := fmt.Sscanf(line, "MemTotal: %d kB", &kb); err == nil {
+			return kb / 1024
+		}
+	}
+	return 0
+}

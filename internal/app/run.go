@@ -1,0 +1,112 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/berthdev/berth/internal/nodelink"
+)
+
+// Run is `berth up`: server and node in one process, until ctx is done. Tasks go on when it returns.
+func Run(ctx context.Context, c Config, out io.Writer) error {
+	in, err := openInstance(c)
+	if err != nil {
+		return err
+	}
+	release, err := in.lock()
+	if err != nil {
+		return err
+	}
+	defer release()
+	log := newLogger(c.Verbose)
+	// The port is taken before anything is started: an occupied one is the commonest mistake.
+	listener, err := net.Listen("tcp", in.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; choose another with --listen", in.Listen, err)
+	}
+	s, err := openServer(ctx, in, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer s.close()
+	n, err := openNode(ctx, in, s, c.Version, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer n.close()
+	if err := s.links.Forget(ctx); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return serveHTTP(ctx, listener, s.handler()) })
+	g.Go(func() error { return s.run(ctx) })
+	g.Go(func() error { return n.run(ctx, s.dialInside) })
+	welcome(out, in)
+	err = g.Wait()
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		log.Info("stopped; tasks go on, and the next berth up manages them")
+		return nil
+	}
+	return err
+}
+
+func newLogger(verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// welcome says where the API is and how to use it.
+func welcome(out io.Writer, in *Instance) {
+	env := "berth env"
+	if in.dir != DefaultDataDir {
+		env = "berth --data-dir " + in.dir + " env"
+	}
+	fmt.Fprintf(out, `Berth answers at http://%s (account %s, region %s, runtime %s)
+  a shell for it:   eval "$(%s)"
+  then, say:        aws ecs list-clusters
+  the registry:     aws ecr get-login-password | docker login -u AWS --password-stdin %s
+`, in.Listen, in.Account, in.Region, in.Runtime, env, in.RegistryHost())
+}
+
+// serveHTTP serves until ctx is done, and then lets requests in flight end.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	stopped := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		srv.Shutdown(grace)
+	})
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	<-stopped
+	return nil
+}
+
+// dialInside opens a session between the two halves of one process.
+func (s *server) dialInside(ctx context.Context) (nodelink.Conn, error) {
+	near, far := nodelink.Pipe()
+	go func() {
+		if err := s.links.Serve(ctx, near); err != nil && ctx.Err() == nil {
+			s.log.Warn("node session ended", "error", err)
+		}
+	}()
+	return far, nil
+}

@@ -1,0 +1,157 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/berthdev/berth/internal/control"
+	"github.com/berthdev/berth/internal/ec2"
+	"github.com/berthdev/berth/internal/ecr"
+	"github.com/berthdev/berth/internal/ecs"
+	"github.com/berthdev/berth/internal/iam"
+	"github.com/berthdev/berth/internal/logs"
+	"github.com/berthdev/berth/internal/logstore"
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/nodelink"
+	"github.com/berthdev/berth/internal/registry"
+	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/store/etcd"
+	"github.com/berthdev/berth/internal/sts"
+	"github.com/berthdev/berth/internal/wire"
+)
+
+// server is the control plane: the store, the APIs, the control loop and the server's half of the node link.
+type server struct {
+	in       *Instance
+	log      *slog.Logger
+	store    *etcd.Store
+	logs     *logstore.Store
+	keys     *iam.Authority
+	registry *registry.Registry
+	endpoint http.Handler
+	links    *nodelink.Server
+	control  *control.Control
+}
+
+// openServer opens the data directory.
+func openServer(ctx context.Context, in *Instance, log *slog.Logger) (s *server, err error) {
+	s = &server{in: in, log: log}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if s.keys, err = iam.Open(in.RootKey(), in.Scope(), time.Now); err != nil {
+		return nil, err
+	}
+	if s.store, err = etcd.Open(ctx, etcd.Config{Dir: in.Path("etcd"), Kinds: store.Schema(), Log: log}); err != nil {
+		return nil, err
+	}
+	if s.logs, err = logstore.Open(in.Path("logs"), logstore.Config{}); err != nil {
+		return nil, fmt.Errorf("open logs: %w", err)
+	}
+	blobs, err := registry.OpenBlobs(in.Path("registry"))
+	if err != nil {
+		return nil, err
+	}
+	s.registry = registry.New(registry.Config{Store: s.store, Blobs: blobs, Auth: s.keys, Scope: in.Scope(), Now: time.Now,
+		Log: log.With("component", "registry")})
+	if err := s.defaultCluster(ctx); err != nil {
+		return nil, err
+	}
+	s.links = nodelink.NewServer(nodelink.ServerConfig{Store: s.store, Now: time.Now, Log: log.With("component", "nodelink")})
+	s.control = control.New(control.Config{Store: s.store, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
+		Log: log.With("component", "control")})
+	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Now: time.Now, Log: log.With("component", "wire"), Services: s.services()})
+	return s, nil
+}
+
+func newID() string { return randomHex(16) }
+
+// services are the APIs of the endpoint.
+func (s *server) services() []*wire.Service {
+	scope, network := s.in.Scope(), ec2.DefaultNetwork(s.in.Scope())
+	return []*wire.Service{
+		ecs.New(ecs.Config{Store: s.store, Scope: scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "ecs")}),
+		ecr.New(ecr.Config{Store: s.store, Scope: scope, Manifests: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
+			Log: s.log.With("component", "ecr")}),
+		logs.New(logs.Config{Store: s.logs, Scope: scope, Now: time.Now, Log: s.log.With("component", "logs")}),
+		sts.New(),
+		ec2.New(network),
+	}
+}
+
+// defaultCluster makes the cluster that an omitted cluster parameter means.
+func (s *server) defaultCluster(ctx context.Context) error {
+	return s.store.Update(ctx, func(tx store.Tx) error {
+		if c, ok := store.Clusters.Get(tx, model.DefaultCluster); ok && c.Status == "ACTIVE" {
+			return nil
+		}
+		store.Clusters.Put(tx, &model.Cluster{Name: model.DefaultCluster, ARN: s.in.Scope().ClusterARN(model.DefaultCluster), Status: "ACTIVE",
+			Settings:  []types.ClusterSetting{{Name: types.ClusterSettingNameContainerInsights, Value: new("disabled")}},
+			CreatedAt: time.Now()})
+		return nil
+	})
+}
+
+// handler is everything at the API's address: load balancers by their names, the registry under /v2, the APIs at the rest.
+func (s *server) handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/"):
+			s.registry.ServeHTTP(w, r)
+		default:
+			s.endpoint.ServeHTTP(w, r)
+		}
+	})
+}
+
+// run runs the loops until ctx is done.
+func (s *server) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.control.Run(ctx) })
+	g.Go(func() error { return s.housekeeping(ctx) })
+	return g.Wait()
+}
+
+// housekeeping frees, once an hour, what nobody refers to any more.
+func (s *server) housekeeping(ctx context.Context) error {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if n, bytes, err := s.registry.Collect(ctx); err != nil {
+			s.log.Error("cannot collect unused blobs", "error", err)
+		} else if n > 0 {
+			s.log.Info("collected unused blobs", "blobs", n, "bytes", bytes)
+		}
+		if _, err := s.logs.Sweep(time.Now()); err != nil {
+			s.log.Error("cannot remove expired log events", "error", err)
+		}
+	}
+}
+
+func (s *server) close() {
+	if s.logs != nil {
+		if err := s.logs.Close(); err != nil {
+			s.log.Error("cannot close the logs", "error", err)
+		}
+	}
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			s.log.Error("cannot close the store", "error", err)
+		}
+	}
+}
