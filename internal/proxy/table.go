@@ -1,0 +1,102 @@
+// Package proxy is the load balancers' data plane: a routing table in, traffic out. It knows nothing of the store; proxy/feed makes
+// the table and takes what the proxy sees of targets.
+package proxy
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Table is everything that the proxy serves. It is a value: Apply replaces the last one.
+type Table struct {
+	Balancers []Balancer // in the order of their creation
+	Groups    map[string]Group
+}
+
+// Balancer is a load balancer.
+type Balancer struct {
+	ARN         string
+	DNSName     string
+	IdleTimeout time.Duration // how long a target may take to begin its answer
+	Listeners   []Listener    // in the order of their ports
+}
+
+// Listener is a port of a load balancer.
+type Listener struct {
+	ARN   string
+	Port  int
+	Rules []Rule // in the order in which they are tried; the last one has no conditions
+}
+
+// Rule sends the requests that meet all conditions somewhere.
+type Rule struct {
+	ARN        string
+	Conditions []Condition
+	Action     Action
+}
+
+// Condition is met when any of its values fits. Values of paths, hosts, headers and queries may contain * and ?.
+type Condition struct {
+	Field   string   // path-pattern, host-header, http-header, http-request-method, query-string or source-ip
+	Header  string   // http-header only
+	Values  []string // not for query-string and source-ip
+	Query   []KeyValue
+	Sources []netip.Prefix
+}
+
+// KeyValue is a query parameter; an empty key fits any.
+type KeyValue struct{ Key, Value string }
+
+// Action is what happens to a request: exactly one field is set.
+type Action struct {
+	Forward  []Weighted
+	Fixed    *FixedResponse
+	Redirect *Redirect
+}
+
+// Weighted is a target group and its share.
+type Weighted struct {
+	Group  string // ARN
+	Weight int
+}
+
+// FixedResponse answers by itself.
+type FixedResponse struct {
+	Status            int
+	ContentType, Body string
+}
+
+// Redirect sends the client elsewhere. The parts may contain #{protocol}, #{host}, #{port}, #{path} and #{query}.
+type Redirect struct {
+	Status                            int
+	Protocol, Host, Port, Path, Query string
+}
+
+// Group is a target group.
+type Group struct {
+	ARN                 string
+	LeastOutstanding    bool // else round robin
+	DeregistrationDelay time.Duration
+	Check               HealthCheck
+	Targets             []Target
+}
+
+// HealthCheck is how a group's targets are asked whether they are well.
+type HealthCheck struct {
+	Disabled           bool
+	Path               string
+	Port               int // 0: the port that traffic goes to
+	Interval           time.Duration
+	Timeout            time.Duration
+	HealthyThreshold   int
+	UnhealthyThreshold int
+	Codes              string // "200", "200-299", "200,301"
+}
+
+// Target is one address of a group.
+type Target struct {
+	ID            string // what clients know it by
+	Port          int32
+	Address       string    // IPv4
+	DrainingSince time.Time // not zero: takes no new requests
+}
