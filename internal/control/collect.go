@@ -24,14 +24,18 @@ func (p *pass) collect() {
 	p.collectServices()
 	p.collectDefinitions()
 	for _, i := range slices.Collect(store.Idempotencies.Scan(p.tx, "")) {
-		if i.ExpiresAt.Before(p.now) {
+		if !i.ExpiresAt.IsZero() && i.ExpiresAt.Before(p.now) { // without a time it lasts as long as what it made
 			store.Idempotencies.Delete(p.tx, i.Key())
 		}
 	}
 }
 
+// collectTasks removes tasks that ended long ago, and the oldest of too many. One whose end was not counted for its deployment yet
+// is kept until it is.
 func (p *pass) collectTasks() {
-	ended := p.tasksByAge()
+	ended := slices.SortedFunc(store.Tasks.By(p.tx, store.ByState, store.TaskEnded), func(a, b *model.Task) int {
+		return a.Observed.StoppedAt.Compare(b.Observed.StoppedAt)
+	})
 	for i, t := range ended {
 		tooMany := len(ended)-i > p.KeepNewest
 		if !tooMany && p.now.Sub(t.Observed.StoppedAt) < p.KeepEnded {
@@ -54,6 +58,8 @@ func (p *pass) collectServices() {
 		if gone {
 			drop = all
 			store.Services.Delete(p.tx, s.Key())
+			made := &model.Idempotency{Operation: "CreateService", Cluster: s.Cluster, Token: s.Name}
+			store.Idempotencies.Delete(p.tx, made.Key())
 		}
 		used := map[string]bool{s.RevisionID: !gone}
 		for _, d := range all[:len(all)-len(drop)] {

@@ -1,8 +1,6 @@
 package control
 
 import (
-	"slices"
-
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/targets"
@@ -102,11 +100,4 @@ func (p *pass) applyTargets(a targets.Action) {
 	case targets.Event:
 		p.event(a.Service, a.Text)
 	}
-}
-
-// tasksByAge returns ended tasks, the oldest end first.
-func (p *pass) tasksByAge() []*model.Task {
-	ended := slices.Collect(store.Tasks.By(p.tx, store.ByState, store.TaskEnded))
-	slices.SortFunc(ended, func(a, b *model.Task) int { return a.Observed.StoppedAt.Compare(b.Observed.StoppedAt) })
-	return ended
 }

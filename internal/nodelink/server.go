@@ -268,6 +268,9 @@ func observe(old *model.Task, o model.Observed, now time.Time) *model.Task {
 	if visible(old.Observed, o) {
 		t.Version++
 	}
+	if t.Ended() && o.StoppedAt.IsZero() {
+		t.Observed.StoppedAt = now
+	}
 	if (o.StopCode != "" || t.Ended()) && t.Desired != model.Stopped {
 		t.Desired, t.StoppingAt, t.Released = model.Stopped, now, t.Ended()
 	}
