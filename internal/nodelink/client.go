@@ -98,7 +98,7 @@ func (c *Client) session(ctx context.Context) (welcomed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("dial: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if err := conn.Send(ctx, Message{Hello: &Hello{Node: c.Node()}}); err != nil {
 		return false, fmt.Errorf("say hello: %w", err)
 	}

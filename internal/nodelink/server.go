@@ -67,7 +67,7 @@ func (s *Server) Forget(ctx context.Context) error {
 
 // Serve runs one session until it is lost or ctx is done. The node is Connected meanwhile.
 func (s *Server) Serve(ctx context.Context, conn Conn) error {
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	m, err := conn.Recv(ctx)
 	if err != nil {
 		return fmt.Errorf("wait for hello: %w", err)

@@ -272,3 +272,16 @@ func BenchmarkPlace(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkNewState reads 10,000 live tasks on 1,000 nodes, as RunTask does before it places.
+func BenchmarkNewState(b *testing.B) {
+	nodes, instances := fleet(1000)
+	var tasks []*model.Task
+	for k := range 10_000 {
+		i := instances[k%1000]
+		tasks = append(tasks, small(fmt.Sprint(k), func(t *model.Task) { t.InstanceID, t.NodeID = i.ID, i.NodeID }))
+	}
+	for b.Loop() {
+		NewState(nodes, instances, tasks).Place("c", small("t", nil))
+	}
+}
