@@ -4,156 +4,155 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"math"
-	"math/big"
+	"reflect"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	smithy "github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/document"
 	"github.com/aws/smithy-go/traits"
 )
 
-// jsonWriter is a smithy.ShapeSerializer that writes awsJson: member names as they are modelled, timestamps as seconds with a
-// fraction unless the model says otherwise.
-type jsonWriter struct {
-	buf   []byte
-	stack []frame
+// encodeJSON writes one of the SDK's structs as awsJson, walking the schema over it: members as they are modelled, timestamps as
+// seconds with a fraction unless the model says otherwise. What is not set is left out, but numbers and booleans that are no
+// pointers are always written, as AWS does (runningCount 0): the SDK's own Serialize leaves their zeros out, which is why it is not
+// used here.
+func encodeJSON(v any, s *smithy.Schema) []byte {
+	return appendJSON(nil, s, reflect.ValueOf(v))
 }
 
-// frame is an open structure, list or map.
-type frame struct {
-	kind  byte // { [ or m (a map: its keys come by WriteKey)
-	empty bool
+// memberField is a member and the struct field that holds it.
+type memberField struct {
+	name   string
+	schema *smithy.Schema
+	index  []int
 }
 
-var _ smithy.ShapeSerializer = (*jsonWriter)(nil)
+// plans caches the members of a struct in the order of their names.
+var plans sync.Map // of planKey to []memberField
 
-// Bytes implements smithy.ShapeSerializer.
-func (w *jsonWriter) Bytes() []byte { return w.buf }
+type planKey struct {
+	t reflect.Type
+	s *smithy.Schema
+}
 
-// member writes what stands before a value: a comma and, in a structure, the member's name.
-func (w *jsonWriter) member(s *smithy.Schema) {
-	if len(w.stack) == 0 {
-		return
+func planOf(t reflect.Type, s *smithy.Schema) []memberField {
+	key := planKey{t, s}
+	if p, ok := plans.Load(key); ok {
+		return p.([]memberField)
 	}
-	top := &w.stack[len(w.stack)-1]
-	if top.kind == 'm' {
-		return // WriteKey did it
+	var plan []memberField
+	for name, m := range s.Members() {
+		if f, ok := t.FieldByName(strings.ToUpper(name[:1]) + name[1:]); ok && f.IsExported() {
+			plan = append(plan, memberField{name, m, f.Index})
+		}
 	}
-	if !top.empty {
-		w.buf = append(w.buf, ',')
+	slices.SortFunc(plan, func(a, b memberField) int { return strings.Compare(a.name, b.name) })
+	p, _ := plans.LoadOrStore(key, plan)
+	return p.([]memberField)
+}
+
+// unset tells whether a member is left out.
+func unset(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Slice, reflect.Map:
+		return v.IsNil()
+	case reflect.String: // an enum; plain strings are pointers
+		return v.Len() == 0
 	}
-	top.empty = false
-	if top.kind == '{' {
-		w.text(s.MemberName())
-		w.buf = append(w.buf, ':')
-	}
+	return false
 }
 
-func (w *jsonWriter) text(s string) {
-	b, err := json.Marshal(s)
-	if err != nil { // never for a string
-		b = []byte(`""`)
-	}
-	w.buf = append(w.buf, b...)
-}
-
-func (w *jsonWriter) open(s *smithy.Schema, kind, brace byte) {
-	w.member(s)
-	w.buf = append(w.buf, brace)
-	w.stack = append(w.stack, frame{kind, true})
-}
-
-func (w *jsonWriter) close(brace byte) {
-	w.buf = append(w.buf, brace)
-	w.stack = w.stack[:len(w.stack)-1]
-}
-
-// WriteInt8 implements smithy.ShapeSerializer, as do all that follow.
-func (w *jsonWriter) WriteInt8(s *smithy.Schema, v int8)   { w.WriteInt64(s, int64(v)) }
-func (w *jsonWriter) WriteInt16(s *smithy.Schema, v int16) { w.WriteInt64(s, int64(v)) }
-func (w *jsonWriter) WriteInt32(s *smithy.Schema, v int32) { w.WriteInt64(s, int64(v)) }
-func (w *jsonWriter) WriteInt64(s *smithy.Schema, v int64) {
-	w.member(s)
-	w.buf = strconv.AppendInt(w.buf, v, 10)
-}
-func (w *jsonWriter) WriteFloat32(s *smithy.Schema, v float32) { w.float(s, float64(v), 32) }
-func (w *jsonWriter) WriteFloat64(s *smithy.Schema, v float64) { w.float(s, v, 64) }
-
-func (w *jsonWriter) float(s *smithy.Schema, v float64, bits int) {
-	w.member(s)
+func appendJSON(b []byte, s *smithy.Schema, v reflect.Value) []byte {
 	switch {
-	case math.IsNaN(v):
-		w.text("NaN")
-	case math.IsInf(v, 1):
-		w.text("Infinity")
-	case math.IsInf(v, -1):
-		w.text("-Infinity")
-	default:
-		w.buf = strconv.AppendFloat(w.buf, v, 'f', -1, bits)
+	case v.Kind() == reflect.Pointer:
+		return appendJSON(b, s, v.Elem())
+	case v.Type() == timeType:
+		return appendTime(b, s, v.Interface().(time.Time))
+	case v.Kind() == reflect.Struct:
+		b = append(b, '{')
+		first := true
+		for _, m := range planOf(v.Type(), s) {
+			f := v.FieldByIndex(m.index)
+			if unset(f) {
+				continue
+			}
+			if !first {
+				b = append(b, ',')
+			}
+			first = false
+			b = append(appendText(b, m.name), ':')
+			b = appendJSON(b, m.schema, f)
+		}
+		return append(b, '}')
+	case v.Kind() == reflect.Slice && v.Type().Elem() == byteType:
+		return appendText(b, base64.StdEncoding.EncodeToString(v.Bytes()))
+	case v.Kind() == reflect.Slice:
+		b = append(b, '[')
+		for i := range v.Len() {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendJSON(b, s.ListMember(), v.Index(i))
+		}
+		return append(b, ']')
+	case v.Kind() == reflect.Map:
+		return appendMap(b, s, v)
+	case v.Kind() == reflect.Interface:
+		return append(b, "null"...) // unions and documents are refused when they come in
 	}
+	return appendScalar(b, v)
 }
 
-func (w *jsonWriter) WriteBool(s *smithy.Schema, v bool) {
-	w.member(s)
-	w.buf = strconv.AppendBool(w.buf, v)
-}
-func (w *jsonWriter) WriteString(s *smithy.Schema, v string) { w.member(s); w.text(v) }
-func (w *jsonWriter) WriteBigInt(s *smithy.Schema, v *big.Int) {
-	w.member(s)
-	w.buf = v.Append(w.buf, 10)
-}
-func (w *jsonWriter) WriteBigFloat(s *smithy.Schema, v *big.Float) {
-	w.member(s)
-	w.buf = v.Append(w.buf, 'g', -1)
-}
-func (w *jsonWriter) WriteBlob(s *smithy.Schema, v []byte) {
-	w.member(s)
-	w.text(base64.StdEncoding.EncodeToString(v))
+func appendMap(b []byte, s *smithy.Schema, v reflect.Value) []byte {
+	keys := v.MapKeys()
+	slices.SortFunc(keys, func(x, y reflect.Value) int { return strings.Compare(x.String(), y.String()) })
+	b = append(b, '{')
+	for i, k := range keys {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendText(b, k.String()), ':')
+		b = appendJSON(b, s.MapValue(), v.MapIndex(k))
+	}
+	return append(b, '}')
 }
 
-func (w *jsonWriter) WriteTime(s *smithy.Schema, v time.Time) {
-	w.member(s)
+func appendScalar(b []byte, v reflect.Value) []byte {
+	switch v.Kind() {
+	case reflect.String:
+		return appendText(b, v.String())
+	case reflect.Bool:
+		return strconv.AppendBool(b, v.Bool())
+	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Int:
+		return strconv.AppendInt(b, v.Int(), 10)
+	case reflect.Float32, reflect.Float64:
+		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
+			return appendText(b, map[bool]string{true: "NaN", false: strings.TrimPrefix(strconv.FormatFloat(f, 'g', -1, 64)+"inity", "+")}[math.IsNaN(f)])
+		}
+		return strconv.AppendFloat(b, v.Float(), 'f', -1, v.Type().Bits())
+	}
+	return append(b, "null"...)
+}
+
+func appendText(b []byte, s string) []byte {
+	text, err := json.Marshal(s)
+	if err != nil { // never for a string
+		return append(b, `""`...)
+	}
+	return append(b, text...)
+}
+
+func appendTime(b []byte, s *smithy.Schema, t time.Time) []byte {
 	if f, ok := smithy.SchemaTrait[*traits.TimestampFormat](s); ok {
 		switch f.Format {
 		case "date-time":
-			w.text(v.UTC().Format("2006-01-02T15:04:05.999Z"))
-			return
+			return appendText(b, t.UTC().Format("2006-01-02T15:04:05.999Z"))
 		case "http-date":
-			w.text(v.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT"))
-			return
+			return appendText(b, t.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT"))
 		}
 	}
-	ms := v.UnixMilli()
-	w.buf = strconv.AppendFloat(w.buf, float64(ms)/1000, 'f', -1, 64)
-}
-
-func (w *jsonWriter) WriteUnion(s, variant *smithy.Schema) { w.open(s, '{', '{') }
-func (w *jsonWriter) CloseUnion()                          { w.close('}') }
-func (w *jsonWriter) WriteNil(s *smithy.Schema)            { w.member(s); w.buf = append(w.buf, "null"...) }
-func (w *jsonWriter) WriteStruct(s *smithy.Schema)         { w.open(s, '{', '{') }
-func (w *jsonWriter) CloseStruct()                         { w.close('}') }
-func (w *jsonWriter) WriteList(s *smithy.Schema)           { w.open(s, '[', '[') }
-func (w *jsonWriter) CloseList()                           { w.close(']') }
-func (w *jsonWriter) WriteMap(s *smithy.Schema)            { w.open(s, 'm', '{') }
-func (w *jsonWriter) CloseMap()                            { w.close('}') }
-
-func (w *jsonWriter) WriteKey(_ *smithy.Schema, key string) {
-	top := &w.stack[len(w.stack)-1]
-	if !top.empty {
-		w.buf = append(w.buf, ',')
-	}
-	top.empty = false
-	w.text(key)
-	w.buf = append(w.buf, ':')
-}
-
-// WriteDocument writes a document as the JSON that it is.
-func (w *jsonWriter) WriteDocument(s *smithy.Schema, v document.Value) {
-	w.member(s)
-	b, err := json.Marshal(v)
-	if err != nil {
-		b = []byte("null")
-	}
-	w.buf = append(w.buf, b...)
+	return strconv.AppendFloat(b, float64(t.UnixMilli())/1000, 'f', -1, 64)
 }

@@ -10,15 +10,10 @@ import (
 // What the tests of package wire_test see of the codecs.
 var (
 	DecodeJSON         = decodeJSON
+	EncodeJSON         = encodeJSON
 	DecodeQuery        = decodeQuery
 	ParseAuthorization = parseAuthorization
 )
-
-func EncodeJSON(v any) []byte {
-	w := &jsonWriter{}
-	v.(smithy.Serializable).Serialize(w)
-	return w.Bytes()
-}
 
 type Operation struct {
 	Name                string

@@ -22,6 +22,7 @@ import (
 
 	"github.com/berthdev/berth/internal/ecr"
 	"github.com/berthdev/berth/internal/ecs"
+	"github.com/berthdev/berth/internal/logs"
 	"github.com/berthdev/berth/internal/sts"
 	"github.com/berthdev/berth/internal/wire"
 )
@@ -62,7 +63,7 @@ func snapshots(t *testing.T, dir, suffix string) map[string][2]string {
 
 // served are the services whose SDK modules have schemas, by module.
 func served() map[string]*wire.Service {
-	return map[string]*wire.Service{"ecs": ecs.New(ecs.Config{}), "ecr": ecr.New(ecr.Config{})}
+	return map[string]*wire.Service{"ecs": ecs.New(ecs.Config{}), "ecr": ecr.New(ecr.Config{}), "cloudwatchlogs": logs.New(logs.Config{})}
 }
 
 // TestJSONRequestsOfTheSDK decodes the request snapshot of each operation that is served and writes it again: nothing may be lost.
@@ -111,7 +112,7 @@ func roundTrip(t *testing.T, name string, s *smithy.Schema, v any, body string) 
 		t.Errorf("%s: %v", name, err)
 		return
 	}
-	out := wire.EncodeJSON(v)
+	out := wire.EncodeJSON(v, s)
 	if got, want := tree(t, name, out), tree(t, name, []byte(body)); !reflect.DeepEqual(got, want) {
 		t.Errorf("%s:\n got %s\nwant %s", name, out, body)
 	}
@@ -210,7 +211,7 @@ func FuzzDecodeJSON(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		v := &awsecs.RegisterTaskDefinitionInput{}
 		if err := wire.DecodeJSON(body, schemas.RegisterTaskDefinitionRequest, v); err == nil {
-			if out := wire.EncodeJSON(v); !json.Valid(out) {
+			if out := wire.EncodeJSON(v, schemas.RegisterTaskDefinitionRequest); !json.Valid(out) {
 				t.Errorf("wrote no JSON: %s", out)
 			}
 		}
