@@ -35,6 +35,8 @@ type Config struct {
 	Namespace   string // of containerd, one an instance: berth-<id>
 	Snapshotter string // overlayfs or native, see daemon.Snapshotter
 	Runc, Shim  string // absolute paths, see embedded.Unpack
+	// Init is the program that initProcessEnabled puts before a container's own, see embedded.Binaries; "" refuses it.
+	Init string
 	// StateDir holds what must not outlive a reboot, such as notes of exits; below /run.
 	StateDir string
 	// CgroupParent holds a cgroup for each task: /berth-<id>.

@@ -1,0 +1,164 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	tasks "github.com/containerd/containerd/api/services/tasks/v1"
+	apitask "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+
+	"github.com/berthdev/berth/internal/agent"
+)
+
+// Start implements agent.Runtime.
+func (r *Runtime) Start(ctx context.Context, id string) error {
+	ctx = r.context(ctx)
+	if err := r.notes(id).begun(); err != nil {
+		return fmt.Errorf("note that container %s starts: %w", id, err)
+	}
+	_, err := r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id})
+	if err == nil {
+		return nil
+	}
+	err = errgrpc.ToNative(err)
+	if errdefs.IsNotFound(err) {
+		return &agent.Error{Name: "CannotStartContainerError", Message: "start container " + id + ": it was not created"}
+	}
+	if got, gerr := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id}); gerr == nil &&
+		got.Process.Status != apitask.Status_CREATED && got.Process.Status != apitask.Status_UNKNOWN && !isStartFailure(err) {
+		return nil // it runs, or ran
+	}
+	return failure("CannotStartContainerError", "start container "+id, err)
+}
+
+// isStartFailure tells an error of runc from containerd's "already started".
+func isStartFailure(err error) bool {
+	return !errdefs.IsFailedPrecondition(err) && !errdefs.IsAlreadyExists(err)
+}
+
+// Signal implements agent.Runtime.
+func (r *Runtime) Signal(ctx context.Context, id string, sig syscall.Signal) error {
+	err := r.kill(r.context(ctx), id, sig)
+	if err != nil && !errdefs.IsNotFound(err) {
+		return failure("CannotStopContainerError", fmt.Sprintf("send %v to container %s", sig, id), err)
+	}
+	return nil
+}
+
+func (r *Runtime) kill(ctx context.Context, id string, sig syscall.Signal) error {
+	_, err := r.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(sig), All: sig == syscall.SIGKILL})
+	return errgrpc.ToNative(err)
+}
+
+const killTimeout = 15 * time.Second // for the kernel to end a killed process; more than any file system's usual stall
+
+// Delete implements agent.Runtime.
+func (r *Runtime) Delete(ctx context.Context, id string) error { return r.delete(ctx, id, 0) }
+
+// delete deletes a container; creations says how many of those in flight are the caller's own.
+func (r *Runtime) delete(ctx context.Context, id string, creations int) error {
+	ctx = r.context(ctx)
+	known, err := r.labelsOf(ctx, id)
+	if err != nil && !errdefs.IsNotFound(err) {
+		return failure("CannotStopContainerError", "find container "+id, err)
+	}
+	if err := r.deleteTask(ctx, id); err != nil {
+		return failure("CannotStopContainerError", "end container "+id, err)
+	}
+	if err := r.client.SnapshotService(r.c.Snapshotter).Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		return failure("CannotStopContainerError", "remove the file system of container "+id, err)
+	}
+	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		return failure("CannotStopContainerError", "remove container "+id, err)
+	}
+	r.forget(id)
+	r.notes(id).remove()
+	if err := os.Remove(r.stdin(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the standard input of container %s: %w", id, err)
+	}
+	if known.taskID != "" {
+		r.removeCgroups(known.taskID, id, creations)
+	}
+	return nil
+}
+
+// deleteTask kills the container's processes and removes its task from runc and the shim.
+func (r *Runtime) deleteTask(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		_, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+		err = errgrpc.ToNative(err)
+		if err == nil || errdefs.IsNotFound(err) {
+			return nil
+		}
+		if passing(err) || ctx.Err() != nil {
+			return err
+		}
+		// It still runs. A shim that cannot be asked for a kill is left to the next Delete.
+		if kerr := r.kill(ctx, id, syscall.SIGKILL); kerr != nil && !errdefs.IsNotFound(kerr) {
+			r.log.Debug("container could not be killed", "container", id, "error", kerr)
+		}
+		r.awaitExit(ctx, id, pause)
+	}
+}
+
+// awaitExit waits until the container's process has ended, or for pause when that cannot be known.
+func (r *Runtime) awaitExit(ctx context.Context, id string, pause time.Duration) {
+	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if err == nil && got.Process.Status == apitask.Status_RUNNING {
+		if _, err := r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id}); err == nil {
+			return
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
+}
+
+// removeCgroups removes the container's cgroup, where runc has left it, and the task's with its last container.
+func (r *Runtime) removeCgroups(taskID, id string, creations int) {
+	if err := r.cgroup.Remove(r.containerCgroup(taskID, id)); err != nil {
+		r.log.Warn("a cgroup is left over", "error", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.creating[taskID] > creations || len(r.cgroup.Children(r.taskCgroup(taskID))) > 0 {
+		return
+	}
+	if err := r.cgroup.Remove(r.taskCgroup(taskID)); err != nil {
+		r.log.Warn("a task's cgroup is left over", "error", err)
+	}
+}
+
+// Purge deletes every container of this instance and what they left behind: `berth down`. The first error is returned after
+// all were tried.
+func (r *Runtime) Purge(ctx context.Context) error {
+	ctx = r.context(ctx)
+	all, err := r.List(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range all {
+		errs = append(errs, r.Delete(ctx, c.ID))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, task := range r.cgroup.Children(r.c.CgroupParent) {
+		if len(r.cgroup.Processes(r.taskCgroup(task))) == 0 {
+			errs = append(errs, r.cgroup.Remove(r.taskCgroup(task)))
+		}
+	}
+	errs = append(errs, os.RemoveAll(filepath.Join(r.c.StateDir, "exits")), os.MkdirAll(filepath.Join(r.c.StateDir, "exits"), 0o700))
+	return errors.Join(errs...)
+}

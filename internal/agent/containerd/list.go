@@ -1,0 +1,86 @@
+package containerd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	tasks "github.com/containerd/containerd/api/services/tasks/v1"
+	apitask "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+
+	"github.com/berthdev/berth/internal/agent"
+)
+
+// List implements agent.Runtime.
+func (r *Runtime) List(ctx context.Context) ([]agent.ContainerState, error) {
+	ctx = r.context(ctx)
+	// Tasks first: a container made in between is then listed without its task, as one that is being created.
+	running, err := r.client.TaskService().List(ctx, &tasks.ListTasksRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", errgrpc.ToNative(err))
+	}
+	byID := map[string]*apitask.Process{}
+	for _, p := range running.Tasks {
+		byID[p.ID] = p
+	}
+	all, err := r.client.ContainerService().List(ctx, fmt.Sprintf("labels.%q", labelTask))
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	states := make([]agent.ContainerState, 0, len(all))
+	for _, c := range all {
+		l := labelsFrom(c)
+		s := agent.ContainerState{ID: c.ID, TaskID: l.taskID, Name: l.name, Labels: l.own, Status: agent.ContainerCreated}
+		if p := byID[c.ID]; p != nil {
+			r.describe(&s, p)
+		} else {
+			r.describeLost(&s, l)
+		}
+		states = append(states, s)
+	}
+	slices.SortFunc(states, func(a, b agent.ContainerState) int { return strings.Compare(a.ID, b.ID) })
+	return states, nil
+}
+
+// describe fills s from the container's task.
+func (r *Runtime) describe(s *agent.ContainerState, p *apitask.Process) {
+	switch p.Status {
+	case apitask.Status_RUNNING, apitask.Status_PAUSED, apitask.Status_PAUSING:
+		s.Status, s.PID = agent.ContainerRunning, p.Pid
+	case apitask.Status_STOPPED:
+		s.Status, s.ExitCode, s.FinishedAt = agent.ContainerExited, int32(p.ExitStatus), p.ExitedAt.AsTime()
+		s.OOMKilled = r.oomKilled(s.TaskID, s.ID, s.ExitCode)
+	default:
+		s.Status, s.PID = agent.ContainerCreated, p.Pid
+	}
+}
+
+const lostExit = 255 // of a container whose end nobody saw; Docker's value
+
+// describeLost fills s of a container that has no task: it ran before the machine was restarted, its shim died, or it is not
+// yet wholly created.
+func (r *Runtime) describeLost(s *agent.ContainerState, l labels) {
+	n, begun := r.notes(s.ID).read()
+	switch {
+	case n.Exited:
+		s.Status, s.ExitCode, s.FinishedAt, s.OOMKilled = agent.ContainerExited, n.ExitCode, n.FinishedAt, n.OOMKilled
+	case begun || l.boot != r.limits.bootID:
+		s.Status, s.ExitCode, s.FinishedAt = agent.ContainerExited, lostExit, time.Now()
+	}
+}
+
+// oomKilled tells whether the kernel killed a process of the container for want of memory, by the counter of its cgroup, and the
+// container ended badly.
+func (r *Runtime) oomKilled(taskID, id string, exit int32) bool {
+	if exit == 0 {
+		return false
+	}
+	if n, err := r.cgroup.OOMKills(r.containerCgroup(taskID, id)); err == nil {
+		return n > 0
+	}
+	n, _ := r.notes(id).read()
+	return n.OOMKilled
+}
