@@ -1,0 +1,265 @@
+package elb
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
+)
+
+// lbAttributes are the attributes of an Application Load Balancer and their defaults (ELB API reference, LoadBalancerAttribute).
+var lbAttributes = map[string]string{
+	"deletion_protection.enabled": "false", "access_logs.s3.enabled": "false", "access_logs.s3.bucket": "", "access_logs.s3.prefix": "",
+	"connection_logs.s3.enabled": "false", "connection_logs.s3.bucket": "", "connection_logs.s3.prefix": "",
+	"health_check_logs.s3.enabled": "false", "health_check_logs.s3.bucket": "", "health_check_logs.s3.prefix": "",
+	"idle_timeout.timeout_seconds": "60", "client_keep_alive.seconds": "3600", "ipv6.deny_all_igw_traffic": "false",
+	"load_balancing.cross_zone.enabled": "true", "routing.http.desync_mitigation_mode": "defensive",
+	"routing.http.drop_invalid_header_fields.enabled": "false", "routing.http.preserve_host_header.enabled": "false",
+	"routing.http.x_amzn_tls_version_and_cipher_suite.enabled": "false", "routing.http.xff_client_port.enabled": "false",
+	"routing.http.xff_header_processing.mode": "append", "routing.http2.enabled": "true", "waf.fail_open.enabled": "false",
+	"zonal_shift.config.enabled": "false",
+}
+
+func (a *api) createLoadBalancer(ctx context.Context, in *elb.CreateLoadBalancerInput) (*elb.CreateLoadBalancerOutput, error) {
+	if err := checkName("load balancer", in.Name); err != nil {
+		return nil, err
+	}
+	if in.Type != "" && in.Type != types.LoadBalancerTypeEnumApplication {
+		return nil, unsupported(string(in.Type) + " load balancers")
+	}
+	lb, err := a.newLoadBalancer(in)
+	if err != nil {
+		return nil, err
+	}
+	err = a.Store.Update(ctx, func(tx store.Tx) error {
+		for old := range store.LoadBalancers.By(tx, store.ByName, lb.Name) {
+			if old.LB.Scheme != lb.LB.Scheme || !slices.Equal(subnetIDs(old), subnetIDs(lb)) {
+				return model.Errorf("DuplicateLoadBalancerName", "A load balancer with the same name '%s' exists, but with different settings", lb.Name)
+			}
+			lb = old
+			return nil
+		}
+		store.LoadBalancers.Put(tx, lb)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &elb.CreateLoadBalancerOutput{LoadBalancers: []types.LoadBalancer{a.show(lb, nil)}}, nil
+}
+
+func (a *api) newLoadBalancer(in *elb.CreateLoadBalancerInput) (*model.LoadBalancer, error) {
+	ids := in.Subnets
+	for _, m := range in.SubnetMappings {
+		ids = append(ids, text(m.SubnetId))
+	}
+	if len(ids) < 2 {
+		return nil, invalid("At least two subnets in two different Availability Zones must be specified")
+	}
+	id := a.hex16()
+	name := *in.Name
+	arn := a.Scope.ARN("elasticloadbalancing", "loadbalancer/app/"+name+"/"+id)
+	groups := in.SecurityGroups
+	if len(groups) == 0 && a.SecurityGroup != "" {
+		groups = []string{a.SecurityGroup}
+	}
+	lb := &model.LoadBalancer{ARN: arn, Name: name, Attributes: maps.Clone(lbAttributes), Tags: in.Tags, LB: types.LoadBalancer{
+		LoadBalancerArn: &arn, LoadBalancerName: &name, DNSName: new(dnsName(name, id, a.Scope.Region)), CanonicalHostedZoneId: new("Z35SXDOTRQ7X7K"),
+		CreatedTime: new(a.Now()), Scheme: cmp.Or(in.Scheme, types.LoadBalancerSchemeEnumInternetFacing), VpcId: &a.VPC,
+		Type: types.LoadBalancerTypeEnumApplication, IpAddressType: cmp.Or(in.IpAddressType, types.IpAddressTypeIpv4),
+		SecurityGroups: groups, AvailabilityZones: a.zones(ids)}}
+	return lb, nil
+}
+
+// zones gives each subnet its zone; a subnet that nobody knows gets the next letter.
+func (a *api) zones(ids []string) []types.AvailabilityZone {
+	zones := make([]types.AvailabilityZone, len(ids))
+	for i, id := range ids {
+		zone := a.Scope.Region + string(rune('a'+i%3))
+		for _, s := range a.Subnets {
+			if s.ID == id {
+				zone = s.Zone
+			}
+		}
+		zones[i] = types.AvailabilityZone{SubnetId: &ids[i], ZoneName: &zone, LoadBalancerAddresses: []types.LoadBalancerAddress{}}
+	}
+	return zones
+}
+
+func subnetIDs(lb *model.LoadBalancer) []string {
+	var ids []string
+	for _, z := range lb.LB.AvailabilityZones {
+		ids = append(ids, text(z.SubnetId))
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// show adds the state, which is impaired while a listener's port can't be served.
+func (a *api) show(lb *model.LoadBalancer, listeners []*model.Listener) types.LoadBalancer {
+	v := lb.LB
+	v.State = &types.LoadBalancerState{Code: types.LoadBalancerStateEnumActive}
+	for _, l := range listeners {
+		if l.Problem != "" {
+			v.State = &types.LoadBalancerState{Code: types.LoadBalancerStateEnumActiveImpaired, Reason: new(l.Problem)}
+		}
+	}
+	return v
+}
+
+func (a *api) describeLoadBalancers(_ context.Context, in *elb.DescribeLoadBalancersInput) (*elb.DescribeLoadBalancersOutput, error) {
+	found := []types.LoadBalancer{}
+	var err error
+	a.Store.View(func(r store.Reader) {
+		named := map[string]bool{}
+		for lb := range store.LoadBalancers.Scan(r, "") {
+			if len(in.LoadBalancerArns)+len(in.Names) > 0 && !slices.Contains(in.LoadBalancerArns, lb.ARN) && !slices.Contains(in.Names, lb.Name) {
+				continue
+			}
+			named[lb.ARN], named[lb.Name] = true, true
+			found = append(found, a.show(lb, slices.Collect(store.Listeners.By(r, store.ByLoadBalancer, lb.ARN))))
+		}
+		for _, want := range in.LoadBalancerArns {
+			if !named[want] {
+				err = model.Errorf("LoadBalancerNotFound", "Load balancer '%s' not found", want)
+			}
+		}
+		for _, want := range in.Names {
+			if !named[want] {
+				err = model.Errorf("LoadBalancerNotFound", "Load balancers '[%s]' not found", want)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	found, next, err := page(found, in.PageSize, in.Marker, func(l types.LoadBalancer) string { return *l.LoadBalancerArn })
+	return &elb.DescribeLoadBalancersOutput{LoadBalancers: found, NextMarker: next}, err
+}
+
+// deleteLoadBalancer is silent about one that is gone already, as AWS is.
+func (a *api) deleteLoadBalancer(ctx context.Context, in *elb.DeleteLoadBalancerInput) (*elb.DeleteLoadBalancerOutput, error) {
+	return &elb.DeleteLoadBalancerOutput{}, a.Store.Update(ctx, func(tx store.Tx) error {
+		lb, ok := store.LoadBalancers.Get(tx, text(in.LoadBalancerArn))
+		if !ok {
+			return nil
+		}
+		if lb.Attributes["deletion_protection.enabled"] == "true" {
+			return model.Errorf("OperationNotPermitted", "Load balancer '%s' cannot be deleted because deletion protection is enabled", lb.ARN)
+		}
+		for _, l := range slices.Collect(store.Listeners.By(tx, store.ByLoadBalancer, lb.ARN)) {
+			dropListener(tx, l.ARN)
+		}
+		store.LoadBalancers.Delete(tx, lb.ARN)
+		return nil
+	})
+}
+
+// changeLB stores a changed copy of a load balancer.
+func (a *api) changeLB(ctx context.Context, arn *string, change func(*model.LoadBalancer) error) error {
+	return a.Store.Update(ctx, func(tx store.Tx) error {
+		old, ok := store.LoadBalancers.Get(tx, text(arn))
+		if !ok {
+			return model.Errorf("LoadBalancerNotFound", "Load balancer '%s' not found", text(arn))
+		}
+		next := *old
+		next.Attributes = maps.Clone(old.Attributes)
+		if err := change(&next); err != nil {
+			return err
+		}
+		store.LoadBalancers.Put(tx, &next)
+		return nil
+	})
+}
+
+func lbAttributeList(m map[string]string) []types.LoadBalancerAttribute {
+	list := []types.LoadBalancerAttribute{}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, types.LoadBalancerAttribute{Key: &k, Value: new(m[k])})
+	}
+	return list
+}
+
+func (a *api) describeLoadBalancerAttributes(_ context.Context, in *elb.DescribeLoadBalancerAttributesInput) (*elb.DescribeLoadBalancerAttributesOutput, error) {
+	out, err := &elb.DescribeLoadBalancerAttributesOutput{}, error(nil)
+	a.Store.View(func(r store.Reader) {
+		lb, ok := store.LoadBalancers.Get(r, text(in.LoadBalancerArn))
+		if !ok {
+			err = model.Errorf("LoadBalancerNotFound", "Load balancer '%s' not found", text(in.LoadBalancerArn))
+			return
+		}
+		out.Attributes = lbAttributeList(lb.Attributes)
+	})
+	return out, err
+}
+
+func (a *api) modifyLoadBalancerAttributes(ctx context.Context, in *elb.ModifyLoadBalancerAttributesInput) (*elb.ModifyLoadBalancerAttributesOutput, error) {
+	out := &elb.ModifyLoadBalancerAttributesOutput{}
+	err := a.changeLB(ctx, in.LoadBalancerArn, func(lb *model.LoadBalancer) error {
+		for _, at := range in.Attributes {
+			if _, ok := lbAttributes[text(at.Key)]; !ok {
+				return model.Errorf("InvalidConfigurationRequest", "Load balancer attribute key '%s' is not recognized", text(at.Key))
+			}
+			lb.Attributes[*at.Key] = text(at.Value)
+		}
+		out.Attributes = lbAttributeList(lb.Attributes)
+		return nil
+	})
+	return out, err
+}
+
+func (a *api) setSecurityGroups(ctx context.Context, in *elb.SetSecurityGroupsInput) (*elb.SetSecurityGroupsOutput, error) {
+	return &elb.SetSecurityGroupsOutput{SecurityGroupIds: in.SecurityGroups}, a.changeLB(ctx, in.LoadBalancerArn, func(lb *model.LoadBalancer) error {
+		lb.LB.SecurityGroups = in.SecurityGroups
+		return nil
+	})
+}
+
+func (a *api) setSubnets(ctx context.Context, in *elb.SetSubnetsInput) (*elb.SetSubnetsOutput, error) {
+	ids := in.Subnets
+	for _, m := range in.SubnetMappings {
+		ids = append(ids, text(m.SubnetId))
+	}
+	if len(ids) < 2 {
+		return nil, invalid("At least two subnets in two different Availability Zones must be specified")
+	}
+	out := &elb.SetSubnetsOutput{AvailabilityZones: a.zones(ids)}
+	return out, a.changeLB(ctx, in.LoadBalancerArn, func(lb *model.LoadBalancer) error {
+		lb.LB.AvailabilityZones, out.IpAddressType = out.AvailabilityZones, lb.LB.IpAddressType
+		return nil
+	})
+}
+
+func (a *api) setIPAddressType(ctx context.Context, in *elb.SetIpAddressTypeInput) (*elb.SetIpAddressTypeOutput, error) {
+	if in.IpAddressType != types.IpAddressTypeIpv4 {
+		return nil, unsupported(fmt.Sprintf("the address type %s", in.IpAddressType))
+	}
+	return &elb.SetIpAddressTypeOutput{IpAddressType: in.IpAddressType}, a.changeLB(ctx, in.LoadBalancerArn, func(lb *model.LoadBalancer) error {
+		lb.LB.IpAddressType = in.IpAddressType
+		return nil
+	})
+}
+
+// describeCapacityReservation says that none was made; Terraform asks.
+func (a *api) describeCapacityReservation(_ context.Context, in *elb.DescribeCapacityReservationInput) (*elb.DescribeCapacityReservationOutput, error) {
+	ok := false
+	a.Store.View(func(r store.Reader) { _, ok = store.LoadBalancers.Get(r, text(in.LoadBalancerArn)) })
+	if !ok {
+		return nil, noLoadBalancer()
+	}
+	return &elb.DescribeCapacityReservationOutput{CapacityReservationState: []types.ZonalCapacityReservationState{}}, nil
+}
+
+// lbPath is "app/<name>/<id>" of a load balancer's ARN, which the ARNs of its listeners and rules repeat.
+func lbPath(arn string) string {
+	_, path, _ := strings.Cut(arn, ":loadbalancer/")
+	return path
+}

@@ -1,0 +1,140 @@
+package elb
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
+)
+
+func (a *api) registerTargets(ctx context.Context, in *elb.RegisterTargetsInput) (*elb.RegisterTargetsOutput, error) {
+	return &elb.RegisterTargetsOutput{}, a.Store.Update(ctx, func(tx store.Tx) error {
+		g, ok := store.TargetGroups.Get(tx, text(in.TargetGroupArn))
+		if !ok {
+			return noTargetGroup()
+		}
+		if len(in.Targets) == 0 {
+			return invalid("At least one target must be specified")
+		}
+		for _, d := range in.Targets {
+			t, err := a.newTarget(tx, g, d)
+			if err != nil {
+				return err
+			}
+			if old, ok := store.Targets.Get(tx, t.Key()); ok && old.DrainingSince.IsZero() {
+				continue
+			}
+			store.Targets.Put(tx, t)
+			store.TargetHealths.Delete(tx, t.Key())
+		}
+		return nil
+	})
+}
+
+// newTarget resolves a description: an address is one itself, an instance id is its node's.
+func (a *api) newTarget(r store.Reader, g *model.TargetGroup, d types.TargetDescription) (*model.Target, error) {
+	t := &model.Target{TargetGroupARN: g.ARN, ID: text(d.Id), Port: *or(d.Port, *g.Group.Port), AZ: text(d.AvailabilityZone), RegisteredAt: a.Now()}
+	if t.Port < 1 || t.Port > 65535 {
+		return nil, invalid("Port '%d' is not valid", t.Port)
+	}
+	if g.Group.TargetType == types.TargetTypeEnumIp {
+		addr, err := netip.ParseAddr(t.ID)
+		if err != nil || !addr.Is4() {
+			return nil, invalid("The IP address '%s' is not a valid IPv4 address", t.ID)
+		}
+		t.Address = t.ID
+		return t, nil
+	}
+	for i := range store.Instances.Scan(r, "") {
+		if i.EC2ID != t.ID {
+			continue
+		}
+		if n, ok := store.Nodes.Get(r, i.NodeID); ok {
+			t.Address = n.Address
+			return t, nil
+		}
+	}
+	return nil, model.Errorf("InvalidTarget", "The following targets are not in the target group VPC or do not exist: '%s'", t.ID)
+}
+
+func (a *api) deregisterTargets(ctx context.Context, in *elb.DeregisterTargetsInput) (*elb.DeregisterTargetsOutput, error) {
+	return &elb.DeregisterTargetsOutput{}, a.Store.Update(ctx, func(tx store.Tx) error {
+		g, ok := store.TargetGroups.Get(tx, text(in.TargetGroupArn))
+		if !ok {
+			return noTargetGroup()
+		}
+		for _, d := range in.Targets {
+			found := false
+			for _, old := range slices.Collect(store.Targets.By(tx, store.ByTargetGroup, g.ARN)) {
+				if old.ID != text(d.Id) || d.Port != nil && old.Port != *d.Port {
+					continue
+				}
+				found = true
+				if old.DrainingSince.IsZero() {
+					t := *old
+					t.DrainingSince = a.Now()
+					store.Targets.Put(tx, &t)
+				}
+			}
+			if !found {
+				return model.Errorf("InvalidTarget", "The following targets are not registered: '%s'", text(d.Id))
+			}
+		}
+		return nil
+	})
+}
+
+func (a *api) describeTargetHealth(_ context.Context, in *elb.DescribeTargetHealthInput) (*elb.DescribeTargetHealthOutput, error) {
+	out, err := &elb.DescribeTargetHealthOutput{TargetHealthDescriptions: []types.TargetHealthDescription{}}, error(nil)
+	a.Store.View(func(r store.Reader) {
+		g, ok := store.TargetGroups.Get(r, text(in.TargetGroupArn))
+		if !ok {
+			err = noTargetGroup()
+			return
+		}
+		asked := map[string]bool{}
+		for t := range store.Targets.By(r, store.ByTargetGroup, g.ARN) {
+			if len(in.Targets) > 0 && !slices.ContainsFunc(in.Targets, func(d types.TargetDescription) bool {
+				return text(d.Id) == t.ID && (d.Port == nil || *d.Port == t.Port)
+			}) {
+				continue
+			}
+			asked[t.ID] = true
+			out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, health(r, g, t))
+		}
+		for _, d := range in.Targets {
+			if !asked[text(d.Id)] {
+				out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, types.TargetHealthDescription{Target: &d,
+					TargetHealth: &types.TargetHealth{State: types.TargetHealthStateEnumUnused, Reason: types.TargetHealthReasonEnumNotRegistered,
+						Description: new("Target is not registered to the target group")}})
+			}
+		}
+	})
+	return out, err
+}
+
+// health joins what is asked of a target and what the proxy sees of it.
+func health(r store.Reader, g *model.TargetGroup, t *model.Target) types.TargetHealthDescription {
+	d := types.TargetHealthDescription{Target: &types.TargetDescription{Id: &t.ID, Port: &t.Port}, HealthCheckPort: new(portText(g, t)),
+		TargetHealth: &types.TargetHealth{State: types.TargetHealthStateEnumInitial, Reason: types.TargetHealthReasonEnumRegistrationInProgress,
+			Description: new("Target registration is in progress")}}
+	if t.AZ != "" {
+		d.Target.AvailabilityZone = &t.AZ
+	}
+	if h, ok := store.TargetHealths.Get(r, t.Key()); ok {
+		d.TargetHealth = &types.TargetHealth{State: h.State, Reason: h.Reason}
+		if h.Description != "" {
+			d.TargetHealth.Description = &h.Description
+		}
+	}
+	if !t.DrainingSince.IsZero() {
+		d.TargetHealth = &types.TargetHealth{State: types.TargetHealthStateEnumDraining,
+			Reason: types.TargetHealthReasonEnumDeregistrationInProgress, Description: new("Target deregistration is in progress")}
+	}
+	return d
+}
