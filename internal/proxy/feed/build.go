@@ -1,0 +1,126 @@
+package feed
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/proxy"
+	"github.com/berthdev/berth/internal/store"
+)
+
+// Build makes the routing table that the store describes. The same state gives the same table.
+func Build(r store.Reader) proxy.Table {
+	t := proxy.Table{Groups: map[string]proxy.Group{}}
+	balancers := slices.Collect(store.LoadBalancers.Scan(r, ""))
+	slices.SortStableFunc(balancers, func(a, b *model.LoadBalancer) int { return value(a.LB.CreatedTime).Compare(value(b.LB.CreatedTime)) })
+	for _, lb := range balancers {
+		idle, err := strconv.Atoi(lb.Attributes["idle_timeout.timeout_seconds"])
+		if err != nil || idle < 1 {
+			idle = 60
+		}
+		b := proxy.Balancer{ARN: lb.ARN, DNSName: value(lb.LB.DNSName), IdleTimeout: time.Duration(idle) * time.Second}
+		for l := range store.Listeners.By(r, store.ByLoadBalancer, lb.ARN) {
+			b.Listeners = append(b.Listeners, listener(r, l))
+		}
+		slices.SortFunc(b.Listeners, func(a, b proxy.Listener) int { return cmp.Compare(a.Port, b.Port) })
+		t.Balancers = append(t.Balancers, b)
+	}
+	for g := range store.TargetGroups.Scan(r, "") {
+		t.Groups[g.ARN] = group(r, g)
+	}
+	return t
+}
+
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+func listener(r store.Reader, l *model.Listener) proxy.Listener {
+	out := proxy.Listener{ARN: l.ARN, Port: int(value(l.Listener.Port))}
+	all := slices.Collect(store.Rules.By(r, store.ByListener, l.ARN))
+	slices.SortFunc(all, func(a, b *model.Rule) int { return cmp.Compare(a.Priority, b.Priority) })
+	for _, rule := range all {
+		out.Rules = append(out.Rules, proxy.Rule{ARN: rule.ARN, Conditions: conditions(rule.Rule.Conditions), Action: action(rule.Rule.Actions)})
+	}
+	out.Rules = append(out.Rules, proxy.Rule{ARN: l.ARN, Action: action(l.Listener.DefaultActions)})
+	return out
+}
+
+func conditions(all []types.RuleCondition) (out []proxy.Condition) {
+	for _, c := range all {
+		p := proxy.Condition{Field: value(c.Field), Values: c.Values}
+		switch {
+		case c.HttpHeaderConfig != nil:
+			p.Header, p.Values = value(c.HttpHeaderConfig.HttpHeaderName), c.HttpHeaderConfig.Values
+		case c.HttpRequestMethodConfig != nil:
+			p.Values = c.HttpRequestMethodConfig.Values
+		case c.QueryStringConfig != nil:
+			for _, q := range c.QueryStringConfig.Values {
+				p.Query = append(p.Query, proxy.KeyValue{Key: value(q.Key), Value: value(q.Value)})
+			}
+		case c.SourceIpConfig != nil:
+			for _, s := range c.SourceIpConfig.Values {
+				if prefix, err := netip.ParsePrefix(s); err == nil { // the API checked it
+					p.Sources = append(p.Sources, prefix)
+				}
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// action reads the first action: the API admits one of those that the proxy knows.
+func action(all []types.Action) (out proxy.Action) {
+	for _, a := range all[:min(1, len(all))] {
+		switch {
+		case a.FixedResponseConfig != nil:
+			status, _ := strconv.Atoi(value(a.FixedResponseConfig.StatusCode)) // the API checked it
+			out.Fixed = &proxy.FixedResponse{Status: status, ContentType: value(a.FixedResponseConfig.ContentType),
+				Body: value(a.FixedResponseConfig.MessageBody)}
+		case a.RedirectConfig != nil:
+			c := a.RedirectConfig
+			out.Redirect = &proxy.Redirect{Status: 301, Protocol: value(c.Protocol), Host: value(c.Host), Port: value(c.Port),
+				Path: value(c.Path), Query: value(c.Query)}
+			if c.StatusCode == types.RedirectActionStatusCodeEnumHttp302 {
+				out.Redirect.Status = 302
+			}
+		case a.ForwardConfig != nil:
+			for _, t := range a.ForwardConfig.TargetGroups {
+				out.Forward = append(out.Forward, proxy.Weighted{Group: value(t.TargetGroupArn), Weight: int(value(t.Weight))})
+			}
+		}
+
+	}
+	return out
+}
+
+func group(r store.Reader, g *model.TargetGroup) proxy.Group {
+	out := proxy.Group{ARN: g.ARN, LeastOutstanding: g.Attributes["load_balancing.algorithm.type"] == "least_outstanding_requests",
+		DeregistrationDelay: time.Duration(g.Attr("deregistration_delay.timeout_seconds", 300)) * time.Second,
+		Check: proxy.HealthCheck{Disabled: g.Group.HealthCheckEnabled != nil && !*g.Group.HealthCheckEnabled,
+			Path: value(g.Group.HealthCheckPath), Interval: seconds(g.Group.HealthCheckIntervalSeconds),
+			Timeout: seconds(g.Group.HealthCheckTimeoutSeconds), HealthyThreshold: int(value(g.Group.HealthyThresholdCount)),
+			UnhealthyThreshold: int(value(g.Group.UnhealthyThresholdCount))}}
+	if g.Group.Matcher != nil {
+		out.Check.Codes = value(g.Group.Matcher.HttpCode)
+	}
+	if port, err := strconv.Atoi(value(g.Group.HealthCheckPort)); err == nil {
+		out.Check.Port = port
+	}
+	for t := range store.Targets.By(r, store.ByTargetGroup, g.ARN) {
+		out.Targets = append(out.Targets, proxy.Target{ID: t.ID, Port: t.Port, Address: t.Address, DrainingSince: t.DrainingSince})
+	}
+	return out
+}
+
+func seconds(n *int32) time.Duration { return time.Duration(value(n)) * time.Second }
