@@ -20,7 +20,8 @@ import (
 
 func open(t testing.TB, dir string) *etcd.Store {
 	t.Helper()
-	s, err := etcd.Open(context.Background(), etcd.Config{Dir: dir, Kinds: store.Schema(), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	s, err := etcd.Open(context.Background(), etcd.Config{Dir: dir, Kinds: store.Schema(),
+		Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,10 +121,15 @@ func TestReopenedStoreHasEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var before uint64
+	s.View(func(r store.Reader) { before = r.Revision() })
 	s.Close()
 	s = open(t, dir)
 	defer s.Close()
 	s.View(func(r store.Reader) {
+		if before == 0 || r.Revision() < before {
+			t.Errorf("revision %d after %d", r.Revision(), before)
+		}
 		count := 0
 		for f := range store.Families.Scan(r, "") {
 			if f.Name != fmt.Sprint("f", f.LatestRevision) {

@@ -7,6 +7,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
+// storageVersionNotYet is what a new member says at its first look, before it has written its first term; it looks again later.
+const storageVersionNotYet = "failed to update storage version"
+
 // core hands etcd's warnings and errors to slog; the rest of what it says is for etcd's own operators.
 type core struct {
 	log    *slog.Logger
@@ -31,6 +34,9 @@ func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Checked
 
 // Write implements zapcore.Core.
 func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	if e.Message == storageVersionNotYet {
+		return nil
+	}
 	m := zapcore.NewMapObjectEncoder()
 	for _, f := range append(c.fields[:len(c.fields):len(c.fields)], fields...) {
 		f.AddTo(m)

@@ -1,9 +1,10 @@
-// Package mem is a store that forgets everything when it is closed: for tests and simulations.
+// Package mem is a store that forgets everything when it is closed: for tests, simulations and demos.
 package mem
 
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/mirror"
@@ -11,24 +12,28 @@ import (
 
 // Store implements store.Store in memory.
 type Store struct {
-	mirror *mirror.Mirror
-	mu     sync.Mutex
+	mu     sync.Mutex // held by the running Update
 	closed bool
+	state  atomic.Pointer[mirror.State]
+	hub    mirror.Hub
 }
 
 var _ store.Store = (*Store)(nil)
 
-// New makes an empty store. It panics when kinds is no valid schema.
+// New makes an empty store of the kinds, usually store.Schema(). It panics when they contradict themselves: they are a part of
+// the program, not input.
 func New(kinds []store.Kind) *Store {
-	m, err := mirror.New(kinds)
+	state, err := mirror.New(kinds, 0)
 	if err != nil {
 		panic(err)
 	}
-	return &Store{mirror: m}
+	s := &Store{}
+	s.state.Store(state)
+	return s
 }
 
-// View implements store.Store.
-func (s *Store) View(f func(store.Reader)) { f(s.mirror.Snapshot()) }
+// View implements store.Store. A closed store still shows its last state.
+func (s *Store) View(f func(store.Reader)) { f(s.state.Load().Reader()) }
 
 // Update implements store.Store.
 func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
@@ -40,18 +45,22 @@ func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	b := s.mirror.Begin()
-	if err := b.Update(f); err != nil {
-		b.Abort()
+	tx := s.state.Load().Begin()
+	if err := f(tx); err != nil {
 		return err
 	}
-	b.Publish()
+	tables := map[string]bool{}
+	for _, w := range tx.Writes() {
+		tables[w.Table] = true
+	}
+	s.state.Store(tx.Commit())
+	s.hub.Notify(tables)
 	return nil
 }
 
 // Watch implements store.Store.
 func (s *Store) Watch(ctx context.Context, tables ...string) <-chan struct{} {
-	return s.mirror.Watch(ctx, tables...)
+	return s.hub.Watch(ctx, tables...)
 }
 
 // Close implements store.Store.
@@ -59,6 +68,6 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.mirror.Close()
+	s.hub.Close()
 	return nil
 }

@@ -1,71 +1,75 @@
 package mirror
 
 import (
-	"fmt"
-	"iter"
+	"cmp"
+	"slices"
+
+	memdb "github.com/hashicorp/go-memdb"
 
 	"github.com/berthdev/berth/internal/store"
 )
 
-// tx is the overlay of one update: it reads the batch's snapshot with its own writes laid
-// over it, and keeps them as a list.
-type tx struct {
-	snapshot
-	batch  *Batch
-	writes []Write
-	local  map[string]map[string]any
+// Tx leads from one state to the next. It reads its own writes. One goroutine uses it, and only until Commit.
+type Tx struct {
+	reader
+	db     *memdb.MemDB
+	writes map[rowID]any
 }
 
-var _ store.Tx = (*tx)(nil)
+var _ store.Tx = (*Tx)(nil)
 
-// PutRow implements store.Tx.
-func (t *tx) PutRow(table, key string, value any) {
+type rowID struct{ table, key string }
+
+// Write is one row that a transaction changed.
+type Write struct {
+	Table, Key string
+	Value      any // nil: deleted
+}
+
+// Begin starts a transaction on s. s itself never changes, any number of transactions may begin on one state, and one that is
+// not to happen is simply dropped.
+func (s *State) Begin() *Tx {
+	db := s.db.Snapshot()
+	return &Tx{reader: reader{txn: db.Txn(true), revision: s.revision}, db: db, writes: map[rowID]any{}}
+}
+
+// PutRow implements store.Tx. Panics when the table does not exist or value is nil.
+func (t *Tx) PutRow(table, key string, value any) {
 	if value == nil {
-		panic(fmt.Sprintf("store: nil put into %s at %s", table, key))
+		panic("store: nil put into table " + table)
 	}
-	t.write(Write{table, key, value})
+	mustBeDeclared(t.txn.Insert(table, &row{key: key, value: value}))
+	t.writes[rowID{table, key}] = value
 }
 
-// DeleteRow implements store.Tx.
-func (t *tx) DeleteRow(table, key string) {
-	if t.GetRow(table, key) != nil {
-		t.write(Write{table, key, nil})
+// DeleteRow implements store.Tx; a missing row is no change. Panics when the table does not exist.
+func (t *Tx) DeleteRow(table, key string) {
+	found, err := t.txn.First(table, primary, key)
+	mustBeDeclared(err)
+	if found == nil {
+		return
 	}
+	mustBeDeclared(t.txn.Delete(table, found))
+	t.writes[rowID{table, key}] = nil
 }
 
-func (t *tx) write(w Write) {
-	t.writes = append(t.writes, w)
-	if t.local[w.Table] == nil {
-		t.local[w.Table] = map[string]any{}
+// Writes lists what the transaction changed, one entry a row with its last value, ordered by table and key.
+func (t *Tx) Writes() []Write {
+	writes := make([]Write, 0, len(t.writes))
+	for id, value := range t.writes {
+		writes = append(writes, Write{Table: id.table, Key: id.key, Value: value})
 	}
-	t.local[w.Table][w.Key] = w.Value
-}
-
-// GetRow implements store.Reader with the update's own writes.
-func (t *tx) GetRow(table, key string) any {
-	if v, ok := t.local[table][key]; ok {
-		return v
-	}
-	return t.snapshot.GetRow(table, key)
-}
-
-// ScanRows implements store.Reader with the update's own writes.
-func (t *tx) ScanRows(table, prefix string) iter.Seq[any] {
-	return t.merged(table, t.snapshot.ScanRows(table, prefix), func(key string, _ any) bool {
-		return len(key) >= len(prefix) && key[:len(prefix)] == prefix
+	slices.SortFunc(writes, func(a, b Write) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Key, b.Key))
 	})
+	return writes
 }
 
-// IndexRows implements store.Reader with the update's own writes.
-func (t *tx) IndexRows(table, index, value string) iter.Seq[any] {
-	var of func(any) string
-	for _, ix := range t.batch.m.kinds[table].Indexes {
-		if ix.Name == index {
-			of = ix.Value
-		}
+// Commit ends the transaction and returns the state that it leads to, whose revision is one higher when it wrote anything.
+func (t *Tx) Commit() *State {
+	t.txn.Commit()
+	if len(t.writes) == 0 {
+		return &State{db: t.db, revision: t.revision}
 	}
-	if of == nil {
-		panic(fmt.Sprintf("store: table %s has no index %s", table, index))
-	}
-	return t.merged(table, t.snapshot.IndexRows(table, index, value), func(_ string, v any) bool { return of(v) == value })
+	return &State{db: t.db, revision: t.revision + 1}
 }

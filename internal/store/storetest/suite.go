@@ -21,7 +21,8 @@ func Run(t *testing.T, open func(t testing.TB) store.Store) {
 	for name, f := range map[string]func(*testing.T, store.Store){
 		"WritesAreReadBack": writesAreReadBack, "IndexesFollowTheRows": indexesFollow, "SnapshotsStay": snapshotsStay,
 		"AFailedUpdateLeavesNothing": failedUpdate, "WatchersAreTold": watchers, "UpdatesDoNotMix": updatesDoNotMix,
-		"ClosedIsClosed": closed, "LikeAMap": likeAMap,
+		"ClosedIsClosed": closed, "LikeAMap": likeAMap, "APanicLeavesNothing": panics, "ScansAreOfOneMoment": scansStand,
+		"OddKeysAndValues": oddKeys, "UpdatesAreAllOrNone": allOrNone, "CloseEndsUpdates": closeEndsUpdates,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)

@@ -1,0 +1,90 @@
+package etcd
+
+import (
+	"encoding/json"
+	"fmt"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/berthdev/berth/internal/store/mirror"
+)
+
+// Bounds of one update, of what a batch collects before the next is begun, and of what etcd takes at once: a full batch and one
+// update more, with room for the encoding.
+const (
+	maxUpdateBytes  = 16 << 20
+	maxUpdateOps    = 50_000
+	maxBatchBytes   = 1 << 20
+	maxBatchOps     = 5_000
+	maxRequestBytes = 32 << 20
+	maxRequestOps   = 100_000
+)
+
+// tables is where the rows are: /berth/<table>/<key>.
+const tables = "/berth/"
+
+// batch is the updates that are committed as one etcd transaction.
+type batch struct {
+	ops     map[string]clientv3.Op // by key: etcd refuses two operations on one key, and the last one counts
+	size    int                    // bytes, of all operations ever added
+	after   *mirror.State          // what the batch leads to
+	written map[string]bool        // tables
+	updates int
+
+	done chan struct{}
+	err  error // readable after done
+}
+
+// enqueue adds an update to the last batch of the queue, or begins one. Needs mu, and s.ahead to be what the update led to.
+func (s *Store) enqueue(writes []mirror.Write, ops []clientv3.Op, size int) *batch {
+	var b *batch
+	if n := len(s.queue); n > 0 {
+		b = s.queue[n-1]
+	}
+	if b == nil || b.size > maxBatchBytes || len(b.ops) > maxBatchOps {
+		b = &batch{ops: map[string]clientv3.Op{}, written: map[string]bool{}, done: make(chan struct{})}
+		s.queue = append(s.queue, b)
+	}
+	for _, op := range ops {
+		b.ops[string(op.KeyBytes())] = op
+	}
+	for _, w := range writes {
+		b.written[w.Table] = true
+	}
+	b.size += size
+	b.after = s.ahead
+	b.updates++
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return b
+}
+
+// operations returns the batch's operations; their order means nothing, as no two are on one key.
+func (b *batch) operations() []clientv3.Op {
+	ops := make([]clientv3.Op, 0, len(b.ops)+1)
+	for _, op := range b.ops {
+		ops = append(ops, op)
+	}
+	return ops
+}
+
+// encode makes etcd operations of an update's writes and tells how many bytes they have.
+func encode(writes []mirror.Write) (ops []clientv3.Op, size int, err error) {
+	for _, w := range writes {
+		key := tables + w.Table + "/" + w.Key
+		size += len(key)
+		if w.Value == nil {
+			ops = append(ops, clientv3.OpDelete(key))
+			continue
+		}
+		data, err := json.Marshal(w.Value)
+		if err != nil {
+			return nil, 0, fmt.Errorf("encode %s of table %s: %w", w.Key, w.Table, err)
+		}
+		size += len(data)
+		ops = append(ops, clientv3.OpPut(key, string(data)))
+	}
+	return ops, size, nil
+}

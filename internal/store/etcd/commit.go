@@ -1,0 +1,287 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/store/mirror"
+)
+
+// fenceKey holds "<writer>/<revision>": who committed last, and to which revision of the store. Every commit demands the value
+// that it knows and writes the next. So a commit whose answer was lost cannot happen twice, nor late, over newer state.
+const fenceKey = "/berth-fence"
+
+// errUnknown is a commit of which nobody knows whether it happened.
+var errUnknown = errors.New("the outcome is unknown")
+
+// errFenced is a commit that found another writer's fence. Nothing was written, and this process shall not write any more.
+var errFenced = errors.New("another process has taken the store over")
+
+// How long one attempt to commit may take, and how many are made while the outcome is unknown.
+const (
+	commitPatience = 10 * time.Second
+	commitAttempts = 3
+)
+
+// compactEvery is how many of etcd's revisions may gather: nobody reads old ones here, and their pages cost memory.
+const compactEvery = 1000
+
+// loadPage is how many rows are read at once.
+const loadPage = 2000
+
+// commitBatches is the committer: the one goroutine that writes to etcd.
+func (s *Store) commitBatches() {
+	defer close(s.stopped)
+	for {
+		select {
+		case <-s.stop:
+			s.failQueue(store.ErrClosed)
+			return
+		case <-s.wake:
+		}
+		for b := s.take(); b != nil; b = s.take() {
+			if err := s.commit(b); err != nil {
+				s.log.Error("cannot commit to the store", "updates", b.updates, "error", err)
+				s.fail(b, err)
+				continue
+			}
+			s.published.Store(b.after)
+			s.land()
+			s.hub.Notify(b.written)
+			close(b.done)
+		}
+	}
+}
+
+// take moves the first batch of the queue into flight; nil when there is none or the store closes.
+func (s *Store) take() *batch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.queue) == 0 {
+		return nil
+	}
+	s.flying, s.queue = s.queue[0], s.queue[1:]
+	return s.flying
+}
+
+func (s *Store) land() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flying = nil
+}
+
+// fail ends b, and all that ran on top of it, with err. The next updates run on what is published.
+func (s *Store) fail(b *batch, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range append([]*batch{b}, s.queue...) {
+		b.err = fmt.Errorf("commit: %w", err)
+		close(b.done)
+	}
+	s.flying, s.queue = nil, nil
+	s.ahead = s.published.Load()
+}
+
+func (s *Store) failQueue(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.queue {
+		b.err = err
+		close(b.done)
+	}
+	s.queue = nil
+}
+
+// commit makes b durable. When it fails nothing of b is visible. After a failure of unknown outcome, or when another writer is
+// found, the state in memory is no longer sure to be etcd's: it is loaded anew before the next commit, which fails.
+func (s *Store) commit(b *batch) error {
+	if s.lost {
+		return s.recover()
+	}
+	next := fenceOf(writerOf(s.fence), b.after.Revision())
+	err := s.write(next, b.operations())
+	switch {
+	case err == nil:
+		s.fence = next
+	case errors.Is(err, errUnknown):
+		s.lost = true
+		return errors.Join(err, s.recover())
+	}
+	return err
+}
+
+// recover loads the state that etcd holds; it always returns an error, for the batch that is not committed for it.
+func (s *Store) recover() error {
+	ctx, cancel := context.WithTimeout(context.Background(), commitPatience)
+	defer cancel()
+	state, err := s.load(ctx)
+	if err != nil {
+		return fmt.Errorf("load the state after a failed commit: %w", err)
+	}
+	s.lost = false
+	s.published.Store(state)
+	s.hub.Notify(s.allTables())
+	return errors.New("the state was loaded anew after a failed commit; try again")
+}
+
+func (s *Store) allTables() map[string]bool {
+	all := map[string]bool{}
+	for _, kind := range s.kinds {
+		all[kind.Name] = true
+	}
+	return all
+}
+
+// write makes ops happen once, together with the step from s.fence to next. Errors: errUnknown, errFenced, or that of an etcd
+// that refused.
+func (s *Store) write(next string, ops []clientv3.Op) error {
+	var unknown error
+	for range commitAttempts {
+		res, err := s.attempt(next, ops)
+		switch {
+		case err == nil && res.Succeeded:
+			s.compact(res.Header.Revision)
+			return nil
+		case err == nil && valueOf(res) == next:
+			return nil // the attempt before, of which no answer came, did it
+		case err == nil:
+			return errFenced
+		case refused(err) && unknown == nil:
+			return err
+		}
+		unknown = err
+	}
+	return fmt.Errorf("%w: %w", errUnknown, unknown)
+}
+
+func (s *Store) attempt(next string, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commitPatience)
+	defer cancel()
+	unchanged := clientv3.Compare(clientv3.Value(fenceKey), "=", s.fence)
+	if s.fence == "" {
+		unchanged = clientv3.Compare(clientv3.CreateRevision(fenceKey), "=", 0)
+	}
+	ops = append(ops[:len(ops):len(ops)], clientv3.OpPut(fenceKey, next))
+	return s.kv.Txn(ctx).If(unchanged).Then(ops...).Else(clientv3.OpGet(fenceKey)).Commit()
+}
+
+// compact has etcd forget the revisions before at, now and then. Commits do not wait for it.
+func (s *Store) compact(at int64) {
+	if at-s.compacted < compactEvery {
+		return
+	}
+	s.compacted = at
+	s.compacting.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), commitPatience)
+		defer cancel()
+		if _, err := s.kv.Compact(ctx, at); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
+			s.log.Warn("cannot compact the store", "revision", at, "error", err)
+		}
+	})
+}
+
+// refused tells whether etcd says for sure that it did nothing.
+func refused(err error) bool {
+	for _, sure := range []error{rpctypes.ErrNoSpace, rpctypes.ErrRequestTooLarge, rpctypes.ErrTooManyOps,
+		rpctypes.ErrTooManyRequests} {
+		if errors.Is(err, sure) {
+			return true
+		}
+	}
+	return false
+}
+
+// valueOf is the fence that a transaction found instead of the one that it demanded.
+func valueOf(res *clientv3.TxnResponse) string {
+	for _, r := range res.Responses {
+		for _, kv := range r.GetResponseRange().GetKvs() {
+			return string(kv.Value)
+		}
+	}
+	return ""
+}
+
+// load reads all of etcd's state at one moment and takes the fence, so that no commit begun before can still happen.
+func (s *Store) load(ctx context.Context) (*mirror.State, error) {
+	found, err := s.kv.Get(ctx, fenceKey)
+	if err != nil {
+		return nil, err
+	}
+	s.fence = ""
+	if len(found.Kvs) > 0 {
+		s.fence = string(found.Kvs[0].Value)
+	}
+	revision := revisionOf(s.fence)
+	mine := fenceOf(uuid.NewString(), revision)
+	if err := s.write(mine, nil); err != nil {
+		return nil, fmt.Errorf("take the store over: %w", err)
+	}
+	s.fence = mine
+	state, err := mirror.New(s.kinds, 0)
+	if err != nil {
+		return nil, err
+	}
+	tx := state.Begin()
+	if err := s.loadRows(ctx, tx); err != nil {
+		return nil, err
+	}
+	return tx.Commit().At(revision), nil
+}
+
+func (s *Store) loadRows(ctx context.Context, tx *mirror.Tx) error {
+	kinds := map[string]store.Kind{}
+	for _, kind := range s.kinds {
+		kinds[kind.Name] = kind
+	}
+	from, end := tables, clientv3.GetPrefixRangeEnd(tables)
+	var at int64 // the revision that all pages are read at
+	for {
+		page, err := s.kv.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(loadPage), clientv3.WithRev(at))
+		if err != nil {
+			return err
+		}
+		if at == 0 {
+			at = page.Header.Revision
+		}
+		for _, kv := range page.Kvs {
+			table, key, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), tables), "/")
+			kind, known := kinds[table]
+			if !known {
+				continue // a newer version's; kept as it is
+			}
+			value, err := kind.Decode(kv.Value)
+			if err != nil {
+				return fmt.Errorf("decode %s of table %s: %w", key, table, err)
+			}
+			tx.PutRow(table, key, value)
+		}
+		if !page.More {
+			return nil
+		}
+		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	}
+}
+
+func fenceOf(writer string, revision uint64) string {
+	return writer + "/" + strconv.FormatUint(revision, 10)
+}
+
+func writerOf(fence string) string {
+	writer, _, _ := strings.Cut(fence, "/")
+	return writer
+}
+
+func revisionOf(fence string) uint64 {
+	_, digits, _ := strings.Cut(fence, "/")
+	revision, _ := strconv.ParseUint(digits, 10, 64) // "": a new store
+	return revision
+}
