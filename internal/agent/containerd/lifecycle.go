@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,16 +32,18 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if errdefs.IsNotFound(err) {
 		return &agent.Error{Name: "CannotStartContainerError", Message: "start container " + id + ": it was not created"}
 	}
-	if got, gerr := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id}); gerr == nil &&
-		got.Process.Status != apitask.Status_CREATED && got.Process.Status != apitask.Status_UNKNOWN && !isStartFailure(err) {
-		return nil // it runs, or ran
+	got, gerr := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if gerr == nil {
+		switch got.Process.Status {
+		case apitask.Status_RUNNING, apitask.Status_PAUSED, apitask.Status_PAUSING:
+			return nil
+		case apitask.Status_STOPPED:
+			if strings.Contains(err.Error(), "cannot start a stopped process") {
+				return nil // it ran
+			}
+		}
 	}
 	return failure("CannotStartContainerError", "start container "+id, err)
-}
-
-// isStartFailure tells an error of runc from containerd's "already started".
-func isStartFailure(err error) bool {
-	return !errdefs.IsFailedPrecondition(err) && !errdefs.IsAlreadyExists(err)
 }
 
 // Signal implements agent.Runtime.

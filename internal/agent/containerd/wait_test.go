@@ -1,0 +1,18 @@
+package containerd
+
+import (
+	"testing"
+	"time"
+)
+
+// waitFor polls for something that a process outside of the test brings about.
+func waitFor(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
