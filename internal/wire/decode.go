@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,9 +21,10 @@ import (
 	"github.com/berthdev/berth/internal/model"
 )
 
-// decodeJSON fills the SDK's input struct from a request body, walking the schema over the struct. Numbers and booleans may come as
-// strings; null is absent; members that the model does not know are ignored. Errors: *model.Error SerializationException.
-func decodeJSON(body []byte, s *smithy.Schema, into any) error {
+// decodeJSON fills the SDK's input struct from a request body: its members by reflection over the schema, the types within by their
+// own Deserialize. Numbers and booleans may come as strings; null is absent; members that the model does not know are ignored.
+// unions allows unions and documents, which are refused by name otherwise. Errors: *model.Error SerializationException.
+func decodeJSON(body []byte, s *smithy.Schema, into any, unions bool) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}")
 	}
@@ -34,7 +37,13 @@ func decodeJSON(body []byte, s *smithy.Schema, into any) error {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return malformed("the body goes on after its JSON value")
 	}
-	return assign(reflect.ValueOf(into).Elem(), s, doc, "")
+	if doc == nil {
+		return malformed("the body is null, want an object")
+	}
+	if s == nil { // an operation without input
+		return nil
+	}
+	return (&assigner{unions}).assign(reflect.ValueOf(into).Elem(), s, doc, "")
 }
 
 func malformed(text string) *model.Error { return model.Errorf("SerializationException", "%s", text) }
@@ -53,6 +62,9 @@ func wrong(path string, in any, want string) *model.Error {
 	case bool:
 		kind = "a boolean"
 	}
+	if path == "" {
+		path = "the body"
+	}
 	return malformed(strings.TrimPrefix(path, ".") + ": got " + kind + ", want " + want)
 }
 
@@ -61,15 +73,18 @@ var (
 	byteType = reflect.TypeFor[byte]()
 )
 
+// assigner sets the members of an input struct.
+type assigner struct{ unions bool }
+
 // assign sets v, the Go value of schema s, to what in holds. path names it in errors.
-func assign(v reflect.Value, s *smithy.Schema, in any, path string) error {
+func (a *assigner) assign(v reflect.Value, s *smithy.Schema, in any, path string) error {
 	if in == nil {
 		return nil
 	}
 	switch {
 	case v.Kind() == reflect.Pointer:
 		p := reflect.New(v.Type().Elem())
-		if err := assign(p.Elem(), s, in, path); err != nil {
+		if err := a.assign(p.Elem(), s, in, path); err != nil {
 			return err
 		}
 		v.Set(p)
@@ -77,49 +92,57 @@ func assign(v reflect.Value, s *smithy.Schema, in any, path string) error {
 	case v.Type() == timeType:
 		return assignTime(v, in, path)
 	case v.Kind() == reflect.Struct:
-		return assignStruct(v, s, in, path)
+		if d, ok := v.Addr().Interface().(smithy.Deserializable); ok {
+			return d.Deserialize(&reader{unions: a.unions, base: path, current: in, fresh: true})
+		}
+		return a.assignStruct(v, s, in, path)
 	case v.Kind() == reflect.Slice && v.Type().Elem() == byteType:
 		return assignBlob(v, in, path)
 	case v.Kind() == reflect.Slice:
-		return assignList(v, s, in, path)
+		return a.assignList(v, s, in, path)
 	case v.Kind() == reflect.Map:
-		return assignMap(v, s, in, path)
-	case v.Kind() == reflect.Interface: // a union or a document: neither can be stored yet
-		return model.Errorf("InvalidParameterException", "Berth does not support %s yet", strings.TrimPrefix(path, "."))
+		return a.assignMap(v, s, in, path)
+	case v.Kind() == reflect.Interface: // a union or a document right in an input: reflection does not know its variants
+		return unsupported(path)
 	}
 	return assignScalar(v, in, path)
 }
 
-// fields caches which field of a struct a member is.
-var fields sync.Map // of fieldKey to []int (nil: none)
-
-type fieldKey struct {
-	t      reflect.Type
-	member string
+func unsupported(path string) error {
+	return model.Errorf("InvalidParameterException", "Berth does not support %s yet", strings.TrimPrefix(path, "."))
 }
 
+// fields caches the settable fields of structs by name.
+var fields sync.Map // of reflect.Type to map[string]int
+
+// field returns the field of v that holds a member: the member's name with a large first letter.
 func field(v reflect.Value, member string) (reflect.Value, bool) {
-	key := fieldKey{v.Type(), member}
-	index, ok := fields.Load(key)
+	index, ok := fields.Load(v.Type())
 	if !ok {
-		var found []int
-		if f, has := v.Type().FieldByName(strings.ToUpper(member[:1]) + member[1:]); has && f.IsExported() {
-			found = f.Index
+		all := map[string]int{}
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.IsExported() && !f.Anonymous && f.Name != "ResultMetadata" {
+				all[f.Name] = i
+			}
 		}
-		index, _ = fields.LoadOrStore(key, found)
+		index, _ = fields.LoadOrStore(v.Type(), all)
 	}
-	if index.([]int) == nil {
+	if member == "" {
 		return reflect.Value{}, false
 	}
-	return v.FieldByIndex(index.([]int)), true
+	i, ok := index.(map[string]int)[strings.ToUpper(member[:1])+member[1:]]
+	if !ok {
+		return reflect.Value{}, false
+	}
+	return v.Field(i), true
 }
 
-func assignStruct(v reflect.Value, s *smithy.Schema, in any, path string) error {
+func (a *assigner) assignStruct(v reflect.Value, s *smithy.Schema, in any, path string) error {
 	object, ok := in.(map[string]any)
 	if !ok {
 		return wrong(path, in, "an object")
 	}
-	for name, value := range object {
+	for _, name := range slices.Sorted(maps.Keys(object)) {
 		m := s.Member(name)
 		if m == nil {
 			continue
@@ -128,14 +151,14 @@ func assignStruct(v reflect.Value, s *smithy.Schema, in any, path string) error 
 		if !ok {
 			continue
 		}
-		if err := assign(f, m, value, path+"."+name); err != nil {
+		if err := a.assign(f, m, object[name], path+"."+name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func assignList(v reflect.Value, s *smithy.Schema, in any, path string) error {
+func (a *assigner) assignList(v reflect.Value, s *smithy.Schema, in any, path string) error {
 	list, ok := in.([]any)
 	if !ok {
 		return wrong(path, in, "a list")
@@ -146,7 +169,7 @@ func assignList(v reflect.Value, s *smithy.Schema, in any, path string) error {
 			continue
 		}
 		e := reflect.New(v.Type().Elem()).Elem()
-		if err := assign(e, s.ListMember(), item, fmt.Sprintf("%s[%d]", path, i)); err != nil {
+		if err := a.assign(e, s.ListMember(), item, fmt.Sprintf("%s[%d]", path, i)); err != nil {
 			return err
 		}
 		out = reflect.Append(out, e)
@@ -155,7 +178,7 @@ func assignList(v reflect.Value, s *smithy.Schema, in any, path string) error {
 	return nil
 }
 
-func assignMap(v reflect.Value, s *smithy.Schema, in any, path string) error {
+func (a *assigner) assignMap(v reflect.Value, s *smithy.Schema, in any, path string) error {
 	object, ok := in.(map[string]any)
 	if !ok {
 		return wrong(path, in, "an object")
@@ -166,7 +189,7 @@ func assignMap(v reflect.Value, s *smithy.Schema, in any, path string) error {
 			continue
 		}
 		e := reflect.New(v.Type().Elem()).Elem()
-		if err := assign(e, s.MapValue(), item, path+"."+k); err != nil {
+		if err := a.assign(e, s.MapValue(), item, path+"."+k); err != nil {
 			return err
 		}
 		out.SetMapIndex(reflect.ValueOf(k).Convert(v.Type().Key()), e)
@@ -195,9 +218,9 @@ func assignTime(v reflect.Value, in any, path string) error {
 	} else if !isText {
 		return wrong(path, in, "a timestamp")
 	}
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil && math.Abs(seconds) < 1e14 {
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil && math.Abs(seconds) < 1e11 {
 		whole, part := math.Modf(seconds)
-		v.Set(reflect.ValueOf(time.Unix(int64(whole), int64(math.Round(part*1e9))).UTC()))
+		v.Set(reflect.ValueOf(time.Unix(int64(whole), int64(math.Round(part*1e6))*1e3).UTC()))
 		return nil
 	}
 	t, err := time.Parse(time.RFC3339Nano, text)
@@ -208,28 +231,40 @@ func assignTime(v reflect.Value, in any, path string) error {
 	return nil
 }
 
-// assignScalar sets strings, enums, numbers and booleans. text is the scalar as written.
+// assignScalar sets strings, enums, numbers and booleans. Of other types than the model's it takes strings for numbers and booleans.
 func assignScalar(v reflect.Value, in any, path string) error {
 	var text string
 	switch in := in.(type) {
 	case string:
 		text = in
 	case json.Number:
+		if v.Kind() == reflect.String || v.Kind() == reflect.Bool {
+			return wrong(path, in, "a "+kindName(v.Kind()))
+		}
 		text = in.String()
 	case bool:
-		text = strconv.FormatBool(in)
-	default:
-		return wrong(path, in, "a value of type "+v.Kind().String())
-	}
-	if v.Kind() == reflect.String {
-		if _, ok := in.(bool); ok {
-			return wrong(path, in, "a string")
+		if v.Kind() != reflect.Bool {
+			return wrong(path, in, "a "+kindName(v.Kind()))
 		}
+		v.SetBool(in)
+		return nil
+	default:
+		return wrong(path, in, "a "+kindName(v.Kind()))
 	}
 	if err := setScalar(v, text); err != nil {
 		return wrong(path, in, err.Error())
 	}
 	return nil
+}
+
+func kindName(k reflect.Kind) string {
+	switch k {
+	case reflect.String:
+		return "string"
+	case reflect.Bool:
+		return "boolean"
+	}
+	return "number"
 }
 
 // setScalar parses text into v; the error says what was wanted.
@@ -238,11 +273,14 @@ func setScalar(v reflect.Value, text string) error {
 	case reflect.String:
 		v.SetString(text)
 	case reflect.Bool:
-		b, err := strconv.ParseBool(text)
-		if err != nil {
+		switch strings.ToLower(text) {
+		case "true":
+			v.SetBool(true)
+		case "false":
+			v.SetBool(false)
+		default:
 			return errors.New("a boolean")
 		}
-		v.SetBool(b)
 	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Int:
 		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
 		if err != nil {
@@ -253,9 +291,9 @@ func setScalar(v reflect.Value, text string) error {
 			n = int64(f)
 		}
 		v.SetInt(n)
-	case reflect.Float32, reflect.Float64:
+	case reflect.Float32, reflect.Float64: // what is not finite could not be stored as JSON
 		f, err := strconv.ParseFloat(text, v.Type().Bits())
-		if err != nil {
+		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
 			return errors.New("a number")
 		}
 		v.SetFloat(f)

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	smithy "github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/document"
 	"github.com/aws/smithy-go/traits"
 )
 
@@ -20,6 +22,9 @@ import (
 // pointers are always written, as AWS does (runningCount 0): the SDK's own Serialize leaves their zeros out, which is why it is not
 // used here.
 func encodeJSON(v any, s *smithy.Schema) []byte {
+	if s == nil { // an operation without output
+		return []byte("{}")
+	}
 	return appendJSON(nil, s, reflect.ValueOf(v))
 }
 
@@ -101,7 +106,7 @@ func appendJSON(b []byte, s *smithy.Schema, v reflect.Value) []byte {
 	case v.Kind() == reflect.Map:
 		return appendMap(b, s, v)
 	case v.Kind() == reflect.Interface:
-		return append(b, "null"...) // unions and documents are refused when they come in
+		return appendVariant(b, s, v.Elem())
 	}
 	return appendScalar(b, v)
 }
@@ -137,12 +142,35 @@ func appendScalar(b []byte, v reflect.Value) []byte {
 	return append(b, "null"...)
 }
 
-func appendText(b []byte, s string) []byte {
-	text, err := json.Marshal(s)
-	if err != nil { // never for a string
-		return append(b, `""`...)
+// appendVariant writes what an interface of the SDK holds: a union, whose variants are the types <Union>Member<Name> with one field,
+// or a document. A variant that the model does not know is null.
+func appendVariant(b []byte, s *smithy.Schema, v reflect.Value) []byte {
+	if m, ok := v.Interface().(document.Marshaler); ok {
+		if text, err := m.MarshalSmithyDocument(); err == nil && json.Valid(text) {
+			return append(b, text...)
+		}
+		return append(b, "null"...)
 	}
-	return append(b, text...)
+	if v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
+		for name, m := range s.Members() {
+			if value := v.Elem().FieldByName("Value"); value.IsValid() &&
+				strings.HasSuffix(v.Elem().Type().Name(), "Member"+strings.ToUpper(name[:1])+name[1:]) {
+				b = append(appendText(append(b, '{'), name), ':')
+				return append(appendJSON(b, m, value), '}')
+			}
+		}
+	}
+	return append(b, "null"...)
+}
+
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			text, _ := json.Marshal(s) // a string always marshals
+			return append(b, text...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 func appendTime(b []byte, s *smithy.Schema, t time.Time) []byte {

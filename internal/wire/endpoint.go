@@ -19,8 +19,6 @@ import (
 	"strings"
 	"time"
 
-	smithy "github.com/aws/smithy-go"
-
 	"github.com/berthdev/berth/internal/model"
 )
 
@@ -151,9 +149,7 @@ func (x *exchange) run(ctx context.Context, body []byte) ([]byte, error) {
 	if x.form != nil {
 		return x.xmlAnswer(out), nil
 	}
-	w := &jsonWriter{}
-	out.(smithy.Serializable).Serialize(w)
-	return w.Bytes(), nil
+	return encodeJSON(out, op.schema.Output), nil
 }
 
 func (x *exchange) body() ([]byte, error) {
@@ -174,7 +170,7 @@ func (x *exchange) tooLarge() error {
 
 func (x *exchange) inflate(body []byte) ([]byte, error) {
 	switch encoding := x.r.Header.Get("Content-Encoding"); encoding {
-	case "", "identity", "aws-chunked":
+	case "", "identity":
 		return body, nil
 	case "gzip":
 	default:

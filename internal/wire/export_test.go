@@ -9,11 +9,15 @@ import (
 
 // What the tests of package wire_test see of the codecs.
 var (
-	DecodeJSON         = decodeJSON
 	EncodeJSON         = encodeJSON
 	DecodeQuery        = decodeQuery
 	ParseAuthorization = parseAuthorization
 )
+
+// DecodeJSON decodes for a service that keeps unions.
+func DecodeJSON(body []byte, s *smithy.Schema, into any) error {
+	return decodeJSON(body, s, into, true)
+}
 
 type Operation struct {
 	Name                string

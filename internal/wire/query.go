@@ -188,6 +188,10 @@ func (w *xmlWriter) element(name string, body func()) {
 	w.buf.WriteString("</" + name + ">")
 }
 
+func (w *xmlWriter) leaf(name, text string) {
+	w.element(name, func() { w.text(text) })
+}
+
 // value writes v as the element name; what is unset is left out, an empty list stays.
 func (w *xmlWriter) value(name string, v reflect.Value) {
 	switch v.Kind() {

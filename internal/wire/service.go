@@ -21,10 +21,14 @@ type Service struct {
 	// Modelled lists every operation that exists in AWS. One that is modelled but not handled is refused by name; one that
 	// is neither is an UnknownOperationException.
 	Modelled []string
-	// Names are the response elements of EC2 whose names are not just the field's with a small first letter, by Go field.
+	// Names are the response elements of EC2 whose names are not just the field's with a small first letter, by Go field
+	// ("Tags") or, which goes first, by Go type and field ("AvailabilityZone.State").
 	Names map[string]string
 	// Types makes the SDK's types by shape id; nil for services whose SDK module has no schemas.
 	Types *smithy.TypeRegistry
+	// Unions says that the service's handlers can keep what its inputs hold of unions and documents. Otherwise a request with
+	// one is refused by name: they are Go interfaces, which do not survive being stored as JSON.
+	Unions bool
 
 	operations map[string]operation
 }
@@ -38,7 +42,7 @@ const (
 	JSON10                   // awsJson1_0
 	Query                    // awsQuery
 	EC2Query                 // ec2Query
-	RESTJSON                 // restJson1
+	RESTJSON                 // restJson1; the endpoint does not route requests to such a service yet
 )
 
 type operation struct {

@@ -1,0 +1,200 @@
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+
+	smithy "github.com/aws/smithy-go"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+// Content types of answers.
+const (
+	typeJSON11 = "application/x-amz-json-1.1"
+	typeJSON10 = "application/x-amz-json-1.0"
+	typeREST   = "application/json"
+	typeXML    = "text/xml"
+)
+
+// contentType is that of the service; while none is known, of the protocol that the request seems to speak.
+func (x *exchange) contentType() string {
+	switch {
+	case x.service != nil && x.service.Protocol == JSON11:
+		return typeJSON11
+	case x.service != nil && x.service.Protocol == JSON10:
+		return typeJSON10
+	case x.service != nil && x.service.Protocol == RESTJSON:
+		return typeREST
+	case x.service != nil || x.isQuery():
+		return typeXML
+	case x.r.Header.Get("X-Amz-Target") != "":
+		return typeJSON11
+	}
+	return typeREST
+}
+
+func (x *exchange) write(status int, body []byte) {
+	x.w.Header().Set("Content-Type", x.contentType())
+	x.w.WriteHeader(status)
+	x.w.Write(body) // the client may be gone; there is nobody left to tell
+}
+
+func (x *exchange) xmlAnswer(out any) []byte {
+	v := reflect.ValueOf(out).Elem()
+	w := &xmlWriter{item: "member", name: func(_ reflect.Type, f string) string { return f }}
+	if x.service.Protocol == EC2Query {
+		w.item, w.name = "item", x.service.ec2Name
+		fmt.Fprintf(&w.buf, `<%sResponse xmlns="%s"><requestId>%s</requestId>`, x.op, x.service.Namespace, x.id)
+		w.fields(v)
+		fmt.Fprintf(&w.buf, "</%sResponse>", x.op)
+		return []byte(w.buf.String())
+	}
+	fmt.Fprintf(&w.buf, `<%sResponse xmlns="%s"><%sResult>`, x.op, x.service.Namespace, x.op)
+	w.fields(v)
+	fmt.Fprintf(&w.buf, `</%sResult><ResponseMetadata><RequestId>%s</RequestId></ResponseMetadata></%sResponse>`, x.op, x.id, x.op)
+	return []byte(w.buf.String())
+}
+
+// ec2Name is the response element of a field.
+func (s *Service) ec2Name(owner reflect.Type, field string) string {
+	if n, ok := s.Names[owner.Name()+"."+field]; ok {
+		return n
+	}
+	if n, ok := s.Names[field]; ok {
+		return n
+	}
+	return strings.ToLower(field[:1]) + field[1:]
+}
+
+// modelledError is one of the SDK's error types, of a service that has schemas.
+type modelledError interface {
+	smithy.DeserializableError
+	smithy.APIError
+}
+
+// fail answers with a refusal, or hides a fault behind a name and logs it.
+func (x *exchange) fail(err error) {
+	if modelled, ok := errors.AsType[modelledError](err); ok && x.service != nil && x.service.Types != nil {
+		x.failModelled(modelled)
+		return
+	}
+	var refused *model.Error
+	if known, ok := errors.AsType[*model.Error](err); ok {
+		refused = known
+	} else if api, ok := errors.AsType[smithy.APIError](err); ok {
+		refused = model.Errorf(api.ErrorCode(), "%s", api.ErrorMessage())
+	} else if errors.Is(err, context.Canceled) && x.r.Context().Err() != nil {
+		return // the client is gone
+	} else {
+		refused = x.hide(err)
+	}
+	code, status := x.errorName(refused.Code)
+	switch x.contentType() {
+	case typeXML:
+		x.write(status, x.xmlError(code, refused.Message))
+		return
+	case typeREST:
+		x.w.Header().Set("X-Amzn-Errortype", code)
+	}
+	body, _ := json.Marshal(map[string]string{"__type": code, "message": refused.Message}) // strings always marshal
+	x.write(status, body)
+}
+
+// hide logs a fault and returns what the client sees of it.
+func (x *exchange) hide(err error) *model.Error {
+	service := ""
+	if x.service != nil {
+		service = x.service.Name
+	}
+	x.e.Log.Error("request failed", "request", x.id, "service", service, "operation", x.op, "error", err)
+	code := "InternalFailure"
+	if x.contentType() == typeJSON11 {
+		code = "ServerException"
+	}
+	return model.Errorf(code, "Something went wrong inside Berth; its log has request %s", x.id)
+}
+
+func (x *exchange) failModelled(err modelledError) {
+	body := map[string]json.RawMessage{}
+	if entry, ok := x.service.Types.LookupEntry(reflect.TypeOf(err).Elem().Name()); ok {
+		json.Unmarshal(encodeJSON(err, entry.Schema), &body) // encodeJSON writes JSON
+	}
+	body["__type"], _ = json.Marshal(err.ErrorCode()) // a string always marshals
+	out, _ := json.Marshal(body)                      // it was JSON a moment ago
+	_, status := x.errorName(err.ErrorCode())
+	if err.ErrorFault() == smithy.FaultServer {
+		status = http.StatusInternalServerError
+	}
+	x.write(status, out)
+}
+
+// errorName spells the errors of the endpoint itself as the service's protocol does, and gives the HTTP status.
+func (x *exchange) errorName(code string) (string, int) {
+	switch code {
+	case "ServerException", "InternalFailure", "InternalError", "InternalServerException":
+		return code, http.StatusInternalServerError
+	case "ServiceUnavailable", "ServiceUnavailableException":
+		return code, http.StatusServiceUnavailable
+	case "RequestEntityTooLargeException":
+		return code, http.StatusRequestEntityTooLarge
+	}
+	for _, n := range authNames {
+		if code == n.json || code == n.query {
+			switch {
+			case x.contentType() == typeREST:
+				return n.json, http.StatusForbidden
+			case x.contentType() != typeXML:
+				return n.json, http.StatusBadRequest
+			case n.query == "InvalidClientTokenId" && x.service != nil && x.service.Protocol == EC2Query:
+				return "AuthFailure", http.StatusUnauthorized
+			}
+			return n.query, http.StatusForbidden
+		}
+	}
+	return code, http.StatusBadRequest
+}
+
+// authNames: services that speak JSON refuse callers by one set of names, query services by another.
+var authNames = []struct{ json, query string }{
+	{"MissingAuthenticationTokenException", "MissingAuthenticationToken"},
+	{"IncompleteSignatureException", "IncompleteSignature"},
+	{"InvalidSignatureException", "SignatureDoesNotMatch"},
+	{"UnrecognizedClientException", "InvalidClientTokenId"},
+	{"ExpiredTokenException", "ExpiredToken"},
+	{"AccessDeniedException", "AccessDenied"},
+}
+
+func (x *exchange) xmlError(code, message string) []byte {
+	w := &xmlWriter{}
+	if x.service != nil && x.service.Protocol == EC2Query {
+		w.element("Response", func() {
+			w.element("Errors", func() {
+				w.element("Error", func() {
+					w.leaf("Code", code)
+					w.leaf("Message", message)
+				})
+			})
+			w.leaf("RequestID", x.id)
+		})
+		return []byte(w.buf.String())
+	}
+	fault := "Sender"
+	if _, status := x.errorName(code); status >= http.StatusInternalServerError {
+		fault = "Receiver"
+	}
+	w.element("ErrorResponse", func() {
+		w.element("Error", func() {
+			w.leaf("Type", fault)
+			w.leaf("Code", code)
+			w.leaf("Message", message)
+		})
+		w.leaf("RequestId", x.id)
+	})
+	return []byte(w.buf.String())
+}
