@@ -47,6 +47,7 @@ type node struct {
 	dead   bool // the machine is off: it neither reports nor acts
 	set    []model.Assignment
 	runs   map[string]*run // by task id
+	ports  int32           // how many host ports were given
 }
 
 // run is one task on the machine.
@@ -131,7 +132,7 @@ func (n *node) step(now time.Time) {
 		if r == nil {
 			r = n.take(a, now)
 		}
-		for r.advance(a, now) {
+		for n.advance(r, a, now) {
 			r.observed.Seq++
 			o := r.observed
 			o.Containers = slices.Clone(o.Containers)
@@ -160,7 +161,7 @@ func (n *node) take(a model.Assignment, now time.Time) *run {
 }
 
 // advance takes the run one step further; false when nothing is due.
-func (r *run) advance(a model.Assignment, now time.Time) bool {
+func (n *node) advance(r *run, a model.Assignment, now time.Time) bool {
 	o := &r.observed
 	kind := behaviour(o.Containers[0].Image)
 	due := now.Sub(r.since)
@@ -185,7 +186,7 @@ func (r *run) advance(a model.Assignment, now time.Time) bool {
 		}
 		o.StartedAt = now
 		o.Containers[0].Status = model.Running
-		o.Containers[0].NetworkBindings = bindings(a, o.Containers[0].Name)
+		o.Containers[0].NetworkBindings = n.bindings(a, o.Containers[0].Name)
 		r.become(model.Running, now)
 	case r.crash || kind == crash && due >= time.Second:
 		o.Containers[0].ExitCode = new(int32(1))
@@ -205,8 +206,11 @@ func (r *run) end(now time.Time, code types.TaskStopCode, reason string) {
 	r.become(model.Stopped, now)
 }
 
-// bindings gives each port of the first container a host port of its own that is free by construction.
-func bindings(a model.Assignment, container string) []types.NetworkBinding {
+// firstPort is the lowest host port that is given to a mapping without one.
+const firstPort = 49153
+
+// bindings gives each port of a container a host port that no other task of the machine had for a long time.
+func (n *node) bindings(a model.Assignment, container string) []types.NetworkBinding {
 	var out []types.NetworkBinding
 	for _, d := range a.Definition.ContainerDefinitions {
 		if d.Name == nil || *d.Name != container {
@@ -215,11 +219,8 @@ func bindings(a model.Assignment, container string) []types.NetworkBinding {
 		for _, p := range d.PortMappings {
 			host := p.HostPort
 			if host == nil || *host == 0 {
-				sum := int32(0)
-				for _, b := range []byte(a.Task.ID) {
-					sum = (sum*31 + int32(b)) % 16000
-				}
-				host = new(49153 + sum)
+				n.ports++
+				host = new(firstPort + n.ports%16000)
 			}
 			out = append(out, types.NetworkBinding{ContainerPort: p.ContainerPort, HostPort: host,
 				Protocol: cmp.Or(p.Protocol, types.TransportProtocolTcp)})
