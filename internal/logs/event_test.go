@@ -33,7 +33,8 @@ func TestGetLogEventsWalksBothWays(t *testing.T) {
 	if len(past.Events) != 0 || *past.NextForwardToken != *end.NextForwardToken {
 		t.Errorf("past the end: %v, token %s, want %s", texts(past.Events), *past.NextForwardToken, *end.NextForwardToken)
 	}
-	equal(t, "back from past the end", texts(get(sdk.GetLogEventsInput{NextToken: past.NextBackwardToken}).Events), "6", "7", "8", "9")
+	equal(t, "back from past the end", texts(get(sdk.GetLogEventsInput{NextToken: past.NextBackwardToken}).Events), "6", "7",
+		"8", "9")
 	tail := get(sdk.GetLogEventsInput{})
 	equal(t, "the tail", texts(tail.Events), "6", "7", "8", "9")
 	equal(t, "back from the tail", texts(get(sdk.GetLogEventsInput{NextToken: tail.NextBackwardToken}).Events), "2", "3", "4", "5")
@@ -41,8 +42,10 @@ func TestGetLogEventsWalksBothWays(t *testing.T) {
 	if len(before.Events) != 0 || *before.NextBackwardToken != *head.NextBackwardToken {
 		t.Errorf("before the head: %v", texts(before.Events))
 	}
-	equal(t, "forward from before the head", texts(get(sdk.GetLogEventsInput{NextToken: before.NextForwardToken}).Events), "0", "1", "2", "3")
-	equal(t, "a window: the end is excluded", texts(get(sdk.GetLogEventsInput{StartTime: new(f.now - 98), EndTime: new(f.now - 95)}).Events),
+	equal(t, "forward from before the head", texts(get(sdk.GetLogEventsInput{NextToken: before.NextForwardToken}).Events),
+		"0", "1", "2", "3")
+	equal(t, "a window: the end is excluded", texts(get(sdk.GetLogEventsInput{StartTime: new(f.now - 98),
+		EndTime: new(f.now - 95)}).Events),
 		"2", "3", "4")
 	f.put("s", f.now, "late")
 	equal(t, "a kept token sees what came later", texts(get(sdk.GetLogEventsInput{NextToken: past.NextForwardToken}).Events), "late")
@@ -76,7 +79,8 @@ func TestPutLogEventsTellsWhatItRejects(t *testing.T) {
 		t.Errorf("a good batch: %+v", out)
 	}
 	out := f.put("s", f.now-15*day, "a", "b")
-	if r := out.RejectedLogEventsInfo; r == nil || *r.TooOldLogEventEndIndex != 2 || *r.ExpiredLogEventEndIndex != 2 || r.TooNewLogEventStartIndex != nil {
+	if r := out.RejectedLogEventsInfo; r == nil || *r.TooOldLogEventEndIndex != 2 || *r.ExpiredLogEventEndIndex != 2 ||
+		r.TooNewLogEventStartIndex != nil {
 		t.Errorf("old: %+v", r)
 	}
 	out = f.put("s", f.now-7*day-1, "expired", "kept")
@@ -105,7 +109,8 @@ func TestPutLogEventsRefusals(t *testing.T) {
 		code, message string
 	}{
 		{"no", "s", []types.InputLogEvent{event(f.now, "x")}, "ResourceNotFoundException", "The specified log group does not exist."},
-		{group, "no", []types.InputLogEvent{event(f.now, "x")}, "ResourceNotFoundException", "The specified log stream does not exist."},
+		{group, "no", []types.InputLogEvent{event(f.now, "x")}, "ResourceNotFoundException",
+			"The specified log stream does not exist."},
 		{group, "s", []types.InputLogEvent{event(f.now, "x"), event(f.now-1, "y")}, "InvalidParameterException",
 			"Log events in a single PutLogEvents request must be in chronological order."},
 		{group, "s", []types.InputLogEvent{event(f.now-90_000_000, "x"), event(f.now, "y")}, "InvalidParameterException",
@@ -124,7 +129,8 @@ func TestPutLogEventsRefusals(t *testing.T) {
 		_, err := f.GetLogEvents(ctx, &sdk.GetLogEventsInput{LogGroupName: new(group), LogStreamName: new("s"), NextToken: &token})
 		refused(t, err, "InvalidParameterException", "The specified nextToken is invalid.")
 	}
-	_, err := f.GetLogEvents(ctx, &sdk.GetLogEventsInput{LogGroupName: new(group), LogGroupIdentifier: new(group), LogStreamName: new("s")})
+	_, err := f.GetLogEvents(ctx, &sdk.GetLogEventsInput{LogGroupName: new(group), LogGroupIdentifier: new(group),
+		LogStreamName: new("s")})
 	refused(t, err, "InvalidParameterException", "LogGroup name and LogGroup ARN are mutually exclusive parameters.")
 }
 
@@ -164,7 +170,8 @@ func TestFilterLogEventsMergesStreams(t *testing.T) {
 	equal(t, "names", f.filtered(sdk.FilterLogEventsInput{LogStreamNames: []string{"db", "web/2"}}), "db:x", "web/2:A", "web/2:B")
 	equal(t, "window: the end is included", f.filtered(sdk.FilterLogEventsInput{StartTime: new(f.now - 9), EndTime: new(f.now - 9)}),
 		"web/1:b", "web/2:A")
-	equal(t, "newest first", f.filtered(sdk.FilterLogEventsInput{StartTime: new(f.now - 9), StartFromHead: new(false), Limit: new(int32(1))}),
+	equal(t, "newest first", f.filtered(sdk.FilterLogEventsInput{StartTime: new(f.now - 9), StartFromHead: new(false),
+		Limit: new(int32(1))}),
 		"web/2:B", "web/1:c", "web/2:A", "web/1:b")
 	equal(t, "pattern", f.filtered(sdk.FilterLogEventsInput{FilterPattern: new("?A ?x"), Limit: new(int32(1))}), "db:x", "web/2:A")
 	for _, c := range []struct {
@@ -172,7 +179,8 @@ func TestFilterLogEventsMergesStreams(t *testing.T) {
 		code    string
 		message string
 	}{
-		{sdk.FilterLogEventsInput{LogStreamNames: []string{"no"}}, "ResourceNotFoundException", "The specified log stream does not exist."},
+		{sdk.FilterLogEventsInput{LogStreamNames: []string{"no"}}, "ResourceNotFoundException",
+			"The specified log stream does not exist."},
 		{sdk.FilterLogEventsInput{LogStreamNames: []string{"db"}, LogStreamNamePrefix: new("d")}, "InvalidParameterException",
 			"LogStreamNames and LogStreamNamePrefix are mutually exclusive parameters."},
 		{sdk.FilterLogEventsInput{FilterPattern: new("{ $.level = \"ERROR\" }")}, "InvalidParameterException",

@@ -47,8 +47,10 @@ func setup(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := logs.New(logs.Config{Store: store, Scope: model.Scope{Account: "000000000000", Region: "us-east-1"}, Now: clock, Log: quiet})
-	server := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: key{}, Now: time.Now, Log: quiet, Services: []*wire.Service{service}}))
+	service := logs.New(logs.Config{Store: store, Scope: model.Scope{Account: "000000000000", Region: "us-east-1"},
+		Now: clock, Log: quiet})
+	server := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: key{}, Now: time.Now, Log: quiet,
+		Services: []*wire.Service{service}}))
 	t.Cleanup(func() {
 		server.Close()
 		store.Close()

@@ -187,7 +187,8 @@ func TestDescribeLogStreams(t *testing.T) {
 		"empty", "old", "middle", "new")
 	equal(t, "newest first", names(sdk.DescribeLogStreamsInput{LogGroupName: new(group), OrderBy: "LastEventTime",
 		Descending: new(true)}), "new", "middle", "old", "empty")
-	out, err := f.Client.DescribeLogStreams(ctx, &sdk.DescribeLogStreamsInput{LogGroupName: new(group), LogStreamNamePrefix: new("m")})
+	out, err := f.Client.DescribeLogStreams(ctx, &sdk.DescribeLogStreamsInput{LogGroupName: new(group),
+		LogStreamNamePrefix: new("m")})
 	f.ok(err)
 	st := out.LogStreams[0]
 	if len(out.LogStreams) != 1 || *st.Arn != "arn:aws:logs:us-east-1:000000000000:log-group:/ecs/web:log-stream:middle" ||

@@ -37,7 +37,8 @@ func TestPatterns(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range []string{"{ $.a = 1 }", " [ip, user]", "%re%", `"open`, `""`, "-", "a ?", "?a b", "?a -b", string(make([]byte, 1025))} {
+	for _, bad := range []string{"{ $.a = 1 }", " [ip, user]", "%re%",
+		`"open`, `""`, "-", "a ?", "?a b", "?a -b", string(make([]byte, 1025))} {
 		if _, err := parsePattern(bad); model.ErrorCode(err) != "InvalidParameterException" {
 			t.Errorf("%q: %v", bad, err)
 		}
