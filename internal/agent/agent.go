@@ -25,6 +25,9 @@ type Config struct {
 
 	// StateDir holds one folder a task: its record, generated files, task-scoped volumes and logs. Mode 0700.
 	StateDir string
+	// RunDir holds the files that are generated for containers; they need not outlive the machine's run, and on a tmpfs they do
+	// not slow a start down. "" keeps them in StateDir.
+	RunDir string
 	// VolumeDir holds docker volumes of scope "shared", which outlive tasks. "" means StateDir/volumes.
 	VolumeDir string
 
@@ -199,13 +202,17 @@ func (a *Agent) reconcile(ctx context.Context) {
 	}
 	for id, as := range a.desired {
 		if t := a.tasks[id]; t != nil {
-			t.post(func() { t.assign(as) })
+			if t.told.Task != as.Task || t.told.Stop != as.Stop {
+				t.told = as
+				t.post(func() { t.assign(as) })
+			}
 			continue
 		}
 		a.adopt(ctx, as, found[id])
 	}
 	for id, t := range a.tasks {
-		if _, wanted := a.desired[id]; !wanted {
+		if _, wanted := a.desired[id]; !wanted && t.told.Task != nil {
+			t.told = model.Assignment{}
 			t.post(t.dismiss)
 		}
 	}

@@ -19,15 +19,22 @@ type generated struct {
 
 // generated are the container's /etc/hosts, /etc/hostname and /etc/resolv.conf.
 func (t *task) generated(c *container, hostname string) []generated {
-	dir := filepath.Join(t.dir, "files", c.name())
+	dir := t.filesDir()
 	etc := func(name string, content []byte) generated {
-		return generated{file{filepath.Join(dir, name), content}, "/etc/" + name}
+		return generated{file{filepath.Join(dir, c.name()+"."+name), content}, "/etc/" + name} // no container's name has a dot
 	}
 	all := []generated{etc("hosts", t.hosts(c, hostname)), etc("resolv.conf", t.resolvConf(c))}
 	if hostname != "" {
 		all = append(all, etc("hostname", []byte(hostname+"\n")))
 	}
 	return all
+}
+
+func (t *task) filesDir() string {
+	if t.agent.cfg.RunDir != "" {
+		return filepath.Join(t.agent.cfg.RunDir, t.id)
+	}
+	return filepath.Join(t.dir, "files")
 }
 
 // hostname is the name of the machine that the container sees.

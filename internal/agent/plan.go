@@ -48,7 +48,7 @@ func (p plan) prepare() error {
 		}
 	}
 	for _, f := range p.files {
-		if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
 			return fmt.Errorf("container files: %w", err)
 		}
 		if err := os.WriteFile(f.path, f.content, 0o644); err != nil {

@@ -32,13 +32,9 @@ type containerRecord struct {
 
 const recordFile = "state.json"
 
-// save replaces the record in dir. The file is whole at every moment as long as the machine stays up; it is not synced,
+// saveRecord replaces the record in dir. The file is whole at every moment as long as the machine stays up; it is not synced,
 // because a machine that goes down takes the containers with it and the record with them.
-func (r *record) save(dir string) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("task record: %w", err)
-	}
+func saveRecord(dir string, data []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("task record: %w", err)
 	}
@@ -50,6 +46,14 @@ func (r *record) save(dir string) error {
 		return fmt.Errorf("task record: %w", err)
 	}
 	return nil
+}
+
+func (r *record) save(dir string) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("task record: %w", err)
+	}
+	return saveRecord(dir, data)
 }
 
 // loadRecord reads the record in dir. The error is fs.ErrNotExist when there is none.

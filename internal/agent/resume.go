@@ -96,7 +96,11 @@ func (t *task) tookOver(c *container, s ContainerState) {
 
 // resume goes on where an earlier agent stopped; for a new task it does nothing.
 func (t *task) resume() {
-	t.flush() // the credentials' id must be known before a container is told it
+	if t.rec.CredentialsID != "" { // it must be known before a container is told it
+		if err := t.rec.save(t.dir); err != nil {
+			t.log.Error("the task's record cannot be saved", "error", err)
+		}
+	}
 	t.ending = t.obs.StopCode != "" || !t.obs.Status.Before(model.Stopping)
 	if t.ending {
 		t.cancelStart()

@@ -135,7 +135,7 @@ type holding struct {
 }
 
 func (t *task) held() holding {
-	h := holding{agent: t.agent, folders: []string{filepath.Join(t.dir, "files"), filepath.Join(t.dir, "volumes")}}
+	h := holding{agent: t.agent, folders: []string{t.filesDir(), filepath.Join(t.dir, "volumes")}}
 	for _, c := range slices.Backward(t.containers) {
 		if c.made {
 			h.containers = append(h.containers, c.id)

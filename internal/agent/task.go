@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"path/filepath"
 	"reflect"
@@ -15,7 +16,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 )
 
-// task is the worker of one task. Its goroutine owns every field but the mailbox and the view: functions that touch the others
+// task is the worker of one task. Its goroutine owns every field but told, the mailbox and the view: functions that touch the others
 // run on it, by post.
 type task struct {
 	agent *Agent
@@ -30,7 +31,8 @@ type task struct {
 	obs        *model.Observed // &rec.Observed
 	containers []*container
 	last       model.Observed // as last reported
-	dirty      bool           // the record differs from the file
+	dirty      bool           // the record differs from what was last saved
+	saving     bool
 
 	ctx         context.Context // ends with the agent
 	starts      context.Context // ends when the task's start is given up
@@ -44,6 +46,7 @@ type task struct {
 	overdue   bool // the release takes so long that STOPPED is reported before it is done
 	dismissed bool // no longer assigned
 
+	told model.Assignment // what Agent.reconcile last said, with a nil Task for a dismissal; guarded by the agent's mu
 	mail mailbox
 	view atomic.Pointer[View]
 }
@@ -52,7 +55,7 @@ type task struct {
 func newTask(a *Agent, as model.Assignment, found []ContainerState) *task {
 	t := &task{
 		agent: a, id: as.Task.ID, dir: filepath.Join(a.cfg.StateDir, as.Task.ID), log: a.cfg.Log.With("task", as.Task.ID),
-		as: as, def: &as.Definition, mode: as.Task.NetworkMode, mail: mailbox{wake: make(chan struct{}, 1)},
+		as: as, told: as, def: &as.Definition, mode: as.Task.NetworkMode, mail: mailbox{wake: make(chan struct{}, 1)},
 	}
 	if t.mode == "" {
 		t.mode = types.NetworkModeBridge
@@ -112,7 +115,7 @@ func (t *task) dismiss() { t.dismissed = true }
 
 // gone tells whether nothing is left to do, and then forgets the task.
 func (t *task) gone() bool {
-	if !t.dismissed || t.obs.Status != model.Stopped || t.release != done {
+	if !t.dismissed || t.obs.Status != model.Stopped || t.release != done || t.saving {
 		return false
 	}
 	if slices.ContainsFunc(t.containers, func(c *container) bool { return c.shipping || c.finish == busy }) {
@@ -167,7 +170,8 @@ func (t *task) after(d time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(max(d, 0), func() { t.post(f) })
 }
 
-// flush saves the record, shows the view and reports, in this order, when something has changed.
+// flush saves the record and then reports, when something has changed. Saving goes on beside the task, so that a slow disk does
+// not hold up its start; what changes meanwhile is saved next.
 func (t *task) flush() {
 	t.obs.Health = t.health()
 	t.last.Seq = t.obs.Seq
@@ -175,18 +179,32 @@ func (t *task) flush() {
 	if !changed && !t.dirty {
 		return
 	}
+	if t.saving {
+		t.publish()
+		return
+	}
 	if changed {
 		t.obs.Seq++
-	}
-	t.dirty = false
-	if err := t.rec.save(t.dir); err != nil {
-		t.log.Error("the task's record cannot be saved; a restart of Berth now would lose sight of its last step", "error", err)
-	}
-	t.publish()
-	if changed {
 		t.last = cloneObserved(t.obs)
-		t.agent.cfg.Report(model.Report{TaskID: t.id, Observed: cloneObserved(t.obs)})
 	}
+	t.dirty, t.saving = false, true
+	t.publish()
+	data, err := json.Marshal(t.rec)
+	observed := cloneObserved(t.obs)
+	t.async(t.ctx, func(context.Context) error {
+		if err != nil {
+			return err
+		}
+		return saveRecord(t.dir, data)
+	}, func(err error) {
+		t.saving = false
+		if err != nil {
+			t.log.Error("the task's record cannot be saved; a restart of Berth now would lose sight of its last step", "error", err)
+		}
+		if changed {
+			t.agent.cfg.Report(model.Report{TaskID: t.id, Observed: observed})
+		}
+	})
 }
 
 // byName finds a container; nil when there is none.

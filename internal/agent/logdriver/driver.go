@@ -84,8 +84,7 @@ func (d *Driver) Close() error {
 
 // Open implements agent.Logs.
 func (d *Driver) Open(ctx context.Context, spec agent.LogSpec) (agent.LogFiles, error) {
-	raw := filepath.Join(spec.Dir, "raw")
-	files := agent.LogFiles{Stdout: filepath.Join(raw, "stdout"), Stderr: filepath.Join(raw, "stderr")}
+	files := agent.LogFiles{Stdout: filepath.Join(spec.Dir, "stdout"), Stderr: filepath.Join(spec.Dir, "stderr")}
 	target, err := targetOf(spec)
 	if err != nil {
 		return files, &agent.Error{Name: "ResourceInitializationError", Message: err.Error()}
@@ -97,7 +96,7 @@ func (d *Driver) Open(ctx context.Context, spec agent.LogSpec) (agent.LogFiles, 
 		return files, nil
 	}
 	if spec.Resume {
-		if _, err := os.Stat(raw); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(files.Stdout); errors.Is(err, fs.ErrNotExist) {
 			return files, nil // everything was carried before
 		}
 	} else if target.group != "" {
@@ -105,7 +104,7 @@ func (d *Driver) Open(ctx context.Context, spec agent.LogSpec) (agent.LogFiles, 
 			return files, err
 		}
 	}
-	f, err := d.newFollower(spec, target, raw, files)
+	f, err := d.newFollower(spec, target, files)
 	if err != nil {
 		return files, fmt.Errorf("open the log of container %s: %w", spec.Container, err)
 	}
@@ -120,18 +119,18 @@ func (d *Driver) follow(f *follower) error {
 		f.close()
 		return d.ctx.Err()
 	}
-	d.followers[f.spec.ID], d.byDir[f.raw] = f, f
-	if d.watcher == nil || d.watcher.Add(f.raw) != nil {
+	d.followers[f.spec.ID], d.byDir[f.spec.Dir] = f, f
+	if d.watcher == nil || d.watcher.Add(f.spec.Dir) != nil {
 		f.poll = fastPoll
 	}
 	d.running.Go(func() {
 		f.run(d.ctx)
 		d.mu.Lock()
 		delete(d.followers, f.spec.ID)
-		delete(d.byDir, f.raw)
+		delete(d.byDir, f.spec.Dir)
 		d.mu.Unlock()
 		if d.watcher != nil && f.poll != fastPoll {
-			_ = d.watcher.Remove(f.raw) // the folder may be gone already, and its watch with it
+			_ = d.watcher.Remove(f.spec.Dir) // the folder may be gone already, and its watch with it
 		}
 		close(f.done)
 	})
@@ -166,7 +165,7 @@ func (d *Driver) dispatch() {
 			d.mu.Lock()
 			f := d.byDir[filepath.Dir(ev.Name)]
 			d.mu.Unlock()
-			if f != nil && filepath.Base(ev.Name) != offsetsFile && filepath.Base(ev.Name) != offsetsFile+".new" {
+			if name := filepath.Base(ev.Name); f != nil && (name == streams[0] || name == streams[1]) {
 				f.look()
 			}
 		case _, ok := <-d.watcher.Errors: // events were lost: everybody looks

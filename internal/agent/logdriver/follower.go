@@ -40,7 +40,6 @@ type output interface {
 type follower struct {
 	driver  *Driver
 	spec    agent.LogSpec
-	raw     string
 	sources [2]*source
 	joins   [2]*join
 	out     output
@@ -57,13 +56,13 @@ type follower struct {
 	done      chan struct{} // closed when everything was carried, or the driver is closed
 }
 
-func (d *Driver) newFollower(spec agent.LogSpec, t target, raw string, files agent.LogFiles) (*follower, error) {
-	if err := os.MkdirAll(raw, 0o700); err != nil {
+func (d *Driver) newFollower(spec agent.LogSpec, t target, files agent.LogFiles) (*follower, error) {
+	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	f := &follower{driver: d, spec: spec, raw: raw, poll: d.cfg.Poll, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	f := &follower{driver: d, spec: spec, poll: d.cfg.Poll, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	var offsets [2]int64
-	if data, err := os.ReadFile(filepath.Join(raw, offsetsFile)); err == nil {
+	if data, err := os.ReadFile(filepath.Join(spec.Dir, offsetsFile)); err == nil {
 		if err := json.Unmarshal(data, &offsets); err != nil {
 			d.cfg.Log.Warn("the offsets of a log are lost; lines may be repeated", "container", spec.ID, "error", err)
 		}
@@ -80,12 +79,7 @@ func (d *Driver) newFollower(spec agent.LogSpec, t target, raw string, files age
 		f.out = &sinkOutput{sink: d.cfg.Sink, group: t.group, stream: t.stream}
 		return f, nil
 	}
-	out, err := openJSONFile(filepath.Join(spec.Dir, "container.log"), t.maxSize, t.maxFile)
-	if err != nil {
-		f.close()
-		return nil, err
-	}
-	f.out = out
+	f.out = &jsonFile{path: filepath.Join(spec.Dir, "container.log"), maxSize: t.maxSize, maxFile: t.maxFile}
 	return f, nil
 }
 
@@ -124,13 +118,20 @@ func (f *follower) run(ctx context.Context) {
 			return
 		}
 		if finishing && f.eof && len(f.batch) == 0 {
-			if err := os.RemoveAll(f.raw); err != nil {
-				f.driver.cfg.Log.Warn("the files of a log cannot be deleted", "container", f.spec.ID, "error", err)
-			}
+			f.discard()
 			return
 		}
 		if f.abandoned(finishing) || !f.sleep(ctx) {
 			return
+		}
+	}
+}
+
+// discard deletes the container's output, all of which was carried.
+func (f *follower) discard() {
+	for _, name := range []string{offsetsFile, streams[1], streams[0]} { // stdout last: its absence says that all is done
+		if err := os.Remove(filepath.Join(f.spec.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.driver.cfg.Log.Warn("the output of a container cannot be deleted", "container", f.spec.ID, "error", err)
 		}
 	}
 }
@@ -140,7 +141,7 @@ func (f *follower) abandoned(finishing bool) bool {
 	if !finishing || f.retry == 0 {
 		return false
 	}
-	_, err := os.Stat(f.raw)
+	_, err := os.Stat(f.spec.Dir)
 	return errors.Is(err, fs.ErrNotExist)
 }
 
@@ -256,7 +257,7 @@ func (f *follower) note() error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(f.raw, offsetsFile)
+	path := filepath.Join(f.spec.Dir, offsetsFile)
 	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
 		return err
 	}

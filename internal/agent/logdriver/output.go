@@ -55,13 +55,8 @@ type jsonFile struct {
 	path    string
 	maxSize int64
 	maxFile int
-	file    *os.File
+	file    *os.File // nil before the first line
 	size    int64
-}
-
-func openJSONFile(path string, maxSize int64, maxFile int) (*jsonFile, error) {
-	j := &jsonFile{path: path, maxSize: maxSize, maxFile: maxFile}
-	return j, j.open(os.O_APPEND)
 }
 
 func (j *jsonFile) open(flag int) error {
@@ -87,6 +82,11 @@ type jsonLine struct {
 
 // write implements output. It stores as many events as the file takes before it is rotated.
 func (j *jsonFile) write(_ context.Context, events []event) (int, error) {
+	if j.file == nil {
+		if err := j.open(os.O_APPEND); err != nil {
+			return 0, fmt.Errorf("json-file: %w", err)
+		}
+	}
 	var b bytes.Buffer
 	stored := 0
 	for _, e := range events {
@@ -131,7 +131,7 @@ func (e event) json() ([]byte, error) {
 
 // rotate moves container.log to container.log.1, that to .2 and so on; the oldest goes.
 func (j *jsonFile) rotate() error {
-	if err := j.file.Close(); err != nil {
+	if err := j.close(); err != nil {
 		return fmt.Errorf("json-file: %w", err)
 	}
 	for i := j.maxFile - 1; i > 0; i-- {
@@ -149,4 +149,11 @@ func (j *jsonFile) rotate() error {
 	return nil
 }
 
-func (j *jsonFile) close() error { return j.file.Close() }
+func (j *jsonFile) close() error {
+	if j.file == nil {
+		return nil
+	}
+	f := j.file
+	j.file = nil
+	return f.Close()
+}
