@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 
 	smithy "github.com/aws/smithy-go"
@@ -41,6 +42,7 @@ func (x *exchange) contentType() string {
 
 func (x *exchange) write(status int, body []byte) {
 	x.w.Header().Set("Content-Type", x.contentType())
+	x.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	x.w.WriteHeader(status)
 	x.w.Write(body) // the client may be gone; there is nobody left to tell
 }

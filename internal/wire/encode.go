@@ -145,6 +145,9 @@ func appendScalar(b []byte, v reflect.Value) []byte {
 // appendVariant writes what an interface of the SDK holds: a union, whose variants are the types <Union>Member<Name> with one field,
 // or a document. A variant that the model does not know is null.
 func appendVariant(b []byte, s *smithy.Schema, v reflect.Value) []byte {
+	if !v.IsValid() {
+		return append(b, "null"...)
+	}
 	if m, ok := v.Interface().(document.Marshaler); ok {
 		if text, err := m.MarshalSmithyDocument(); err == nil && json.Valid(text) {
 			return append(b, text...)

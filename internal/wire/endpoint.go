@@ -132,7 +132,7 @@ func (x *exchange) run(ctx context.Context, body []byte) ([]byte, error) {
 	in := op.newInput()
 	var err error
 	if x.form != nil {
-		err = decodeQuery(x.form, in)
+		err = decodeQuery(x.form, in, x.service.Protocol == EC2Query)
 	} else {
 		err = decodeJSON(body, op.schema.Input, in, x.service.Unions)
 	}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"maps"
+	"net/url"
 	"slices"
 
 	smithy "github.com/aws/smithy-go"
@@ -10,7 +11,6 @@ import (
 // What the tests of package wire_test see of the codecs.
 var (
 	EncodeJSON         = encodeJSON
-	DecodeQuery        = decodeQuery
 	ParseAuthorization = parseAuthorization
 )
 
@@ -19,6 +19,13 @@ func DecodeJSON(body []byte, s *smithy.Schema, into any) error {
 	return decodeJSON(body, s, into, true)
 }
 
+// DecodeQuery decodes awsQuery.
+func DecodeQuery(form url.Values, into any) error { return decodeQuery(form, into, false) }
+
+// DecodeEC2 decodes ec2Query.
+func DecodeEC2(form url.Values, into any) error { return decodeQuery(form, into, true) }
+
+// Operation is what a service does for a name.
 type Operation struct {
 	Name                string
 	NewInput, NewOutput func() any
@@ -31,4 +38,9 @@ func Operations(s *Service) (all []Operation) {
 		all = append(all, Operation{name, o.newInput, o.newOutput, o.schema})
 	}
 	return all
+}
+
+// EncodeXML is the answer of an operation of a query service.
+func EncodeXML(s *Service, op string, out any) []byte {
+	return (&exchange{service: s, op: op, id: "request"}).xmlAnswer(out)
 }

@@ -53,20 +53,23 @@ func parseQuery(form url.Values) (*node, error) {
 	return root, nil
 }
 
-// decodeQuery fills the SDK's input struct; parameters are named after its fields.
-func decodeQuery(form url.Values, into any) error {
+// decodeQuery fills the SDK's input struct; parameters are named after its fields, in EC2 those of lists without their plural s.
+func decodeQuery(form url.Values, into any, ec2 bool) error {
 	root, err := parseQuery(form)
 	if err != nil {
 		return err
 	}
-	return fill(reflect.ValueOf(into).Elem(), root, "")
+	return filler{ec2}.fill(reflect.ValueOf(into).Elem(), root, "")
 }
 
-func fill(v reflect.Value, n *node, path string) error {
+// filler sets values from parameters.
+type filler struct{ ec2 bool }
+
+func (q filler) fill(v reflect.Value, n *node, path string) error {
 	switch {
 	case v.Kind() == reflect.Pointer:
 		p := reflect.New(v.Type().Elem())
-		if err := fill(p.Elem(), n, path); err != nil {
+		if err := q.fill(p.Elem(), n, path); err != nil {
 			return err
 		}
 		v.Set(p)
@@ -79,7 +82,7 @@ func fill(v reflect.Value, n *node, path string) error {
 		v.Set(reflect.ValueOf(t))
 		return nil
 	case v.Kind() == reflect.Struct:
-		return fillStruct(v, n, path)
+		return q.fillStruct(v, n, path)
 	case v.Kind() == reflect.Slice && v.Type().Elem() == byteType:
 		data, err := base64.StdEncoding.DecodeString(n.value)
 		if err != nil {
@@ -88,9 +91,9 @@ func fill(v reflect.Value, n *node, path string) error {
 		v.SetBytes(data)
 		return nil
 	case v.Kind() == reflect.Slice:
-		return fillList(v, n, path)
+		return q.fillList(v, n, path)
 	case v.Kind() == reflect.Map:
-		return fillMap(v, n, path)
+		return q.fillMap(v, n, path)
 	case v.Kind() == reflect.Interface:
 		return model.Errorf("ValidationError", "Berth does not support %s yet", path)
 	}
@@ -100,26 +103,24 @@ func fill(v reflect.Value, n *node, path string) error {
 	return nil
 }
 
-func fillStruct(v reflect.Value, n *node, path string) error {
+func (q filler) fillStruct(v reflect.Value, n *node, path string) error {
 	for name, kid := range n.kids {
 		if name == "" {
 			continue
 		}
 		f, ok := field(v, name)
-		if !ok {
-			f, ok = field(v, plural(name)) // ec2: Filter.1 is Filters
+		if !ok && q.ec2 {
+			f, ok = field(v, name+"s") // Filter.1 is of Filters
 		}
 		if !ok || !f.CanSet() {
 			continue
 		}
-		if err := fill(f, kid, strings.TrimPrefix(path+"."+name, ".")); err != nil {
+		if err := q.fill(f, kid, strings.TrimPrefix(path+"."+name, ".")); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-func plural(name string) string { return name + "s" }
 
 // items returns the kids of a list in the order of their numbers: X.member.1 in awsQuery, X.1 in ec2Query.
 func (n *node) items(wrapper string) []*node {
@@ -140,11 +141,11 @@ func (n *node) items(wrapper string) []*node {
 	return list
 }
 
-func fillList(v reflect.Value, n *node, path string) error {
+func (q filler) fillList(v reflect.Value, n *node, path string) error {
 	items := n.items("member")
 	out := reflect.MakeSlice(v.Type(), len(items), len(items))
 	for i, item := range items {
-		if err := fill(out.Index(i), item, fmt.Sprintf("%s.%d", path, i+1)); err != nil {
+		if err := q.fill(out.Index(i), item, fmt.Sprintf("%s.%d", path, i+1)); err != nil {
 			return err
 		}
 	}
@@ -152,7 +153,7 @@ func fillList(v reflect.Value, n *node, path string) error {
 	return nil
 }
 
-func fillMap(v reflect.Value, n *node, path string) error {
+func (q filler) fillMap(v reflect.Value, n *node, path string) error {
 	out := reflect.MakeMap(v.Type())
 	for _, item := range n.items("entry") {
 		key, value := item.kids["key"], item.kids["value"]
@@ -160,7 +161,7 @@ func fillMap(v reflect.Value, n *node, path string) error {
 			continue
 		}
 		e := reflect.New(v.Type().Elem()).Elem()
-		if err := fill(e, value, path+"."+key.value); err != nil {
+		if err := q.fill(e, value, path+"."+key.value); err != nil {
 			return err
 		}
 		out.SetMapIndex(reflect.ValueOf(key.value).Convert(v.Type().Key()), e)
