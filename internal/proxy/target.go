@@ -141,6 +141,10 @@ func (t *target) update(conf Target, g Group, used bool) {
 		t.become(elbtypes.TargetHealthStateEnumHealthy, "", "")
 	case t.state == "" || t.state == elbtypes.TargetHealthStateEnumUnused || t.state == elbtypes.TargetHealthStateEnumDraining:
 		t.drained, t.seen = false, false
+		if t.deadline != nil { // it was being deregistered, and is registered again
+			t.deadline.Stop()
+			t.deadline = nil
+		}
 		t.become(elbtypes.TargetHealthStateEnumInitial, elbtypes.TargetHealthReasonEnumRegistrationInProgress,
 			"Target registration is in progress")
 		t.nudge()
