@@ -60,6 +60,7 @@ func (t *task) pull(c *container) {
 			return
 		}
 		if err != nil {
+			t.obs.PullStoppedAt = t.agent.cfg.Now()
 			t.startFailed(c, asError(err, "CannotPullContainerError", "pull "+deref(c.def.Image)))
 			return
 		}
