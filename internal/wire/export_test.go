@@ -2,6 +2,7 @@ package wire
 
 import (
 	"maps"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 
@@ -43,4 +44,12 @@ func Operations(s *Service) (all []Operation) {
 // EncodeXML is the answer of an operation of a query service.
 func EncodeXML(s *Service, op string, out any) []byte {
 	return (&exchange{service: s, op: op, id: "request"}).xmlAnswer(out)
+}
+
+// Refuse is the answer to a request whose handler returned err.
+func Refuse(s *Service, err error) (status int, body []byte) {
+	w := httptest.NewRecorder()
+	x := &exchange{e: NewEndpoint(Config{}), w: w, r: httptest.NewRequest("POST", "/", nil), service: s, op: "Op", id: "request"}
+	x.fail(err)
+	return w.Code, w.Body.Bytes()
 }

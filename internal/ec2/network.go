@@ -1,0 +1,89 @@
+package ec2
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+// CIDR is that of AWS's default VPC; the addresses that tasks really get are the node's own.
+const CIDR = "172.31.0.0/16"
+
+// zones are the letters of the region's availability zones; each has one subnet. Application load balancers want two.
+var zones = []string{"a", "b", "c"}
+
+// Network is the default VPC. Its ids are made from the account and the region, and so are the same after a reinstallation.
+type Network struct {
+	VPC           string
+	SecurityGroup string
+	Subnets       []Subnet
+
+	cidr  netip.Prefix
+	scope model.Scope
+}
+
+// Subnet is one zone's part of the VPC.
+type Subnet struct {
+	ID, Zone, ZoneID, CIDR string
+
+	bits int // of the CIDR
+}
+
+// DefaultNetwork is the network of an account in a region, with AWS's own CIDR.
+func DefaultNetwork(s model.Scope) Network {
+	n, err := NewNetwork(s, netip.MustParsePrefix(CIDR))
+	if err != nil {
+		panic(err) // CIDR is a constant of the right size
+	}
+	return n
+}
+
+// NewNetwork is the network of an account in a region. Each of its subnets has a 16th of cidr, which must be IPv4 and, as AWS
+// demands, from /16 to /24 (so that subnets are /28 at least).
+func NewNetwork(s model.Scope, cidr netip.Prefix) (Network, error) {
+	if !cidr.Addr().Is4() || cidr.Bits() < 16 || cidr.Bits() > 24 || cidr != cidr.Masked() {
+		return Network{}, fmt.Errorf("the VPC's CIDR %s must be an IPv4 network from /16 to /24", cidr)
+	}
+	n := Network{cidr: cidr, scope: s}
+	n.VPC, n.SecurityGroup = n.id("vpc"), n.id("sg")
+	first, bits := binary.BigEndian.Uint32(cidr.Addr().AsSlice()), cidr.Bits()+4
+	for i, z := range zones {
+		var addr [4]byte
+		binary.BigEndian.PutUint32(addr[:], first+uint32(i)<<(32-bits))
+		n.Subnets = append(n.Subnets, Subnet{ID: n.id("subnet", z), Zone: s.Region + z, ZoneID: fmt.Sprintf("%s-az%d", shortRegion(s.Region), i+1),
+			CIDR: netip.PrefixFrom(netip.AddrFrom4(addr), bits).String(), bits: bits})
+	}
+	return n, nil
+}
+
+// shortRegion is "use1" for us-east-1, "apse2" for ap-southeast-2 and "usgw1" for us-gov-west-1, as in the ids of zones.
+func shortRegion(region string) string {
+	parts := strings.Split(region, "-")
+	if len(parts) < 3 {
+		return region
+	}
+	short := parts[0]
+	for _, part := range parts[1 : len(parts)-1] {
+		letters := ""
+		for _, direction := range []string{"north", "south", "east", "west", "central"} {
+			if strings.Contains(part, direction) {
+				letters += direction[:1]
+			}
+		}
+		if letters == "" && part != "" {
+			letters = part[:1]
+		}
+		short += letters
+	}
+	return short + parts[len(parts)-1]
+}
+
+func (n Network) id(kind string, more ...string) string {
+	sum := sha256.Sum256([]byte(n.scope.Account + n.scope.Region + kind + strings.Join(more, "")))
+	return kind + "-" + hex.EncodeToString(sum[:])[:17]
+}
