@@ -43,7 +43,7 @@ type Config struct {
 	CgroupParent string
 	// PidsLimit bounds the processes of one container; 0 means 16384.
 	PidsLimit int64
-	Log *slog.Logger
+	Log       *slog.Logger
 }
 
 // Runtime runs containers. Its methods may be called from many goroutines.

@@ -1,326 +1,251 @@
-// Package network gives tasks their namespaces: one bridge an instance of Berth, a veth pair for each namespace, and one nftables
-// table for what leaves the machine, for published ports and for the metadata address. Everything is done by netlink; no program
-// is executed. What was made is recorded in files before it is made, so that a crash at any point leaves nothing unaccounted.
+// Package network connects tasks with the kernel's own means: network namespaces, a bridge for each instance of Berth, veth
+// pairs, and one nftables table for NAT and published ports. It runs no other program.
 package network
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
-	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/berthdev/berth/internal/agent"
-	"github.com/berthdev/berth/internal/model"
 )
 
-// Config is what a Network needs.
+// Config is what a Network needs. ID, StateDir and RunDir are required.
 type Config struct {
-	// ID is the instance's, 6 hexadecimal digits; the names of the bridge, the links and the table carry it.
+	// ID is the instance's, at most 8 characters: names of devices and tables carry it.
 	ID string
-	// RunDir holds namespaces and records; it must be gone after a reboot.
-	RunDir string
-	// StateDir remembers the subnet, so that it is the same after a reboot.
-	StateDir string
-	// Subnet of the tasks, at most /28; the zero Prefix means the first of candidates that nothing on this machine uses.
+	// StateDir keeps the chosen subnet; RunDir holds namespaces and what each was given, and must be on tmpfs: all of it is void
+	// after a reboot.
+	StateDir, RunDir string
+	// Subnet of the tasks, at least a /28; the zero Prefix means the first /20 (4,091 addresses) of 172.31.0.0/16, as in AWS's
+	// default VPC, or of 10.0.0.0/8, that nothing on this machine uses.
 	Subnet netip.Prefix
-	// MetadataPort is the port at the gateway to which requests for 169.254.170.2:80 go.
+	// MetadataPort is where the metadata server listens on the gateway's address; tasks reach it as 169.254.170.2:80, and it sees
+	// their own address. 0 means there is none.
 	MetadataPort uint16
-	Log          *slog.Logger
+	// FirstPort and LastPort are what host ports are chosen from; 0 means 49153–65535.
+	FirstPort, LastPort uint16
+	Log                 *slog.Logger
 }
 
-// Network implements agent.Network.
+// Network implements agent.Network. Its methods may be called from many goroutines. One Network at a time may be open for an
+// instance.
 type Network struct {
 	c       Config
+	log     *slog.Logger
 	subnet  netip.Prefix
 	gateway netip.Addr
-	bridge  int // index of the link
-	rules   *rules
+	bridge  *netlink.Bridge
+	link    *netlink.Handle
+	mtu     int
+	nft     firewall
 
 	mu      sync.Mutex
-	records map[string]*record // by id
-	last    netip.Addr         // the address given last: the next one follows it, so that none is used again at once
-	ports   map[model.HostPort]string
+	records map[string]*record    // by network id
+	byAddr  map[netip.Addr]string // network id
+	last    netip.Addr            // address given last
+	held    map[portKey]held
+	busy    map[string]*sync.Mutex // by network id
 }
 
 var _ agent.Network = (*Network)(nil)
 
-// record is one namespace and what belongs to it.
-type record struct {
-	ID    string
-	Mode  types.NetworkMode
-	IPv4  netip.Addr
-	MAC   string
-	Ports []agent.PortMapping
+const maxID = 8
+
+// Open makes the instance's bridge, its subnet and its nftables table, or takes over those of an earlier process with all that is
+// connected to them. Traffic that flows is not interrupted.
+func Open(ctx context.Context, c Config) (*Network, error) {
+	n, err := open(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.readRecords(); err != nil {
+		return nil, n.give(err)
+	}
+	if err := n.ensureBridge(); err != nil {
+		return nil, n.give(err)
+	}
+	if err := n.ensureSysctls(); err != nil {
+		return nil, n.give(err)
+	}
+	n.mu.Lock()
+	n.holdRecorded()
+	err = n.nft.install(n.bridge.Name, n.subnet, n.gateway, c.MetadataPort, n.elements())
+	n.mu.Unlock()
+	if err != nil {
+		return nil, n.give(fmt.Errorf("install nftables rules: %w", err))
+	}
+	if err := n.nft.passForward(n.bridge.Name); err != nil {
+		n.log.Warn("another firewall may drop the traffic of tasks; see berth doctor", "error", err)
+	}
+	return n, nil
 }
+
+// open makes a Network without touching the machine.
+func open(c Config) (*Network, error) {
+	if c.ID == "" || len(c.ID) > maxID || c.StateDir == "" || c.RunDir == "" {
+		return nil, fmt.Errorf("network: id %q (1–%d characters), state and run folder are required", c.ID, maxID)
+	}
+	if s := c.Subnet; s.IsValid() && (!s.Addr().Is4() || s.Bits() > 28 || s.Bits() < 8) {
+		return nil, fmt.Errorf("network: the subnet %s must be an IPv4 one between /8 and /28", s)
+	}
+	if c.FirstPort == 0 {
+		c.FirstPort = 49153
+	}
+	if c.LastPort == 0 {
+		c.LastPort = 65535
+	}
+	if c.FirstPort > c.LastPort {
+		return nil, fmt.Errorf("network: host ports from %d to %d are no range", c.FirstPort, c.LastPort)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	link, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("network: open netlink: %w", err)
+	}
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		link.Close()
+		return nil, fmt.Errorf("network: open nftables: %w", err)
+	}
+	return &Network{c: c, log: c.Log, link: link, nft: firewall{conn: conn, id: c.ID}, records: map[string]*record{},
+		byAddr: map[netip.Addr]string{}, held: map[portKey]held{}, busy: map[string]*sync.Mutex{}}, nil
+}
+
+// give closes n and returns err.
+func (n *Network) give(err error) error { return errors.Join(err, n.Close()) }
+
+// Close ends this process's part. What is connected stays connected.
+func (n *Network) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range n.held {
+		h.close()
+	}
+	clear(n.held)
+	n.link.Close()
+	return n.nft.conn.CloseLasting()
+}
+
+// Gateway is the address of this machine that tasks see; the metadata server listens on it.
+func (n *Network) Gateway() netip.Addr { return n.gateway }
+
+// Subnet is where tasks have their addresses.
+func (n *Network) Subnet() netip.Prefix { return n.subnet }
+
+// Bridge is the name of the bridge that tasks are connected to.
+func (n *Network) Bridge() string { return BridgeName(n.c.ID) }
+
+// ByAddr tells whose address a is: the id that Setup was given, and the task.
+func (n *Network) ByAddr(a netip.Addr) (id, taskID string, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	id, ok = n.byAddr[a.Unmap()]
+	if r := n.records[id]; ok && r != nil {
+		return id, r.TaskID, true
+	}
+	return "", "", false
+}
+
+// lock makes calls for one id wait for each other. The lock is forgotten with the last who wants it.
+func (n *Network) lock(id string) (unlock func()) {
+	n.mu.Lock()
+	l := n.busy[id]
+	if l == nil {
+		l = &sync.Mutex{}
+		n.busy[id] = l
+	}
+	n.mu.Unlock()
+	l.Lock()
+	return func() {
+		l.Unlock()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.records[id] == nil && l.TryLock() {
+			if n.busy[id] == l {
+				delete(n.busy, id)
+			}
+			l.Unlock()
+		}
+	}
+}
+
+// Names on the machine. A device's name has at most 15 characters.
 
 // BridgeName is the name of an instance's bridge.
 func BridgeName(id string) string { return "brth-" + id }
 
-// Open makes the bridge and the table, or takes over those of an earlier process.
-func Open(_ context.Context, c Config) (*Network, error) {
-	n := &Network{c: c, records: map[string]*record{}, ports: map[model.HostPort]string{}}
-	for _, dir := range []string{n.nsDir(), n.recordDir(), c.StateDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("network: %w", err)
-		}
-	}
-	if err := n.loadRecords(); err != nil {
-		return nil, fmt.Errorf("network records: %w", err)
-	}
-	var err error
-	if n.subnet, err = chooseSubnet(c); err != nil {
-		return nil, err
-	}
-	n.gateway = n.subnet.Addr().Next()
-	n.last = n.gateway
-	if n.bridge, err = n.makeBridge(); err != nil {
-		return nil, fmt.Errorf("bridge %s: %w", BridgeName(c.ID), err)
-	}
-	n.rules = &rules{id: c.ID, bridge: BridgeName(c.ID), subnet: n.subnet, gateway: n.gateway, metadata: c.MetadataPort}
-	if err := n.rules.install(n.published()); err != nil {
-		return nil, fmt.Errorf("nftables: %w", err)
-	}
-	return n, n.forward()
+func vethPrefix(id string) string { return "v" + id }
+
+func vethName(id, network string) string {
+	sum := sha256.Sum256([]byte(network))
+	return (vethPrefix(id) + hex.EncodeToString(sum[:]))[:15]
 }
 
-// Subnet is that of the tasks; Gateway is this machine's address in it.
-func (n *Network) Subnet() netip.Prefix { return n.subnet }
+func (n *Network) netnsDir() string { return filepath.Join(n.c.RunDir, "netns") }
 
-// Gateway is this machine's address in the subnet.
-func (n *Network) Gateway() netip.Addr { return n.gateway }
+// NetnsPath is where the namespace of a network is mounted.
+func (n *Network) NetnsPath(id string) string { return filepath.Join(n.netnsDir(), id) }
 
-func (n *Network) nsDir() string     { return filepath.Join(n.c.RunDir, "netns") }
-func (n *Network) recordDir() string { return filepath.Join(n.c.RunDir, "net") }
-
-func (n *Network) nsPath(id string) string     { return filepath.Join(n.nsDir(), id) }
-func (n *Network) recordPath(id string) string { return filepath.Join(n.recordDir(), id+".json") }
-
-func (n *Network) loadRecords() error {
-	files, err := os.ReadDir(n.recordDir())
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		data, err := os.ReadFile(filepath.Join(n.recordDir(), f.Name()))
-		if err != nil {
-			return err
-		}
-		r := &record{}
-		if json.Unmarshal(data, r) != nil || r.ID == "" { // written half when the machine stopped
-			n.c.Log.Warn("a network record is damaged and ignored", "file", f.Name())
-			continue
-		}
-		n.hold(r)
-	}
-	return nil
-}
-
-// hold keeps a record in memory. It needs the lock (or sole ownership).
-func (n *Network) hold(r *record) {
-	n.records[r.ID] = r
-	for _, p := range r.Ports {
-		n.ports[model.HostPort{Port: p.HostPort, Protocol: p.Protocol}] = r.ID
-	}
-}
-
-func (n *Network) save(r *record) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	tmp := n.recordPath(r.ID) + ".new"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, n.recordPath(r.ID))
-}
-
-// published lists the ports of all records.
-func (n *Network) published() (all []publication) {
-	for _, r := range n.records {
-		all = append(all, publications(r)...)
-	}
-	return all
-}
-
-func publications(r *record) (all []publication) {
-	for _, p := range r.Ports {
-		all = append(all, publication{p.Protocol, uint16(p.HostPort), r.IPv4, uint16(p.ContainerPort)})
-	}
-	return all
-}
-
-// makeBridge returns the index of the bridge, which has the gateway's address.
-func (n *Network) makeBridge() (int, error) {
-	name := BridgeName(n.c.ID)
-	link, err := netlink.LinkByName(name)
-	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = name
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
-			return 0, err
-		}
-		link, err = netlink.LinkByName(name)
-	}
-	if err != nil {
-		return 0, err
-	}
-	addr, err := netlink.ParseAddr(netip.PrefixFrom(n.gateway, n.subnet.Bits()).String())
-	if err != nil {
-		return 0, err
-	}
-	if err := netlink.AddrReplace(link, addr); err != nil {
-		return 0, err
-	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return 0, err
-	}
-	return link.Attrs().Index, nil
-}
-
-// forward lets this machine route for tasks, and lets 127.0.0.1 reach published ports.
-func (n *Network) forward() error {
-	const ipForward = "/proc/sys/net/ipv4/ip_forward"
-	if now, err := os.ReadFile(ipForward); err == nil && strings.TrimSpace(string(now)) == "0" {
-		if err := os.WriteFile(ipForward, []byte("1"), 0); err != nil {
-			return fmt.Errorf("switch on net.ipv4.ip_forward, without which tasks reach nothing: %w", err)
-		}
-		n.c.Log.Info("switched on net.ipv4.ip_forward")
-	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+BridgeName(n.c.ID)+"/route_localnet", []byte("1"), 0); err != nil {
-		n.c.Log.Warn("published ports do not answer at 127.0.0.1 of this machine", "error", err)
-	}
-	return nil
-}
-
-// Setup implements agent.Network.
-func (n *Network) Setup(_ context.Context, spec agent.NetworkSpec) (agent.NetworkInfo, error) {
-	if spec.ID == "" || strings.ContainsAny(spec.ID, "/\x00") {
-		return agent.NetworkInfo{}, fmt.Errorf("network id %q is no file name", spec.ID)
-	}
-	r, existed, err := n.reserve(spec)
-	if err != nil {
-		return agent.NetworkInfo{}, err
-	}
-	if !existed || !n.alive(r) {
-		if err := n.connect(r); err != nil {
-			return agent.NetworkInfo{}, &agent.Error{Name: "ContainerNetworkingError", Message: err.Error()}
-		}
-	}
-	info := agent.NetworkInfo{NetnsPath: n.nsPath(r.ID), MAC: r.MAC, Ports: slices.Clone(r.Ports)}
-	if r.IPv4.IsValid() {
-		info.IPv4, info.Gateway = r.IPv4.String(), n.gateway.String()
-	}
-	return info, nil
-}
-
-// reserve gives the namespace an address and host ports and records them before anything is made.
-func (n *Network) reserve(spec agent.NetworkSpec) (*record, bool, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if r := n.records[spec.ID]; r != nil {
-		return r, true, nil
-	}
-	r := &record{ID: spec.ID, Mode: spec.Mode}
-	if spec.Mode != types.NetworkModeNone {
-		var err error
-		if r.IPv4, err = n.freeAddress(); err != nil {
-			return nil, false, err
-		}
-		r.MAC = macOf(r.IPv4)
-	}
-	for _, p := range spec.Ports {
-		if p.Protocol == "" {
-			p.Protocol = "tcp"
-		}
-		port, err := n.hostPort(p)
-		if err != nil {
-			for _, q := range r.Ports {
-				delete(n.ports, model.HostPort{Port: q.HostPort, Protocol: q.Protocol})
-			}
-			return nil, false, err
-		}
-		p.HostPort = port
-		r.Ports = append(r.Ports, p)
-		n.ports[model.HostPort{Port: port, Protocol: p.Protocol}] = spec.ID
-	}
-	n.hold(r)
-	if err := n.save(r); err != nil {
-		n.release(r)
-		return nil, false, fmt.Errorf("record a network: %w", err)
-	}
-	return r, false, nil
-}
-
-// release forgets a record. It needs the lock.
-func (n *Network) release(r *record) {
-	delete(n.records, r.ID)
-	for _, p := range r.Ports {
-		delete(n.ports, model.HostPort{Port: p.HostPort, Protocol: p.Protocol})
-	}
-}
-
-// Teardown implements agent.Network.
-func (n *Network) Teardown(_ context.Context, id string) error {
-	n.mu.Lock()
-	r := n.records[id]
-	n.mu.Unlock()
-	if r == nil {
-		return nil
-	}
-	if err := n.rules.unpublish(publications(r)); err != nil {
-		return fmt.Errorf("withdraw the ports of %s: %w", id, err)
-	}
-	if err := n.disconnect(r); err != nil {
-		return fmt.Errorf("remove the network of %s: %w", id, err)
-	}
-	if err := os.Remove(n.recordPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.release(r)
-	return nil
-}
-
-// List implements agent.Network.
-func (n *Network) List(context.Context) ([]string, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	ids := make([]string, 0, len(n.records))
-	for id := range n.records {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids, nil
-}
-
-// Destroy removes everything of the instance from the machine.
+// Destroy tears down every network and removes the bridge, the table and all records. n is closed.
 func (n *Network) Destroy(ctx context.Context) error {
 	ids, _ := n.List(ctx)
 	var errs []error
 	for _, id := range ids {
 		errs = append(errs, n.Teardown(ctx, id))
 	}
-	return errors.Join(append(errs, Remove(n.c.ID))...)
+	return errors.Join(append(errs, n.Close(), RemoveAll(n.c))...)
 }
 
-// Remove deletes the bridge and the table of an instance, whether or not a Network is open.
-func Remove(id string) error {
-	var errs []error
-	if link, err := netlink.LinkByName(BridgeName(id)); err == nil {
-		errs = append(errs, netlink.LinkDel(link))
+// RemoveAll removes an instance's bridge, devices, table, namespaces and records; the subnet is remembered. No Network of it may
+// be open. What is missing is no error.
+func RemoveAll(c Config) error {
+	n, err := open(c)
+	if err != nil {
+		return err
 	}
-	return errors.Join(append(errs, (&rules{id: id}).remove())...)
+	entries, _ := os.ReadDir(n.netnsDir())
+	var errs []error
+	for _, e := range entries {
+		errs = append(errs, removeNamespace(n.NetnsPath(e.Name())))
+	}
+	return errors.Join(append(errs, n.removeDevices(), n.nft.remove(), os.RemoveAll(n.netnsDir()), os.RemoveAll(n.recordDir()), n.Close())...)
+}
+
+// removeDevices removes the bridge and every veth of the instance.
+func (n *Network) removeDevices() error {
+	links, err := n.link.LinkList()
+	if err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	var errs []error
+	for _, l := range links {
+		name := l.Attrs().Name
+		if name != BridgeName(n.c.ID) && (l.Type() != "veth" || len(name) != 15 || !strings.HasPrefix(name, vethPrefix(n.c.ID))) {
+			continue
+		}
+		if err := n.link.LinkDel(l); err != nil && !isGone(err) {
+			errs = append(errs, fmt.Errorf("remove device %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func isGone(err error) bool {
+	_, missing := errors.AsType[netlink.LinkNotFoundError](err)
+	return missing || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT)
 }

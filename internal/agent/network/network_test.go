@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -27,7 +28,7 @@ func open(t testing.TB, metadata uint16) (*network.Network, network.Config) {
 	if os.Getenv("BERTH_INTEGRATION") != "1" || os.Getuid() != 0 {
 		t.Skip("needs root and BERTH_INTEGRATION=1: it makes a bridge, namespaces and an nftables table")
 	}
-	c := network.Config{ID: fmt.Sprintf("e%05x", time.Now().UnixNano()&0xfffff), RunDir: t.TempDir(), StateDir: t.TempDir(),
+	c := network.Config{ID: fmt.Sprintf("e%05x", rand.IntN(1<<20)), RunDir: t.TempDir(), StateDir: t.TempDir(),
 		MetadataPort: metadata, Log: slog.New(slog.DiscardHandler)}
 	n, err := network.Open(context.Background(), c)
 	if err != nil {

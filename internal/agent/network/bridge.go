@@ -1,0 +1,246 @@
+package network
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+)
+
+func (n *Network) subnetFile() string { return filepath.Join(n.c.StateDir, "subnet.json") }
+
+type storedSubnet struct {
+	Subnet netip.Prefix `json:"subnet"`
+}
+
+// ensureBridge makes the bridge with the instance's subnet. The subnet of earlier runs is kept unless something else on the machine
+// has taken it and no task uses it.
+func (n *Network) ensureBridge() error {
+	if err := os.MkdirAll(n.c.StateDir, 0o700); err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	unlock, err := lockMachine()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := n.chooseSubnet(); err != nil {
+		return err
+	}
+	n.gateway = n.subnet.Addr().Next()
+	name := BridgeName(n.c.ID)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = name, n.machineMTU(), macOf(n.gateway)
+	n.mtu = attrs.MTU
+	bridge := &netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: new(false)}
+	if err := n.link.LinkAdd(bridge); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the bridge %s: %w", name, err)
+	}
+	link, err := n.link.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find the bridge %s: %w", name, err)
+	}
+	existing, ok := link.(*netlink.Bridge)
+	if !ok {
+		return fmt.Errorf("the device %s is not a bridge; remove it", name)
+	}
+	n.bridge = existing
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: n.gateway.AsSlice(), Mask: net.CIDRMask(n.subnet.Bits(), 32)}}
+	if err := n.link.AddrReplace(existing, addr); err != nil {
+		return fmt.Errorf("give the bridge %s the address %s: %w", name, n.gateway, err)
+	}
+	if err := n.link.LinkSetUp(existing); err != nil {
+		return fmt.Errorf("set the bridge %s up: %w", name, err)
+	}
+	data, err := json.Marshal(storedSubnet{n.subnet})
+	if err != nil {
+		return err
+	}
+	return writeFile(n.subnetFile(), data)
+}
+
+// lockMachine keeps instances that start at the same time from choosing the same subnet.
+func lockMachine() (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(os.TempDir(), "berth-network.lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("network: lock: %w", err), f.Close())
+	}
+	return func() { f.Close() }, nil
+}
+
+func (n *Network) chooseSubnet() error {
+	taken, err := n.takenPrefixes()
+	if err != nil {
+		return err
+	}
+	if data, err := os.ReadFile(n.subnetFile()); err == nil {
+		var s storedSubnet
+		readable := json.Unmarshal(data, &s) == nil && s.Subnet.IsValid()
+		wanted := !n.c.Subnet.IsValid() || n.c.Subnet.Masked() == s.Subnet
+		if readable && (len(n.byAddr) > 0 || wanted && !overlapsAny(s.Subnet, taken)) {
+			n.subnet = s.Subnet
+			return nil
+		}
+	}
+	if n.c.Subnet.IsValid() {
+		n.subnet = n.c.Subnet.Masked()
+		return nil
+	}
+	for _, pool := range pools {
+		if s, ok := freeSubnet(netip.MustParsePrefix(pool), subnetBits, taken); ok {
+			n.subnet = s
+			return nil
+		}
+	}
+	return fmt.Errorf("network: no /%d of %v is free: this machine has routes to all of them; give Berth a subnet of its own",
+		subnetBits, pools)
+}
+
+// pools are searched in this order; the first is AWS's default VPC.
+var pools = []string{"172.31.0.0/16", "10.0.0.0/8"}
+
+const subnetBits = 20
+
+// freeSubnet is the first subnet of pool that overlaps nothing taken.
+func freeSubnet(pool netip.Prefix, bits int, taken []netip.Prefix) (netip.Prefix, bool) {
+	if bits < pool.Bits() || bits > 30 || !pool.Addr().Is4() {
+		return netip.Prefix{}, false
+	}
+	for s := netip.PrefixFrom(pool.Masked().Addr(), bits); pool.Contains(s.Addr()); {
+		if !overlapsAny(s, taken) {
+			return s, true
+		}
+		next, ok := after(s)
+		if !ok {
+			break
+		}
+		s = next
+	}
+	return netip.Prefix{}, false
+}
+
+// after is the subnet that follows s.
+func after(s netip.Prefix) (netip.Prefix, bool) {
+	a := s.Addr().As4()
+	v := uint64(a[0])<<24 | uint64(a[1])<<16 | uint64(a[2])<<8 | uint64(a[3])
+	v += 1 << (32 - s.Bits())
+	if v > 0xffffffff {
+		return netip.Prefix{}, false
+	}
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}), s.Bits()), true
+}
+
+func overlapsAny(s netip.Prefix, taken []netip.Prefix) bool {
+	for _, t := range taken {
+		if s.Overlaps(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// takenPrefixes are the routes and addresses of the machine, but for the default route and those of our own bridge.
+func (n *Network) takenPrefixes() ([]netip.Prefix, error) {
+	own := -1
+	if l, err := n.link.LinkByName(BridgeName(n.c.ID)); err == nil {
+		own = l.Attrs().Index
+	}
+	var taken []netip.Prefix
+	add := func(ipnet *net.IPNet) {
+		if ipnet == nil {
+			return
+		}
+		addr, ok := netip.AddrFromSlice(ipnet.IP)
+		ones, size := ipnet.Mask.Size()
+		if addr = addr.Unmap(); ok && addr.Is4() && size == 32 && ones > 0 {
+			taken = append(taken, netip.PrefixFrom(addr, ones).Masked())
+		}
+	}
+	routes, err := n.link.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: 0}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.LinkIndex != own {
+			add(r.Dst)
+		}
+	}
+	addrs, err := n.link.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if a.LinkIndex != own {
+			add(a.IPNet)
+		}
+	}
+	return taken, nil
+}
+
+// machineMTU is that of the device with the default route, so that tasks do not send what must be cut up on its way.
+func (n *Network) machineMTU() int {
+	routes, err := n.link.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return 1500
+	}
+	for _, r := range routes {
+		if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
+			continue
+		}
+		if l, err := n.link.LinkByIndex(r.LinkIndex); err == nil && l.Attrs().MTU >= 576 {
+			return min(l.Attrs().MTU, 9000)
+		}
+	}
+	return 1500
+}
+
+// macOf derives a device's hardware address from its IPv4 address: neighbours need not learn anew when an address is reused.
+func macOf(a netip.Addr) net.HardwareAddr {
+	b := a.As4()
+	return net.HardwareAddr{0x0a, 0x58, b[0], b[1], b[2], b[3]}
+}
+
+// ensureSysctls lets the machine forward for its tasks, and lets programs of the machine reach published ports as 127.0.0.1.
+func (n *Network) ensureSysctls() error {
+	forward, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	if err != nil {
+		return fmt.Errorf("read ip_forward: %w", err)
+	}
+	if strings.TrimSpace(string(forward)) != "1" {
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+			return fmt.Errorf("set net.ipv4.ip_forward to 1, without which tasks reach nothing: %w", err)
+		}
+		n.log.Info("set net.ipv4.ip_forward to 1, so that tasks reach the network")
+	}
+	file := "/proc/sys/net/ipv4/conf/" + BridgeName(n.c.ID) + "/route_localnet"
+	if err := os.WriteFile(file, []byte("1"), 0); err != nil {
+		return fmt.Errorf("set route_localnet of the bridge: %w", err)
+	}
+	return nil
+}
+
+func writeFile(path string, data []byte) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// recordName is the file of a network's record: ids are safe as names, but short ones are not assured to be.
+func recordName(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return fmt.Sprintf("%x.json", sum[:12])
+}
