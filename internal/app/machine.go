@@ -3,14 +3,218 @@ package app
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/internal/agent"
+	"github.com/berthdev/berth/internal/agent/containerd"
+	"github.com/berthdev/berth/internal/agent/logdriver"
+	"github.com/berthdev/berth/internal/agent/metadata"
+	"github.com/berthdev/berth/internal/agent/network"
+	"github.com/berthdev/berth/internal/build"
+	"github.com/berthdev/berth/internal/daemon"
+	"github.com/berthdev/berth/internal/embedded"
+	"github.com/berthdev/berth/internal/iam"
 )
 
-func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger) (*machine, error) {
-	return nil, errors.New("pending")
+// The ports of the metadata server at the bridge's address. Each instance has a bridge of its own, so they never collide.
+const metadataPort = 51679
+
+// sessionLife is how long the credentials of a task's role are good for; SDKs renew them (ecs.md 1.8).
+const sessionLife = 6 * time.Hour
+
+// platform is containerd, runc and this machine's network as an instance uses them; `berth up` and `berth down` share it.
+type platform struct {
+	in          *Instance
+	log         *slog.Logger
+	binaries    embedded.Binaries
+	snapshotter string
+	daemon      *daemon.Daemon
+	runtime     *containerd.Runtime
+	images      *containerd.Images
+	network     *network.Network
 }
-func Containerd(ctx context.Context, file string) error { return errors.New("pending") }
-func Down(ctx context.Context, dir string, purge bool, out io.Writer) error {
-	return errors.New("pending")
+
+func (in *Instance) cgroup() string { return "/" + in.Namespace() }
+
+// daemonConfig is that of the instance's containerd.
+func (in *Instance) daemonConfig() daemon.Config {
+	return daemon.Config{Root: in.Path("containerd"), State: filepath.Join(in.RunDir(), "ctd"), Socket: in.ContainerdSocket(),
+		LogFile: in.Path("containerd.log"), Cgroup: in.cgroup() + "-containerd"}
+}
+
+// openPlatform starts what does not run yet. What it opened before an error is closed.
+func openPlatform(ctx context.Context, in *Instance, login func(context.Context) (string, string, error), log *slog.Logger) (p *platform, err error) {
+	if os.Getuid() != 0 {
+		return nil, errors.New("running containers needs root; as another user, try: berth up --runtime fake")
+	}
+	p = &platform{in: in, log: log}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if err := os.MkdirAll(in.RunDir(), 0o700); err != nil {
+		return nil, err
+	}
+	if p.binaries, err = embedded.Unpack(in.Path("bin")); err != nil {
+		return nil, err
+	}
+	reason := ""
+	if p.snapshotter, reason = daemon.Snapshotter(in.Path("containerd")); reason != "" {
+		log.Warn("overlayfs cannot be used: each container gets a whole copy of its image", "reason", reason)
+	}
+	if p.daemon, err = daemon.New(in.daemonConfig(), log.With("component", "containerd")); err != nil {
+		return nil, err
+	}
+	if err := p.daemon.Start(ctx); err != nil {
+		return nil, err
+	}
+	p.runtime, err = containerd.New(containerd.Config{Socket: in.ContainerdSocket(), Namespace: in.Namespace(), Snapshotter: p.snapshotter,
+		Runc: p.binaries.Runc, Shim: p.binaries.Shim, Init: p.binaries.Init, StateDir: filepath.Join(in.RunDir(), "runtime"), CgroupParent: in.cgroup(),
+		Log: log.With("component", "runtime")})
+	if err != nil {
+		return nil, fmt.Errorf("connect to containerd: %w", err)
+	}
+	p.images, err = containerd.NewImages(p.runtime, containerd.ImagesConfig{Registry: in.RegistryHost(), Login: login, Log: log.With("component", "images")})
+	if err != nil {
+		return nil, err
+	}
+	p.network, err = network.Open(ctx, in.networkConfig(log))
+	return p, err
+}
+
+func (in *Instance) networkConfig(log *slog.Logger) network.Config {
+	return network.Config{ID: in.ID, RunDir: in.RunDir(), StateDir: in.Path("network"), MetadataPort: metadataPort,
+		Log: log.With("component", "network")}
+}
+
+func (p *platform) close() {
+	if p.network != nil {
+		if err := p.network.Close(); err != nil {
+			p.log.Warn("cannot close the network", "error", err)
+		}
+	}
+	if p.runtime != nil {
+		if err := p.runtime.Close(); err != nil {
+			p.log.Warn("cannot close the connection to containerd", "error", err)
+		}
+	}
+}
+
+// openMachine makes this machine the place where tasks run.
+func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger) (*machine, error) {
+	login := func(context.Context) (string, string, error) {
+		password, _ := s.keys.IssueRegistryToken(time.Hour)
+		return "AWS", password, nil
+	}
+	p, err := openPlatform(ctx, in, login, log)
+	if err != nil {
+		return nil, err
+	}
+	outside, inside, err := p.metadataListeners()
+	if err != nil {
+		p.close()
+		return nil, fmt.Errorf("task metadata: %w", err)
+	}
+	logs := logdriver.New(logdriver.Config{Sink: s.logs, Log: log.With("component", "logs")})
+	m := &machine{runtimeVersion: "containerd", gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
+		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"),
+			HostMetadataURL: "http://" + outside.Addr().String()},
+		close: func() {
+			if err := logs.Close(); err != nil {
+				log.Warn("cannot close the log driver", "error", err)
+			}
+			p.close()
+		}}
+	m.start = func(a *agent.Agent) {
+		meta := metadata.New(metadata.Config{Tasks: a, Credentials: roles{s.keys}, AvailabilityZone: in.Region + "a", Subnet: p.network.Subnet(),
+			Log: log.With("component", "metadata")})
+		m.loops = append(m.loops,
+			func(ctx context.Context) error { return serveHTTP(ctx, inside, meta.Handler(metadata.FromTask)) },
+			func(ctx context.Context) error { return serveHTTP(ctx, outside, meta.Handler(metadata.Anyone)) })
+	}
+	m.loops = append(m.loops, p.daemon.Supervise, p.collectImages, p.serveBuilds)
+	return m, nil
+}
+
+// roles issues the credentials of task roles.
+type roles struct{ keys *iam.Authority }
+
+// Issue implements metadata.Credentials.
+func (r roles) Issue(_ context.Context, roleARN, session string) (metadata.RoleCredentials, error) {
+	s := r.keys.Issue(roleARN, session, sessionLife)
+	return metadata.RoleCredentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey, Token: s.Token, Expiration: s.Expiration}, nil
+}
+
+// metadataListeners are those of the metadata server: one at the bridge, for tasks with a namespace, and one at 127.0.0.1, for tasks
+// in host mode. Containers keep the latter's address in their environment, so the port is remembered.
+func (p *platform) metadataListeners() (outside, inside net.Listener, err error) {
+	if inside, err = net.Listen("tcp", net.JoinHostPort(p.network.Gateway().String(), strconv.Itoa(metadataPort))); err != nil {
+		return nil, nil, err
+	}
+	file := p.in.Path("network", "host-metadata-port")
+	if data, rerr := os.ReadFile(file); rerr == nil {
+		if outside, err = net.Listen("tcp", "127.0.0.1:"+strings.TrimSpace(string(data))); err == nil {
+			return outside, inside, nil
+		}
+		p.log.Warn("tasks in host mode that run already lose their metadata: its port was taken", "error", err)
+	}
+	if outside, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return nil, nil, errors.Join(err, inside.Close())
+	}
+	return outside, inside, writeFile(file, []byte(strconv.Itoa(outside.Addr().(*net.TCPAddr).Port)))
+}
+
+// collectImages removes unused images when the disk fills.
+func (p *platform) collectImages(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if _, err := p.images.Collect(ctx, containerd.CollectConfig{Path: p.in.Path("containerd")}); err != nil && ctx.Err() == nil {
+			p.log.Error("cannot collect unused images", "error", err)
+		}
+	}
+}
+
+// cacheBytes is how much build cache is kept.
+const cacheBytes = 4 << 30
+
+// serveBuilds answers `berth build` on a socket that only root may use.
+func (p *platform) serveBuilds(ctx context.Context) error {
+	socket := p.in.BuildSocket()
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return fmt.Errorf("listen for builds: %w", err)
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	return build.NewServer(build.Config{Root: p.in.Path("build"), Containerd: p.in.ContainerdSocket(), Namespace: p.in.Namespace(),
+		Runc: p.binaries.Runc, Shim: p.binaries.Shim, Snapshotter: p.snapshotter, CgroupParent: p.in.cgroup() + "-build",
+		Registry: p.in.RegistryHost(), CacheBytes: cacheBytes, Log: p.log.With("component", "build")}).Serve(ctx, l)
+}
+
+// Containerd is the process `berth containerd`.
+func Containerd(ctx context.Context, file string) error {
+	c, err := daemon.ReadConfig(file)
+	if err != nil {
+		return err
+	}
+	return daemon.Run(ctx, c)
 }

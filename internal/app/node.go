@@ -31,6 +31,7 @@ type node struct {
 type machine struct {
 	agent.Config
 	runtimeVersion string
+	gateway        string  // the bridge's address, at which tasks reach this machine; "" without one
 	ports          []int32 // TCP ports that tasks may not take
 	loops          []func(context.Context) error
 	start          func(*agent.Agent) // called once the agent exists; may be nil

@@ -43,6 +43,7 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		return errors.Join(err, listener.Close())
 	}
 	defer n.close()
+	s.openProxy(n.machine.gateway)
 	if err := s.links.Forget(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -16,11 +17,14 @@ import (
 	"github.com/berthdev/berth/internal/ec2"
 	"github.com/berthdev/berth/internal/ecr"
 	"github.com/berthdev/berth/internal/ecs"
+	"github.com/berthdev/berth/internal/elb"
 	"github.com/berthdev/berth/internal/iam"
 	"github.com/berthdev/berth/internal/logs"
 	"github.com/berthdev/berth/internal/logstore"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/nodelink"
+	"github.com/berthdev/berth/internal/proxy"
+	"github.com/berthdev/berth/internal/proxy/feed"
 	"github.com/berthdev/berth/internal/registry"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/etcd"
@@ -39,6 +43,8 @@ type server struct {
 	endpoint http.Handler
 	links    *nodelink.Server
 	control  *control.Control
+	feed     *feed.Feed
+	proxy    *proxy.Proxy // nil until openProxy
 }
 
 // openServer opens the data directory.
@@ -79,11 +85,17 @@ func newID() string { return randomHex(16) }
 // services are the APIs of the endpoint.
 func (s *server) services() []*wire.Service {
 	scope, network := s.in.Scope(), ec2.DefaultNetwork(s.in.Scope())
+	var subnets []elb.Subnet
+	for _, n := range network.Subnets {
+		subnets = append(subnets, elb.Subnet{ID: n.ID, Zone: n.Zone})
+	}
 	return []*wire.Service{
 		ecs.New(ecs.Config{Store: s.store, Scope: scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "ecs")}),
 		ecr.New(ecr.Config{Store: s.store, Scope: scope, Manifests: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
 			Log: s.log.With("component", "ecr")}),
 		logs.New(logs.Config{Store: s.logs, Scope: scope, Now: time.Now, Log: s.log.With("component", "logs")}),
+		elb.New(elb.Config{Store: s.store, Scope: scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "elb"), VPC: network.VPC,
+			Subnets: subnets, SecurityGroup: network.SecurityGroup}),
 		sts.New(),
 		ec2.New(network),
 	}
@@ -102,10 +114,24 @@ func (s *server) defaultCluster(ctx context.Context) error {
 	})
 }
 
+// openProxy makes the load balancers' data plane. It answers where the API does, and at the bridge so that tasks reach it too.
+func (s *server) openProxy(gateway string) {
+	host, _, _ := net.SplitHostPort(s.in.Listen) // checked when the instance was opened
+	addresses := []string{host}
+	if ip := net.ParseIP(host); gateway != "" && host != "" && (ip == nil || !ip.IsUnspecified()) {
+		addresses = append(addresses, gateway)
+	}
+	log := s.log.With("component", "proxy")
+	s.feed = feed.New(s.store, log)
+	s.proxy = proxy.New(proxy.Config{Addresses: addresses, OnHealth: s.feed.Health, OnProblem: s.feed.Problem, Pace: s.in.Pace, Now: time.Now,
+		Log: log})
+}
+
 // handler is everything at the API's address: load balancers by their names, the registry under /v2, the APIs at the rest.
 func (s *server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
+		case s.proxy.ServeHost(w, r):
 		case r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/"):
 			s.registry.ServeHTTP(w, r)
 		default:
@@ -118,6 +144,7 @@ func (s *server) handler() http.Handler {
 func (s *server) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.control.Run(ctx) })
+	g.Go(func() error { return s.feed.Run(ctx, s.proxy) })
 	g.Go(func() error { return s.housekeeping(ctx) })
 	return g.Wait()
 }
@@ -144,6 +171,11 @@ func (s *server) housekeeping(ctx context.Context) error {
 }
 
 func (s *server) close() {
+	if s.proxy != nil {
+		if err := s.proxy.Close(); err != nil {
+			s.log.Warn("cannot close the load balancers", "error", err)
+		}
+	}
 	if s.logs != nil {
 		if err := s.logs.Close(); err != nil {
 			s.log.Error("cannot close the logs", "error", err)

@@ -13,6 +13,7 @@ import (
 	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/spf13/cobra"
 
+	"github.com/berthdev/berth/internal/app"
 	"github.com/berthdev/berth/internal/build"
 )
 
@@ -78,6 +79,11 @@ func (c *common) runBuild(cmd *cobra.Command, o build.Options, tag string) error
 	res, err := build.Run(ctx, o, cmd.ErrOrStderr())
 	if err != nil {
 		return err
+	}
+	if !o.Push {
+		if err := app.MarkBuilt(ctx, t.in, res.Image); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), res.Image+"@"+res.Digest)
 	return nil
