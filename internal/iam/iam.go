@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,19 +35,25 @@ type Authority struct {
 	now   func() time.Time
 }
 
-// Open reads the root key from file, making one on first use; the file is 0600.
+// Open reads the root key from file, making one on first use; the file is 0600. scope says whose the callers are.
 func Open(file string, scope model.Scope, now func() time.Time) (*Authority, error) {
 	a := &Authority{scope: scope, now: now}
 	var err error
 	a.root, err = readKey(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		a.root = rootKey{AccessKeyID: "AKIA" + random32(10), SecretAccessKey: random64(30)}
-		err = writeKey(file, a.root)
+		if err = writeKey(file, rootKey{AccessKeyID: "AKIA" + random32(10), SecretAccessKey: random64(30)}); err == nil {
+			a.root, err = readKey(file)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("root key: %w", err)
 	}
 	return a, nil
+}
+
+// Root returns the root access key.
+func (a *Authority) Root() (accessKeyID, secret string) {
+	return a.root.AccessKeyID, a.root.SecretAccessKey
 }
 
 // ReadRoot returns the root access key of a file that Open made.
@@ -55,7 +62,15 @@ func ReadRoot(file string) (accessKeyID, secret string, err error) {
 	return k.AccessKeyID, k.SecretAccessKey, err
 }
 
+// readKey refuses a file that others may read: whoever has the root key is this Berth's owner.
 func readKey(file string) (k rootKey, err error) {
+	st, err := os.Stat(file)
+	if err != nil {
+		return k, err
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		return k, fmt.Errorf("%s can be read by others (mode %04o): run chmod 600 on it", file, st.Mode().Perm())
+	}
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return k, err
@@ -69,21 +84,29 @@ func readKey(file string) (k rootKey, err error) {
 	return k, nil
 }
 
-// writeKey makes the file whole or not at all.
+// writeKey makes the file whole or not at all, and leaves one that another process made in the meantime.
 func writeKey(file string, k rootKey) error {
 	data, err := json.Marshal(k)
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(file+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // 0600
 	if err != nil {
 		return err
 	}
+	defer os.Remove(f.Name())
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(file+".new", file)
+	if err := os.Link(f.Name(), file); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // random32 is n random bytes in upper-case base32, as access keys are.
@@ -156,7 +179,7 @@ type Session struct {
 	Expiration      time.Time
 }
 
-// Issue makes credentials of a role for ttl.
+// Issue makes credentials of a role for ttl. They are whole seconds long, and good until the root key changes at most.
 func (a *Authority) Issue(roleARN, sessionName string, ttl time.Duration) Session {
 	expires := a.now().Add(ttl).Truncate(time.Second)
 	c := claims{Kind: kindSession, Key: "ASIA" + random32(10), Role: roleARN, Session: sessionName, Expires: expires.Unix()}
@@ -164,7 +187,7 @@ func (a *Authority) Issue(roleARN, sessionName string, ttl time.Duration) Sessio
 	return Session{RoleARN: roleARN, AccessKeyID: c.Key, SecretAccessKey: a.sessionSecret(token), Token: token, Expiration: expires}
 }
 
-// Secret implements wire.Keys.
+// Secret implements wire.Keys: it knows the root key and the sessions that Issue made.
 func (a *Authority) Secret(accessKeyID, token string) (string, wire.Caller, error) {
 	if token == "" && hmac.Equal([]byte(accessKeyID), []byte(a.root.AccessKeyID)) {
 		return a.root.SecretAccessKey, wire.Caller{Account: a.scope.Account, UserID: a.scope.Account, AccessKeyID: accessKeyID,
@@ -178,8 +201,14 @@ func (a *Authority) Secret(accessKeyID, token string) (string, wire.Caller, erro
 		return "", wire.Caller{}, model.Errorf("ExpiredTokenException", "The security token included in the request is expired")
 	}
 	role := model.ARNTail(c.Role)
-	return a.sessionSecret(token), wire.Caller{Account: a.scope.Account, AccessKeyID: accessKeyID, UserID: "AROA" + role + ":" + c.Session,
+	return a.sessionSecret(token), wire.Caller{Account: a.scope.Account, AccessKeyID: accessKeyID, UserID: roleID(c.Role) + ":" + c.Session,
 		ARN: "arn:" + model.Partition + ":sts::" + a.scope.Account + ":assumed-role/" + role + "/" + c.Session}, nil
+}
+
+// roleID is the unique id of a role; roles are not stored, so it is made from the ARN.
+func roleID(arn string) string {
+	sum := sha256.Sum256([]byte(arn))
+	return "AROA" + base32.StdEncoding.EncodeToString(sum[:])[:17]
 }
 
 // IssueRegistryToken makes a password for the registry's user AWS.
