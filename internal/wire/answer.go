@@ -32,10 +32,12 @@ func (x *exchange) contentType() string {
 		return typeJSON10
 	case x.service != nil && x.service.Protocol == RESTJSON:
 		return typeREST
-	case x.service != nil || x.isQuery():
+	case x.service != nil:
 		return typeXML
 	case x.r.Header.Get("X-Amz-Target") != "":
 		return typeJSON11
+	case x.isQuery():
+		return typeXML
 	}
 	return typeREST
 }
