@@ -17,8 +17,9 @@ import (
 
 // New makes the service.
 func New(n Network) *wire.Service {
-	s := &wire.Service{Name: "ec2", Protocol: wire.EC2Query, Version: "2016-11-15", Namespace: "http://ec2.amazonaws.com/doc/2016-11-15/",
-		Names: elements, Modelled: modelled}
+	s := &wire.Service{Name: "ec2", Protocol: wire.EC2Query, Version: "2016-11-15",
+		Namespace: "http://ec2.amazonaws.com/doc/2016-11-15/",
+		Names:     elements, Modelled: modelled}
 	wire.Handle(s, "DescribeVpcs", nil, n.describeVpcs)
 	wire.Handle(s, "DescribeVpcAttribute", nil, n.describeVpcAttribute)
 	wire.Handle(s, "DescribeSubnets", nil, n.describeSubnets)
@@ -49,7 +50,8 @@ func (n Network) describeVpcs(_ context.Context, in *ec2.DescribeVpcsInput) (*ec
 	out := &ec2.DescribeVpcsOutput{Vpcs: []types.Vpc{}}
 	ok, err := matches(in.Filters, attributes{"vpc-id": n.VPC, "is-default": "true", "isDefault": "true", "cidr": cidr,
 		"cidr-block-association.cidr-block": cidr, "cidr-block-association.association-id": association,
-		"cidr-block-association.state": "associated", "dhcp-options-id": n.id("dopt"), "state": "available", "owner-id": n.scope.Account},
+		"cidr-block-association.state": "associated", "dhcp-options-id": n.id("dopt"), "state": "available",
+		"owner-id": n.scope.Account},
 		"ipv6-cidr-block-association.ipv6-cidr-block", "ipv6-cidr-block-association.ipv6-pool",
 		"ipv6-cidr-block-association.association-id", "ipv6-cidr-block-association.state")
 	if ok {
@@ -61,7 +63,8 @@ func (n Network) describeVpcs(_ context.Context, in *ec2.DescribeVpcsInput) (*ec
 	return out, err
 }
 
-func (n Network) describeVpcAttribute(_ context.Context, in *ec2.DescribeVpcAttributeInput) (*ec2.DescribeVpcAttributeOutput, error) {
+func (n Network) describeVpcAttribute(_ context.Context, in *ec2.DescribeVpcAttributeInput) (*ec2.DescribeVpcAttributeOutput,
+	error) {
 	if in.VpcId == nil {
 		return nil, model.Errorf("MissingParameter", "The request must contain the parameter vpcId")
 	}
@@ -110,28 +113,35 @@ func (n Network) describeSubnets(_ context.Context, in *ec2.DescribeSubnetsInput
 				State: types.SubnetStateAvailable, AvailableIpAddressCount: &free, OwnerId: &n.scope.Account,
 				AssignIpv6AddressOnCreation: new(false), EnableDns64: new(false), Ipv6Native: new(false),
 				MapCustomerOwnedIpOnLaunch: new(false), PrivateDnsNameOptionsOnLaunch: &types.PrivateDnsNameOptionsOnLaunch{
-					HostnameType: types.HostnameTypeIpName, EnableResourceNameDnsARecord: new(false), EnableResourceNameDnsAAAARecord: new(false)}})
+					HostnameType: types.HostnameTypeIpName, EnableResourceNameDnsARecord: new(false),
+					EnableResourceNameDnsAAAARecord: new(false)}})
 		}
 	}
 	return out, nil
 }
 
-func (n Network) describeSecurityGroups(_ context.Context, in *ec2.DescribeSecurityGroupsInput) (*ec2.DescribeSecurityGroupsOutput, error) {
+func (n Network) describeSecurityGroups(_ context.Context,
+	in *ec2.DescribeSecurityGroupsInput) (*ec2.DescribeSecurityGroupsOutput, error) {
 	const description = "default VPC security group"
-	if err := known(in.GroupIds, []string{n.SecurityGroup}, "InvalidGroup.NotFound", "The security group '%s' does not exist"); err != nil {
+	if err := known(in.GroupIds, []string{n.SecurityGroup}, "InvalidGroup.NotFound",
+		"The security group '%s' does not exist"); err != nil {
 		return nil, err
 	}
-	if err := known(in.GroupNames, []string{"default"}, "InvalidGroup.NotFound", "The security group '%s' does not exist in default VPC '"+
-		n.VPC+"'"); err != nil {
+	if err := known(in.GroupNames, []string{"default"}, "InvalidGroup.NotFound",
+		"The security group '%s' does not exist in default VPC '"+
+			n.VPC+"'"); err != nil {
 		return nil, err
 	}
 	out := &ec2.DescribeSecurityGroupsOutput{SecurityGroups: []types.SecurityGroup{}}
 	ok, err := matches(in.Filters, attributes{"group-id": n.SecurityGroup, "group-name": "default", "vpc-id": n.VPC,
-		"owner-id": n.scope.Account, "description": description, "ip-permission.protocol": "-1", "ip-permission.group-id": n.SecurityGroup,
-		"ip-permission.user-id": n.scope.Account, "egress.ip-permission.protocol": "-1", "egress.ip-permission.cidr": "0.0.0.0/0"},
+		"owner-id": n.scope.Account, "description": description, "ip-permission.protocol": "-1",
+		"ip-permission.group-id": n.SecurityGroup,
+		"ip-permission.user-id":  n.scope.Account, "egress.ip-permission.protocol": "-1", "egress.ip-permission.cidr": "0.0.0.0/0"},
 		"ip-permission.cidr", "ip-permission.from-port", "ip-permission.to-port", "ip-permission.group-name", "ip-permission.ipv6-cidr",
-		"ip-permission.prefix-list-id", "egress.ip-permission.from-port", "egress.ip-permission.to-port", "egress.ip-permission.group-id",
-		"egress.ip-permission.group-name", "egress.ip-permission.ipv6-cidr", "egress.ip-permission.prefix-list-id", "egress.ip-permission.user-id")
+		"ip-permission.prefix-list-id", "egress.ip-permission.from-port", "egress.ip-permission.to-port",
+		"egress.ip-permission.group-id",
+		"egress.ip-permission.group-name", "egress.ip-permission.ipv6-cidr", "egress.ip-permission.prefix-list-id",
+		"egress.ip-permission.user-id")
 	if ok {
 		out.SecurityGroups = append(out.SecurityGroups, types.SecurityGroup{GroupId: &n.SecurityGroup, GroupName: new("default"),
 			VpcId: &n.VPC, OwnerId: &n.scope.Account, Description: new(description),
@@ -166,7 +176,8 @@ func (n Network) describeAvailabilityZones(_ context.Context, in *ec2.DescribeAv
 		if err != nil {
 			return nil, err
 		}
-		if ok && (len(in.ZoneNames) == 0 || slices.Contains(in.ZoneNames, s.Zone)) && (len(in.ZoneIds) == 0 || slices.Contains(in.ZoneIds, s.ZoneID)) {
+		if ok && (len(in.ZoneNames) == 0 || slices.Contains(in.ZoneNames, s.Zone)) && (len(in.ZoneIds) == 0 ||
+			slices.Contains(in.ZoneIds, s.ZoneID)) {
 			out.AvailabilityZones = append(out.AvailabilityZones, types.AvailabilityZone{ZoneName: &s.Zone, ZoneId: &s.ZoneID,
 				RegionName: &n.scope.Region, State: types.AvailabilityZoneStateAvailable, Messages: []types.AvailabilityZoneMessage{},
 				OptInStatus: types.AvailabilityZoneOptInStatusOptInNotRequired, GroupName: &group,
@@ -182,7 +193,8 @@ func (n Network) describeAccountAttributes(_ context.Context, in *ec2.DescribeAc
 	all := [][2]string{{"supported-platforms", "VPC"}, {"default-vpc", n.VPC}}
 	for _, want := range in.AttributeNames {
 		if !slices.ContainsFunc(all, func(a [2]string) bool { return a[0] == string(want) }) {
-			return nil, model.Errorf("InvalidParameterValue", "Berth has no account attribute %.100s, only supported-platforms and default-vpc", want)
+			return nil, model.Errorf("InvalidParameterValue",
+				"Berth has no account attribute %.100s, only supported-platforms and default-vpc", want)
 		}
 	}
 	out := &ec2.DescribeAccountAttributesOutput{AccountAttributes: []types.AccountAttribute{}}
@@ -199,22 +211,28 @@ func (n Network) describeAccountAttributes(_ context.Context, in *ec2.DescribeAc
 func (n Network) describeNetworkInterfaces(_ context.Context, in *ec2.DescribeNetworkInterfacesInput) (
 	*ec2.DescribeNetworkInterfacesOutput, error,
 ) {
-	if err := known(in.NetworkInterfaceIds, nil, "InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '%s' does not exist"); err != nil {
+	if err := known(in.NetworkInterfaceIds, nil, "InvalidNetworkInterfaceID.NotFound",
+		"The networkInterface ID '%s' does not exist"); err != nil {
 		return nil, err
 	}
 	return &ec2.DescribeNetworkInterfacesOutput{NetworkInterfaces: []types.NetworkInterface{}}, nil
 }
 
-func (n Network) describeRouteTables(_ context.Context, in *ec2.DescribeRouteTablesInput) (*ec2.DescribeRouteTablesOutput, error) {
+func (n Network) describeRouteTables(_ context.Context, in *ec2.DescribeRouteTablesInput) (*ec2.DescribeRouteTablesOutput,
+	error) {
 	table, association, gateway := n.id("rtb"), n.id("rtbassoc"), n.id("igw")
-	if err := known(in.RouteTableIds, []string{table}, "InvalidRouteTableID.NotFound", "The routeTable ID '%s' does not exist"); err != nil {
+	if err := known(in.RouteTableIds, []string{table}, "InvalidRouteTableID.NotFound",
+		"The routeTable ID '%s' does not exist"); err != nil {
 		return nil, err
 	}
 	out := &ec2.DescribeRouteTablesOutput{RouteTables: []types.RouteTable{}}
-	ok, err := matches(in.Filters, attributes{"vpc-id": n.VPC, "route-table-id": table, "owner-id": n.scope.Account, "association.main": "true",
+	ok, err := matches(in.Filters, attributes{"vpc-id": n.VPC, "route-table-id": table, "owner-id": n.scope.Account,
+		"association.main":           "true",
 		"association.route-table-id": table, "association.route-table-association-id": association},
-		"association.subnet-id", "association.gateway-id", "route.destination-cidr-block", "route.destination-ipv6-cidr-block", "route.gateway-id",
-		"route.nat-gateway-id", "route.transit-gateway-id", "route.vpc-peering-connection-id", "route.instance-id", "route.origin", "route.state",
+		"association.subnet-id", "association.gateway-id", "route.destination-cidr-block", "route.destination-ipv6-cidr-block",
+		"route.gateway-id",
+		"route.nat-gateway-id", "route.transit-gateway-id", "route.vpc-peering-connection-id", "route.instance-id", "route.origin",
+		"route.state",
 		"route.destination-prefix-list-id", "route.egress-only-internet-gateway-id")
 	if ok {
 		active := types.RouteStateActive
@@ -223,7 +241,8 @@ func (n Network) describeRouteTables(_ context.Context, in *ec2.DescribeRouteTab
 				AssociationState: &types.RouteTableAssociationState{State: types.RouteTableAssociationStateCodeAssociated}}},
 			PropagatingVgws: []types.PropagatingVgw{},
 			Routes: []types.Route{
-				{DestinationCidrBlock: new(n.cidr.String()), GatewayId: new("local"), Origin: types.RouteOriginCreateRouteTable, State: active},
+				{DestinationCidrBlock: new(n.cidr.String()), GatewayId: new("local"), Origin: types.RouteOriginCreateRouteTable,
+					State: active},
 				{DestinationCidrBlock: new("0.0.0.0/0"), GatewayId: &gateway, Origin: types.RouteOriginCreateRoute, State: active}}})
 	}
 	return out, err
@@ -233,14 +252,17 @@ func (n Network) describeInternetGateways(_ context.Context, in *ec2.DescribeInt
 	*ec2.DescribeInternetGatewaysOutput, error,
 ) {
 	gateway := n.id("igw")
-	if err := known(in.InternetGatewayIds, []string{gateway}, "InvalidInternetGatewayID.NotFound", "The internetGateway ID '%s' does not exist"); err != nil {
+	if err := known(in.InternetGatewayIds, []string{gateway}, "InvalidInternetGatewayID.NotFound",
+		"The internetGateway ID '%s' does not exist"); err != nil {
 		return nil, err
 	}
 	out := &ec2.DescribeInternetGatewaysOutput{InternetGateways: []types.InternetGateway{}}
-	ok, err := matches(in.Filters, attributes{"internet-gateway-id": gateway, "attachment.vpc-id": n.VPC, "attachment.state": "available",
-		"owner-id": n.scope.Account})
+	ok, err := matches(in.Filters, attributes{"internet-gateway-id": gateway, "attachment.vpc-id": n.VPC,
+		"attachment.state": "available",
+		"owner-id":         n.scope.Account})
 	if ok {
-		out.InternetGateways = append(out.InternetGateways, types.InternetGateway{InternetGatewayId: &gateway, OwnerId: &n.scope.Account,
+		out.InternetGateways = append(out.InternetGateways, types.InternetGateway{InternetGatewayId: &gateway,
+			OwnerId:     &n.scope.Account,
 			Attachments: []types.InternetGatewayAttachment{{VpcId: &n.VPC, State: "available"}}})
 	}
 	return out, err

@@ -68,31 +68,38 @@ func TestClientsSeeTheDefaultNetwork(t *testing.T) {
 	if len(vpcs) != 1 || !*vpcs[0].IsDefault || *vpcs[0].CidrBlock != CIDR {
 		t.Errorf("%+v", vpcs)
 	}
-	subnets := seen(t, &ec2.DescribeSubnetsInput{SubnetIds: []string{n.Subnets[0].ID, n.Subnets[1].ID}}, n.describeSubnets, c.DescribeSubnets).Subnets
+	subnets := seen(t, &ec2.DescribeSubnetsInput{SubnetIds: []string{n.Subnets[0].ID, n.Subnets[1].ID}}, n.describeSubnets,
+		c.DescribeSubnets).Subnets
 	if len(subnets) != 2 || *subnets[1].CidrBlock != "172.31.16.0/20" || *subnets[1].AvailableIpAddressCount != 4091 ||
 		*subnets[0].AvailabilityZone != "us-east-1a" || *subnets[0].AvailabilityZoneId != "use1-az1" {
 		t.Errorf("%+v", subnets)
 	}
-	groups := seen(t, &ec2.DescribeSecurityGroupsInput{GroupNames: []string{"default"}}, n.describeSecurityGroups, c.DescribeSecurityGroups).SecurityGroups
-	if len(groups) != 1 || *groups[0].GroupId != n.SecurityGroup || *groups[0].IpPermissions[0].UserIdGroupPairs[0].GroupId != n.SecurityGroup {
+	groups := seen(t, &ec2.DescribeSecurityGroupsInput{GroupNames: []string{"default"}}, n.describeSecurityGroups,
+		c.DescribeSecurityGroups).SecurityGroups
+	if len(groups) != 1 || *groups[0].GroupId != n.SecurityGroup ||
+		*groups[0].IpPermissions[0].UserIdGroupPairs[0].GroupId != n.SecurityGroup {
 		t.Errorf("%+v", groups)
 	}
-	zones := seen(t, &ec2.DescribeAvailabilityZonesInput{}, n.describeAvailabilityZones, c.DescribeAvailabilityZones).AvailabilityZones
+	zones := seen(t, &ec2.DescribeAvailabilityZonesInput{}, n.describeAvailabilityZones,
+		c.DescribeAvailabilityZones).AvailabilityZones
 	if len(zones) != 3 || zones[0].State != types.AvailabilityZoneStateAvailable {
 		t.Errorf("%+v", zones)
 	}
 	for _, a := range types.VpcAttributeName("").Values() {
 		seen(t, &ec2.DescribeVpcAttributeInput{VpcId: &n.VPC, Attribute: a}, n.describeVpcAttribute, c.DescribeVpcAttribute)
 	}
-	if a := seen(t, &ec2.DescribeAccountAttributesInput{AttributeNames: []types.AccountAttributeName{"default-vpc"}}, n.describeAccountAttributes,
+	if a := seen(t, &ec2.DescribeAccountAttributesInput{AttributeNames: []types.AccountAttributeName{"default-vpc"}},
+		n.describeAccountAttributes,
 		c.DescribeAccountAttributes).AccountAttributes; len(a) != 1 || *a[0].AttributeValues[0].AttributeValue != n.VPC {
 		t.Errorf("%+v", a)
 	}
 	seen(t, &ec2.DescribeNetworkInterfacesInput{}, n.describeNetworkInterfaces, c.DescribeNetworkInterfaces)
-	if r := seen(t, &ec2.DescribeRouteTablesInput{}, n.describeRouteTables, c.DescribeRouteTables).RouteTables; len(r) != 1 || len(r[0].Routes) != 2 {
+	if r := seen(t, &ec2.DescribeRouteTablesInput{}, n.describeRouteTables, c.DescribeRouteTables).RouteTables; len(r) != 1 ||
+		len(r[0].Routes) != 2 {
 		t.Errorf("%+v", r)
 	}
-	if g := seen(t, &ec2.DescribeInternetGatewaysInput{}, n.describeInternetGateways, c.DescribeInternetGateways).InternetGateways; len(g) != 1 {
+	if g := seen(t, &ec2.DescribeInternetGatewaysInput{}, n.describeInternetGateways,
+		c.DescribeInternetGateways).InternetGateways; len(g) != 1 {
 		t.Errorf("%+v", g)
 	}
 }
@@ -195,8 +202,9 @@ func TestNetworksOfOtherSizes(t *testing.T) {
 			t.Errorf("%s is taken", bad)
 		}
 	}
-	for region, want := range map[string]string{"us-east-1": "use1", "ap-southeast-2": "apse2", "eu-central-1": "euc1", "us-gov-west-1": "usgw1",
-		"local": "local"} {
+	for region, want := range map[string]string{"us-east-1": "use1", "ap-southeast-2": "apse2", "eu-central-1": "euc1",
+		"us-gov-west-1": "usgw1",
+		"local":         "local"} {
 		if got := shortRegion(region); got != want {
 			t.Errorf("%s is %s in short, want %s", region, got, want)
 		}
@@ -215,7 +223,8 @@ func TestWildcards(t *testing.T) {
 	for _, c := range []struct {
 		pattern, s string
 		want       bool
-	}{{`a\*b`, "a*b", true}, {`a\*b`, "axb", false}, {`\?`, "?", true}, {`\?`, "x", false}, {strings.Repeat("*a", 100), strings.Repeat("a", 5000) + "b", false}} {
+	}{{`a\*b`, "a*b", true}, {`a\*b`, "axb", false}, {`\?`, "?", true}, {`\?`, "x", false}, {strings.Repeat("*a", 100),
+		strings.Repeat("a", 5000) + "b", false}} {
 		if wild(c.pattern, c.s) != c.want {
 			t.Errorf("%q in %q: not %v", c.pattern, c.s, c.want)
 		}

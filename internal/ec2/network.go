@@ -55,7 +55,8 @@ func NewNetwork(s model.Scope, cidr netip.Prefix) (Network, error) {
 	for i, z := range zones {
 		var addr [4]byte
 		binary.BigEndian.PutUint32(addr[:], first+uint32(i)<<(32-bits))
-		n.Subnets = append(n.Subnets, Subnet{ID: n.id("subnet", z), Zone: s.Region + z, ZoneID: fmt.Sprintf("%s-az%d", shortRegion(s.Region), i+1),
+		n.Subnets = append(n.Subnets, Subnet{ID: n.id("subnet", z), Zone: s.Region + z, ZoneID: fmt.Sprintf("%s-az%d",
+			shortRegion(s.Region), i+1),
 			CIDR: netip.PrefixFrom(netip.AddrFrom4(addr), bits).String(), bits: bits})
 	}
 	return n, nil

@@ -1,6 +1,6 @@
-// Package iam knows the secrets: the root access key of this Berth, the session credentials of tasks with a role, and the passwords
-// of the registry. Sessions and passwords are not stored: their tokens carry what they are good for, sealed with a key made from
-// the root's secret.
+// Package iam knows the secrets: the root access key of this Berth, the session credentials of tasks with a role, and the
+// passwords of the registry. Sessions and passwords are not stored: their tokens carry what they are good for, sealed with a key
+// made from the root's secret.
 package iam
 
 import (
@@ -201,7 +201,8 @@ func (a *Authority) Secret(accessKeyID, token string) (string, wire.Caller, erro
 		return "", wire.Caller{}, model.Errorf("ExpiredTokenException", "The security token included in the request is expired")
 	}
 	role := model.ARNTail(c.Role)
-	return a.sessionSecret(token), wire.Caller{Account: a.scope.Account, AccessKeyID: accessKeyID, UserID: roleID(c.Role) + ":" + c.Session,
+	return a.sessionSecret(token), wire.Caller{Account: a.scope.Account, AccessKeyID: accessKeyID, UserID: roleID(c.Role) + ":" +
+		c.Session,
 		ARN: "arn:" + model.Partition + ":sts::" + a.scope.Account + ":assumed-role/" + role + "/" + c.Session}, nil
 }
 

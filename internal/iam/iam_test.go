@@ -82,7 +82,8 @@ func TestTheRootKeysFile(t *testing.T) {
 		if err := os.WriteFile(file, []byte(c.content), c.mode); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := iam.Open(file, scope, time.Now); (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+		if _, err := iam.Open(file, scope, time.Now); (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(),
+			c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -10,13 +10,16 @@ import (
 )
 
 // modelled is every operation of STS in the SDK's model.
-var modelled = []string{"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "DecodeAuthorizationMessage",
-	"GetAccessKeyInfo", "GetCallerIdentity", "GetDelegatedAccessToken", "GetFederationToken", "GetSessionToken", "GetWebIdentityToken"}
+var modelled = []string{"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot",
+	"DecodeAuthorizationMessage",
+	"GetAccessKeyInfo", "GetCallerIdentity", "GetDelegatedAccessToken", "GetFederationToken", "GetSessionToken",
+	"GetWebIdentityToken"}
 
 // New makes the service.
 func New() *wire.Service {
-	s := &wire.Service{Name: "sts", Protocol: wire.Query, Version: "2011-06-15", Namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
-		Modelled: modelled}
+	s := &wire.Service{Name: "sts", Protocol: wire.Query, Version: "2011-06-15",
+		Namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
+		Modelled:  modelled}
 	wire.Handle(s, "GetCallerIdentity", nil, getCallerIdentity)
 	return s
 }

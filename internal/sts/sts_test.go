@@ -33,7 +33,8 @@ func TestGetCallerIdentity(t *testing.T) {
 	}
 	id, secret := keys.Root()
 	root, err := as(id, secret, "").GetCallerIdentity(ctx, nil)
-	if err != nil || *root.Account != "000000000000" || *root.UserId != "000000000000" || *root.Arn != "arn:aws:iam::000000000000:root" {
+	if err != nil || *root.Account != "000000000000" || *root.UserId != "000000000000" ||
+		*root.Arn != "arn:aws:iam::000000000000:root" {
 		t.Errorf("%v %+v", err, root)
 	}
 	s := keys.Issue("arn:aws:iam::000000000000:role/app", "task-1", time.Hour)

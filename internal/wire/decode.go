@@ -21,9 +21,9 @@ import (
 	"github.com/berthdev/berth/internal/model"
 )
 
-// decodeJSON fills the SDK's input struct from a request body: its members by reflection over the schema, the types within by their
-// own Deserialize. Numbers and booleans may come as strings; null is absent; members that the model does not know are ignored.
-// unions allows unions and documents, which are refused by name otherwise. Errors: *model.Error SerializationException.
+// decodeJSON fills the SDK's input struct from a request body: its members by reflection over the schema, the types within by
+// their own Deserialize. Numbers and booleans may come as strings; null is absent; members that the model does not know are
+// ignored. unions allows unions and documents, which are refused by name otherwise. Errors: *model.Error SerializationException.
 func decodeJSON(body []byte, s *smithy.Schema, into any, unions bool) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}")
@@ -231,7 +231,8 @@ func assignTime(v reflect.Value, in any, path string) error {
 	return nil
 }
 
-// assignScalar sets strings, enums, numbers and booleans. Of other types than the model's it takes strings for numbers and booleans.
+// assignScalar sets strings, enums, numbers and booleans. Of other types than the model's it takes strings for numbers and
+// booleans.
 func assignScalar(v reflect.Value, in any, path string) error {
 	var text string
 	switch in := in.(type) {

@@ -19,8 +19,8 @@ import (
 
 // encodeJSON writes one of the SDK's structs as awsJson, walking the schema over it: members as they are modelled, timestamps as
 // seconds with a fraction unless the model says otherwise. What is not set is left out, but numbers and booleans that are no
-// pointers are always written, as AWS does (runningCount 0): the SDK's own Serialize leaves their zeros out, which is why it is not
-// used here.
+// pointers are always written, as AWS does (runningCount 0): the SDK's own Serialize leaves their zeros out, which is why it is
+// not used here.
 func encodeJSON(v any, s *smithy.Schema) []byte {
 	if s == nil { // an operation without output
 		return []byte("{}")
@@ -135,15 +135,16 @@ func appendScalar(b []byte, v reflect.Value) []byte {
 		return strconv.AppendInt(b, v.Int(), 10)
 	case reflect.Float32, reflect.Float64:
 		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
-			return appendText(b, map[bool]string{true: "NaN", false: strings.TrimPrefix(strconv.FormatFloat(f, 'g', -1, 64)+"inity", "+")}[math.IsNaN(f)])
+			return appendText(b, map[bool]string{true: "NaN", false: strings.TrimPrefix(strconv.FormatFloat(f, 'g', -1, 64)+"inity",
+				"+")}[math.IsNaN(f)])
 		}
 		return strconv.AppendFloat(b, v.Float(), 'f', -1, v.Type().Bits())
 	}
 	return append(b, "null"...)
 }
 
-// appendVariant writes what an interface of the SDK holds: a union, whose variants are the types <Union>Member<Name> with one field,
-// or a document. A variant that the model does not know is null.
+// appendVariant writes what an interface of the SDK holds: a union, whose variants are the types <Union>Member<Name> with one
+// field, or a document. A variant that the model does not know is null.
 func appendVariant(b []byte, s *smithy.Schema, v reflect.Value) []byte {
 	if !v.IsValid() {
 		return append(b, "null"...)

@@ -59,13 +59,15 @@ func setup(t *testing.T) *fixture {
 	st := mem.New(store.Schema())
 	log := slog.New(slog.DiscardHandler)
 	broken := &wire.Service{Name: "ecs", Target: "AmazonEC2ContainerServiceV20141113", Modelled: []string{"ExecuteCommand"}}
-	wire.Handle(broken, "ListClusters", smithy.NewOperationSchema(schemas.ListClusters, schemas.ListClustersRequest, schemas.ListClustersResponse),
+	wire.Handle(broken, "ListClusters", smithy.NewOperationSchema(schemas.ListClusters, schemas.ListClustersRequest,
+		schemas.ListClustersResponse),
 		func(context.Context, *awsecs.ListClustersInput) (*awsecs.ListClustersOutput, error) {
 			panic("a mistake")
 		})
-	f.srv = httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: f.keys, Now: clock, Log: log, MaxBody: 1 << 20, Services: []*wire.Service{
-		sts.New(), ec2.New(ec2.DefaultNetwork(scope)), broken,
-		ecr.New(ecr.Config{Store: st, Scope: scope, Tokens: f.keys, Host: "localhost:1", Now: clock, Log: log})}}))
+	f.srv = httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: f.keys, Now: clock, Log: log, MaxBody: 1 << 20,
+		Services: []*wire.Service{
+			sts.New(), ec2.New(ec2.DefaultNetwork(scope)), broken,
+			ecr.New(ecr.Config{Store: st, Scope: scope, Tokens: f.keys, Host: "localhost:1", Now: clock, Log: log})}}))
 	t.Cleanup(f.srv.Close)
 	id, secret, _ := iam.ReadRoot(file)
 	f.conf = aws.Config{Region: "us-east-1", BaseEndpoint: &f.srv.URL, RetryMaxAttempts: 1,
@@ -89,13 +91,15 @@ func TestStockClientsAreServed(t *testing.T) {
 		t.Errorf("%v %+v", err, who)
 	}
 	net := awsec2.NewFromConfig(f.conf)
-	vpcs, err := net.DescribeVpcs(ctx, &awsec2.DescribeVpcsInput{Filters: []ec2types.Filter{{Name: aws.String("isDefault"), Values: []string{"true"}}}})
+	vpcs, err := net.DescribeVpcs(ctx, &awsec2.DescribeVpcsInput{Filters: []ec2types.Filter{{Name: aws.String("isDefault"),
+		Values: []string{"true"}}}})
 	if err != nil || len(vpcs.Vpcs) != 1 || !*vpcs.Vpcs[0].IsDefault || *vpcs.Vpcs[0].CidrBlock != ec2.CIDR ||
 		len(vpcs.Vpcs[0].CidrBlockAssociationSet) != 1 {
 		t.Fatalf("%v %+v", err, vpcs)
 	}
 	subnets, err := net.DescribeSubnets(ctx, &awsec2.DescribeSubnetsInput{Filters: []ec2types.Filter{
-		{Name: aws.String("vpc-id"), Values: []string{*vpcs.Vpcs[0].VpcId}}, {Name: aws.String("availability-zone"), Values: []string{"us-east-1?"}}}})
+		{Name: aws.String("vpc-id"), Values: []string{*vpcs.Vpcs[0].VpcId}}, {Name: aws.String("availability-zone"),
+			Values: []string{"us-east-1?"}}}})
 	if err != nil || len(subnets.Subnets) != 3 || *subnets.Subnets[1].AvailabilityZone != "us-east-1b" {
 		t.Errorf("%v %+v", err, subnets)
 	}
@@ -104,7 +108,8 @@ func TestStockClientsAreServed(t *testing.T) {
 		*groups.SecurityGroups[0].IpPermissionsEgress[0].IpRanges[0].CidrIp != "0.0.0.0/0" {
 		t.Errorf("%v %+v", err, groups)
 	}
-	dns, err := net.DescribeVpcAttribute(ctx, &awsec2.DescribeVpcAttributeInput{VpcId: vpcs.Vpcs[0].VpcId, Attribute: ec2types.VpcAttributeNameEnableDnsSupport})
+	dns, err := net.DescribeVpcAttribute(ctx, &awsec2.DescribeVpcAttributeInput{VpcId: vpcs.Vpcs[0].VpcId,
+		Attribute: ec2types.VpcAttributeNameEnableDnsSupport})
 	if err != nil || dns.EnableDnsSupport == nil || !*dns.EnableDnsSupport.Value {
 		t.Errorf("%v %+v", err, dns)
 	}
@@ -136,7 +141,8 @@ func TestRepositoriesThroughTheSDK(t *testing.T) {
 	if err != nil || images.ImageDetails == nil {
 		t.Errorf("%v %+v", err, images)
 	}
-	if _, err := c.DescribeImages(ctx, &awsecr.DescribeImagesInput{RepositoryName: name, ImageIds: []ecrtypes.ImageIdentifier{{ImageTag: aws.String("v1")}}}); err == nil ||
+	if _, err := c.DescribeImages(ctx, &awsecr.DescribeImagesInput{RepositoryName: name,
+		ImageIds: []ecrtypes.ImageIdentifier{{ImageTag: aws.String("v1")}}}); err == nil ||
 		!strings.Contains(err.Error(), "{imageDigest:'null', imageTag:'v1'}") {
 		t.Errorf("%v", err)
 	}
@@ -144,7 +150,8 @@ func TestRepositoriesThroughTheSDK(t *testing.T) {
 	if err != nil || token.AuthorizationData[0].ExpiresAt.Before(f.now.Add(11*time.Hour)) {
 		t.Errorf("%v %+v", err, token)
 	}
-	if _, err := c.StartImageScan(ctx, &awsecr.StartImageScanInput{RepositoryName: name, ImageId: &ecrtypes.ImageIdentifier{}}); code(err) != "UnsupportedOperationException" {
+	if _, err := c.StartImageScan(ctx, &awsecr.StartImageScanInput{RepositoryName: name,
+		ImageId: &ecrtypes.ImageIdentifier{}}); code(err) != "UnsupportedOperationException" {
 		t.Errorf("an operation that Berth lacks: %v", err)
 	}
 }
@@ -156,12 +163,14 @@ func TestSignaturesAreChecked(t *testing.T) {
 	for name, c := range map[string]struct {
 		id, secret, token, wantJSON, wantQuery string
 	}{
-		"root":            {good.AccessKeyID, good.SecretAccessKey, "", "", ""},
-		"a task's role":   {session.AccessKeyID, session.SecretAccessKey, session.Token, "", ""},
-		"a wrong secret":  {good.AccessKeyID, "x", "", "InvalidSignatureException", "SignatureDoesNotMatch"},
-		"an unknown key":  {"AKIANOBODY", "x", "", "UnrecognizedClientException", "InvalidClientTokenId"},
-		"a forged token":  {session.AccessKeyID, session.SecretAccessKey, session.Token + "x", "UnrecognizedClientException", "InvalidClientTokenId"},
-		"another's token": {good.AccessKeyID, good.SecretAccessKey, session.Token, "UnrecognizedClientException", "InvalidClientTokenId"},
+		"root":           {good.AccessKeyID, good.SecretAccessKey, "", "", ""},
+		"a task's role":  {session.AccessKeyID, session.SecretAccessKey, session.Token, "", ""},
+		"a wrong secret": {good.AccessKeyID, "x", "", "InvalidSignatureException", "SignatureDoesNotMatch"},
+		"an unknown key": {"AKIANOBODY", "x", "", "UnrecognizedClientException", "InvalidClientTokenId"},
+		"a forged token": {session.AccessKeyID, session.SecretAccessKey, session.Token + "x", "UnrecognizedClientException",
+			"InvalidClientTokenId"},
+		"another's token": {good.AccessKeyID, good.SecretAccessKey, session.Token, "UnrecognizedClientException",
+			"InvalidClientTokenId"},
 	} {
 		conf := f.conf
 		conf.Credentials = credentials.NewStaticCredentialsProvider(c.id, c.secret, c.token)
@@ -208,10 +217,12 @@ func TestChangedRequestsAreRefused(t *testing.T) {
 		"the operation": {func(r *http.Request) {
 			r.Header.Set("X-Amz-Target", "AmazonEC2ContainerRegistry_V20150921.DeleteRepository")
 		}, "InvalidSignatureException"},
-		"an unsigned header":      {func(r *http.Request) { r.Header.Set("X-Other", "1") }, ""},
-		"a body past all bounds":  {func(r *http.Request) { setBody(r, strings.Repeat("x", 2<<20)) }, "RequestEntityTooLargeException"},
-		"the authorization":       {func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 nonsense") }, "IncompleteSignatureException"},
-		"the authorization's way": {func(r *http.Request) { r.Header.Set("Authorization", "Bearer x") }, "IncompleteSignatureException"},
+		"an unsigned header":     {func(r *http.Request) { r.Header.Set("X-Other", "1") }, ""},
+		"a body past all bounds": {func(r *http.Request) { setBody(r, strings.Repeat("x", 2<<20)) }, "RequestEntityTooLargeException"},
+		"the authorization": {func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 nonsense") },
+			"IncompleteSignatureException"},
+		"the authorization's way": {func(r *http.Request) { r.Header.Set("Authorization", "Bearer x") },
+			"IncompleteSignatureException"},
 	} {
 		if err := call(c.change); code(err) != c.want {
 			t.Errorf("%s was changed: %v, want %s", name, err, c.want)
@@ -223,7 +234,8 @@ func TestChangedRequestsAreRefused(t *testing.T) {
 func rewritten(body []byte, header ...string) func(*awsecr.Options) {
 	return func(o *awsecr.Options) {
 		o.APIOptions = append(o.APIOptions, func(s *middleware.Stack) error {
-			return s.Build.Add(middleware.BuildMiddlewareFunc("rewrite", func(ctx context.Context, in middleware.BuildInput, next middleware.BuildHandler) (
+			return s.Build.Add(middleware.BuildMiddlewareFunc("rewrite", func(ctx context.Context, in middleware.BuildInput,
+				next middleware.BuildHandler) (
 				middleware.BuildOutput, middleware.Metadata, error) {
 				r := in.Request.(*smithyhttp.Request)
 				if r, err := r.SetStream(bytes.NewReader(body)); err == nil {
@@ -272,7 +284,8 @@ func TestFaultsAreHidden(t *testing.T) {
 	if _, err := c.ListClusters(ctx, nil); code(err) != "ServerException" || strings.Contains(err.Error(), "a mistake") {
 		t.Errorf("a panic: %v", err)
 	}
-	if _, err := c.ExecuteCommand(ctx, &awsecs.ExecuteCommandInput{Command: aws.String("x"), Task: aws.String("y"), Interactive: true}); code(err) != "UnsupportedOperationException" {
+	if _, err := c.ExecuteCommand(ctx, &awsecs.ExecuteCommandInput{Command: aws.String("x"), Task: aws.String("y"),
+		Interactive: true}); code(err) != "UnsupportedOperationException" {
 		t.Errorf("an operation that Berth lacks: %v", err)
 	}
 	if _, err := c.DescribeTasks(ctx, &awsecs.DescribeTasksInput{Tasks: []string{"x"}}); code(err) != "UnknownOperationException" {

@@ -48,7 +48,8 @@ func (f *far) Do(r *http.Request) (*http.Response, error) {
 	if f.answer == nil {
 		return nil, errNoAnswer
 	}
-	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {f.kind}}, Body: io.NopCloser(bytes.NewReader(f.answer))}, nil
+	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {f.kind}},
+		Body: io.NopCloser(bytes.NewReader(f.answer))}, nil
 }
 
 // clients are the SDK's clients with f as their other end.

@@ -138,10 +138,12 @@ func TestPresignedRequests(t *testing.T) {
 
 func TestWhatPresignedRequestsLack(t *testing.T) {
 	f := setup(t)
-	whole := url.Values{"Action": {"GetCallerIdentity"}, "X-Amz-Algorithm": {"AWS4-HMAC-SHA256"}, "X-Amz-Signature": {"0"}, "X-Amz-SignedHeaders": {"host"},
-		"X-Amz-Credential": {"AKIA/20260101/us-east-1/sts/aws4_request"}, "X-Amz-Date": {"20260101T000000Z"}}
-	for name, value := range map[string]string{"X-Amz-Algorithm": "AWS4-ECDSA-P256-SHA256", "X-Amz-Signature": "", "X-Amz-SignedHeaders": "",
-		"X-Amz-Credential": "a/b", "X-Amz-Date": "yesterday", "X-Amz-Expires": "604801"} {
+	whole := url.Values{"Action": {"GetCallerIdentity"}, "X-Amz-Algorithm": {"AWS4-HMAC-SHA256"}, "X-Amz-Signature": {"0"},
+		"X-Amz-SignedHeaders": {"host"},
+		"X-Amz-Credential":    {"AKIA/20260101/us-east-1/sts/aws4_request"}, "X-Amz-Date": {"20260101T000000Z"}}
+	for name, value := range map[string]string{"X-Amz-Algorithm": "AWS4-ECDSA-P256-SHA256", "X-Amz-Signature": "",
+		"X-Amz-SignedHeaders": "",
+		"X-Amz-Credential":    "a/b", "X-Amz-Date": "yesterday", "X-Amz-Expires": "604801"} {
 		q := url.Values{}
 		for k, v := range whole {
 			q[k] = v
@@ -170,7 +172,8 @@ func TestSignaturesOfOtherClients(t *testing.T) {
 			r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
 			return "UNSIGNED-PAYLOAD"
 		}},
-		"no length": {prepare: func(r *http.Request) string { r.ContentLength = 0; return hashOf(whoAmI) }, after: func(r *http.Request) { r.ContentLength = int64(len(whoAmI)) }},
+		"no length": {prepare: func(r *http.Request) string { r.ContentLength = 0; return hashOf(whoAmI) },
+			after: func(r *http.Request) { r.ContentLength = int64(len(whoAmI)) }},
 		"the user agent": {prepare: func(r *http.Request) string {
 			r.Header["user-agent"] = []string{agent} // the signer leaves the usual spelling out
 			return hashOf(whoAmI)
@@ -215,12 +218,16 @@ func TestBadSignaturesAreRefused(t *testing.T) {
 		code, message string
 		status        int
 	}{
-		"no signature":        {f.request(whoAmI), "MissingAuthenticationToken", "Missing Authentication Token", 403},
-		"another service":     {f.sign(f.request(whoAmI), good, "ec2", f.now), "", "", 400}, // EC2 has no such version
-		"the future":          {f.sign(f.request(whoAmI), good, "sts", f.now.Add(16*time.Minute)), "SignatureDoesNotMatch", "Signature not yet current: ", 403},
-		"the past":            {f.sign(f.request(whoAmI), good, "sts", f.now.Add(-16*time.Minute)), "SignatureDoesNotMatch", "Signature expired: ", 403},
-		"another body's hash": {f.sign(f.request(whoAmI), hashOf("x"), "sts", f.now), "SignatureDoesNotMatch", "The request signature we calculated", 403},
-		"an unsigned body that is not said to be": {f.sign(f.request(whoAmI), "UNSIGNED-PAYLOAD", "sts", f.now), "SignatureDoesNotMatch",
+		"no signature":    {f.request(whoAmI), "MissingAuthenticationToken", "Missing Authentication Token", 403},
+		"another service": {f.sign(f.request(whoAmI), good, "ec2", f.now), "", "", 400}, // EC2 has no such version
+		"the future": {f.sign(f.request(whoAmI), good, "sts", f.now.Add(16*time.Minute)), "SignatureDoesNotMatch",
+			"Signature not yet current: ", 403},
+		"the past": {f.sign(f.request(whoAmI), good, "sts", f.now.Add(-16*time.Minute)), "SignatureDoesNotMatch",
+			"Signature expired: ", 403},
+		"another body's hash": {f.sign(f.request(whoAmI), hashOf("x"), "sts", f.now), "SignatureDoesNotMatch",
+			"The request signature we calculated", 403},
+		"an unsigned body that is not said to be": {f.sign(f.request(whoAmI), "UNSIGNED-PAYLOAD", "sts", f.now),
+			"SignatureDoesNotMatch",
 			"The request signature we calculated", 403},
 	} {
 		got := f.send(c.r)
@@ -296,7 +303,8 @@ func TestServicesThatBerthLacks(t *testing.T) {
 	if got := f.send(f.sign(f.request(whoAmI), hashOf(whoAmI), "eks", f.now)); got.kind != "text/xml" || got.message != message {
 		t.Errorf("query: %+v", got)
 	}
-	for body, want := range map[string]string{"Action=GetCallerIdentity&Version=1999-01-01": "NoSuchVersion", "Version=2011-06-15": "MissingAction",
+	for body, want := range map[string]string{"Action=GetCallerIdentity&Version=1999-01-01": "NoSuchVersion",
+		"Version=2011-06-15":                "MissingAction",
 		"Action=Nothing&Version=2011-06-15": "InvalidAction", "Action=AssumeRole&Version=2011-06-15": "UnsupportedOperationException",
 		"Action=%ZZ": "MalformedQueryString"} {
 		if got := f.send(f.sign(f.request(body), hashOf(body), "sts", f.now)); got.code != want || got.status != 400 {

@@ -69,7 +69,8 @@ func readAuthorization(r *http.Request) (*authorization, *model.Error) {
 	return a, nil
 }
 
-// parseAuthorization reads "AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/<service>/aws4_request, SignedHeaders=…, Signature=…".
+// parseAuthorization reads "AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/<service>/aws4_request, SignedHeaders=…,
+// Signature=…".
 func parseAuthorization(header string) (*authorization, *model.Error) {
 	if header == "" {
 		return nil, model.Errorf("MissingAuthenticationToken", "Missing Authentication Token")
@@ -123,7 +124,8 @@ func newAuthorization(credential, signedHeaders, signature string) (*authorizati
 			"e.g. keyid/date/region/service/term, got '%.200s'", credential)
 	}
 	if scope[4] != "aws4_request" {
-		return nil, model.Errorf("SignatureDoesNotMatch", "Credential should be scoped with a valid terminator: 'aws4_request', not '%.40s'.", scope[4])
+		return nil, model.Errorf("SignatureDoesNotMatch",
+			"Credential should be scoped with a valid terminator: 'aws4_request', not '%.40s'.", scope[4])
 	}
 	a := &authorization{accessKey: scope[0], date: scope[1], region: scope[2], service: scope[3], signature: signature,
 		signed: strings.Split(strings.ToLower(signedHeaders), ";")}
@@ -167,8 +169,9 @@ func (e *Endpoint) verify(r *http.Request, a *authorization, body []byte) (Calle
 	}
 	again, err := resign(r, a, body, aws.Credentials{AccessKeyID: a.accessKey, SecretAccessKey: secret, SessionToken: a.token})
 	if err != nil || subtle.ConstantTimeCompare([]byte(again), []byte(a.signature)) != 1 {
-		return Caller{}, model.Errorf("SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. "+
-			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
+		return Caller{}, model.Errorf("SignatureDoesNotMatch",
+			"The request signature we calculated does not match the signature you provided. "+
+				"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
 	}
 	caller.Region = a.region
 	return caller, nil

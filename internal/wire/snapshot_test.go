@@ -95,7 +95,8 @@ func TestJSONResponsesOfTheSDK(t *testing.T) {
 
 // TestErrorsOfTheSDK writes every modelled error of the SDK's snapshots.
 func TestErrorsOfTheSDK(t *testing.T) {
-	registries := map[string]*smithy.TypeRegistry{"ecs": awsecs.TypeRegistry, "ecr": awsecr.TypeRegistry, "cloudwatchlogs": awslogs.TypeRegistry}
+	registries := map[string]*smithy.TypeRegistry{"ecs": awsecs.TypeRegistry, "ecr": awsecr.TypeRegistry,
+		"cloudwatchlogs": awslogs.TypeRegistry}
 	for module, types := range registries {
 		for name, snap := range snapshots(t, filepath.Join(moduleDir(t, module), "response_snapshot"), ".error.snap") {
 			entry, ok := types.LookupEntry(name)
@@ -121,7 +122,8 @@ func TestErrorsOfTheSDK(t *testing.T) {
 
 // TestEveryModelledOperationIsListed: what AWS has and Berth does not is refused by name.
 func TestEveryModelledOperationIsListed(t *testing.T) {
-	all := map[string]*wire.Service{"ecs": ecs.New(ecs.Config{}), "ecr": ecr.New(ecr.Config{}), "cloudwatchlogs": logs.New(logs.Config{}), "sts": sts.New()}
+	all := map[string]*wire.Service{"ecs": ecs.New(ecs.Config{}), "ecr": ecr.New(ecr.Config{}),
+		"cloudwatchlogs": logs.New(logs.Config{}), "sts": sts.New()}
 	for module, service := range all {
 		for op := range snapshots(t, filepath.Join(moduleDir(t, module), "request_snapshot"), ".request.snap") {
 			if !slices.Contains(service.Modelled, op) {
@@ -155,13 +157,16 @@ func tree(t *testing.T, name string, data []byte) map[string]any {
 	return m
 }
 
-// TestQueryRequestsOfTheSDK decodes each request snapshot of the query services that are served; the parameters that the struct does
-// not hold afterwards are lost.
+// TestQueryRequestsOfTheSDK decodes each request snapshot of the query services that are served; the parameters that the struct
+// does not hold afterwards are lost.
 func TestQueryRequestsOfTheSDK(t *testing.T) {
 	inputs := map[string][]any{
-		"elasticloadbalancingv2": {&awselb.CreateLoadBalancerInput{}, &awselb.CreateTargetGroupInput{}, &awselb.CreateListenerInput{}, &awselb.CreateRuleInput{},
-			&awselb.ModifyRuleInput{}, &awselb.ModifyTargetGroupInput{}, &awselb.RegisterTargetsInput{}, &awselb.DescribeTargetHealthInput{},
-			&awselb.ModifyLoadBalancerAttributesInput{}, &awselb.AddTagsInput{}, &awselb.SetRulePrioritiesInput{}, &awselb.DescribeLoadBalancersInput{}},
+		"elasticloadbalancingv2": {&awselb.CreateLoadBalancerInput{}, &awselb.CreateTargetGroupInput{}, &awselb.CreateListenerInput{},
+			&awselb.CreateRuleInput{},
+			&awselb.ModifyRuleInput{}, &awselb.ModifyTargetGroupInput{}, &awselb.RegisterTargetsInput{},
+			&awselb.DescribeTargetHealthInput{},
+			&awselb.ModifyLoadBalancerAttributesInput{}, &awselb.AddTagsInput{}, &awselb.SetRulePrioritiesInput{},
+			&awselb.DescribeLoadBalancersInput{}},
 		"sts": {&awssts.AssumeRoleInput{}},
 	}
 	for service, all := range inputs {
