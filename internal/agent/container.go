@@ -43,6 +43,7 @@ type container struct {
 	ran             bool // a process was started, now or before
 	lost            bool // it ran, and an earlier agent's runtime no longer knows it
 
+	tries       int             // how often its start was tried again, see startAgain
 	startedFrom time.Time       // before Start was called: an exit before this is an earlier run's
 	early       *ContainerState // its exit, when it was seen before Start returned
 	signaled    bool            // the stop signal was sent by this agent

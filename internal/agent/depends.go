@@ -113,7 +113,8 @@ func checkOrder(all []*container) *Error {
 		for _, other := range prerequisites(c) {
 			i := slices.IndexFunc(all, func(o *container) bool { return o.name() == other })
 			if i < 0 {
-				return &Error{Name: "TaskDependencyError", Message: fmt.Sprintf("container %s needs %s, which the task does not have", c.name(), other)}
+				return &Error{Name: "TaskDependencyError", Message: fmt.Sprintf(
+					"container %s needs %s, which the task does not have", c.name(), other)}
 			}
 			switch state[other] {
 			case open:

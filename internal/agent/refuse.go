@@ -45,7 +45,8 @@ func refuseContainer(task *model.Task, c *container) *Error {
 		what, cure string
 	}{
 		{len(d.Secrets) > 0, "secrets", "put the values into environment"},
-		{d.LogConfiguration != nil && len(d.LogConfiguration.SecretOptions) > 0, "logConfiguration.secretOptions", "put the values into options"},
+		{d.LogConfiguration != nil && len(d.LogConfiguration.SecretOptions) > 0, "logConfiguration.secretOptions",
+			"put the values into options"},
 		{len(d.EnvironmentFiles) > 0, "environmentFiles", "put the values into environment"},
 		{d.RepositoryCredentials != nil, "repositoryCredentials", "push the image to Berth's registry, or import it"},
 		{d.FirelensConfiguration != nil, "firelensConfiguration", "use the log driver awslogs or json-file"},
@@ -70,7 +71,7 @@ func refuseContainer(task *model.Task, c *container) *Error {
 }
 
 func refuseVolume(v types.Volume) *Error {
-	name := deref(v.Name)
+	name, docker := deref(v.Name), v.DockerVolumeConfiguration
 	kind, cure := "", "use a host volume with a sourcePath on shared storage"
 	switch {
 	case v.EfsVolumeConfiguration != nil:
@@ -81,16 +82,17 @@ func refuseVolume(v types.Volume) *Error {
 		kind = "s3filesVolumeConfiguration"
 	case deref(v.ConfiguredAtLaunch):
 		kind = "configuredAtLaunch (Amazon EBS)"
-	case v.DockerVolumeConfiguration != nil && deref(v.DockerVolumeConfiguration.Driver) != "" && *v.DockerVolumeConfiguration.Driver != "local":
-		kind, cure = "the docker volume driver "+*v.DockerVolumeConfiguration.Driver, "use the driver local"
-	case v.DockerVolumeConfiguration != nil && len(v.DockerVolumeConfiguration.DriverOpts) > 0:
+	case docker != nil && deref(docker.Driver) != "" && *docker.Driver != "local":
+		kind, cure = "the docker volume driver "+*docker.Driver, "use the driver local"
+	case docker != nil && len(docker.DriverOpts) > 0:
 		kind, cure = "driverOpts", "remove them"
 	case !safeName(name):
 		return &Error{Name: "ResourceInitializationError", Message: fmt.Sprintf("%q cannot be the name of a volume", name)}
 	default:
 		return nil
 	}
-	return &Error{Name: "ResourceInitializationError", Message: fmt.Sprintf("volume %s asks for %s, which Berth does not support; %s", name, kind, cure)}
+	return &Error{Name: "ResourceInitializationError", Message: fmt.Sprintf(
+		"volume %s asks for %s, which Berth does not support; %s", name, kind, cure)}
 }
 
 // refuseMounts checks that what a container mounts is there to be mounted.

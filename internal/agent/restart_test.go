@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/agent"
 	"github.com/berthdev/berth/internal/agent/fake"
 	"github.com/berthdev/berth/internal/model"
 )
@@ -241,6 +242,24 @@ func TestNewSessionCanAskForEverything(t *testing.T) {
 		all := r.agent.Reports()
 		if len(all) != 1 || all[0].TaskID != id || all[0].Observed.Seq != want.Seq {
 			t.Errorf("%+v", all)
+		}
+	})
+}
+
+func TestStartFailsAfterARestartBecauseOfTheEarlierAgent(t *testing.T) {
+	clash := &agent.Error{Name: "CannotStartContainerError", Message: "failed to start shim"}
+	inBubble(t, fake.Config{StartFor: time.Second}, func(r *rig) {
+		id := r.add(define(awsvpc, container("web", "nginx")))
+		time.Sleep(500 * time.Millisecond)
+		r.restart(func() {
+			r.machine.Runtime.Fail("Create", clash, 1)
+			r.machine.Runtime.Fail("Start", clash, 1)
+		})
+		r.reach(id, model.Running)
+		fresh := r.add(define(awsvpc, container("web", "nginx")))
+		r.machine.Runtime.Fail("Create", clash, 1)
+		if o := r.reach(fresh, model.Stopped); o.StoppedReason != clash.Error() {
+			t.Errorf("%q", o.StoppedReason)
 		}
 	})
 }

@@ -17,6 +17,7 @@ func (t *task) restore() {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.log.Warn("the task's record is lost; going on from the server's", "error", err)
 	}
+	t.inherited = rec != nil
 	server := &t.as.Task.Observed
 	if rec == nil {
 		rec = &record{Observed: cloneObserved(server)}

@@ -132,6 +132,9 @@ func (t *task) create(c *container) {
 		})
 	}, func(err error) {
 		c.phase = created
+		if err != nil && t.startAgain(c, err) {
+			return
+		}
 		if err != nil {
 			t.startFailed(c, asError(err, "CannotCreateContainerError", "create container "+c.name()))
 			return
@@ -168,6 +171,9 @@ func (t *task) start(c *container) {
 	t.async(t.ctx, func(ctx context.Context) error {
 		return attempt(ctx, func() error { return t.agent.cfg.Runtime.Start(ctx, c.id) })
 	}, func(err error) {
+		if err != nil && t.startAgain(c, err) {
+			return
+		}
 		if err != nil {
 			t.startFailed(c, asError(err, "CannotStartContainerError", "start container "+c.name()))
 			return
@@ -215,6 +221,19 @@ func (t *task) startFailed(c *container, err *Error) {
 	if c.essential() || t.every(exited) {
 		t.failed(err)
 	}
+}
+
+// startAgain makes a container anew whose creation or start failed in a task that an earlier agent began: what the runtime was
+// doing for that agent may still be going on, and what it then cleans up may be the new container's. Three times at most.
+func (t *task) startAgain(c *container, err error) bool {
+	if !t.inherited || t.ending || c.tries == 3 {
+		return false
+	}
+	c.tries++
+	t.log.Warn("container cannot start after a restart of Berth; making it anew", "container", c.name(), "error", err)
+	c.phase = creating
+	t.after(time.Duration(c.tries)*250*time.Millisecond, func() { c.phase = waiting })
+	return true
 }
 
 // attempt repeats op while it fails for reasons that may pass (the runtime restarts), for some seconds. An *Error is final.

@@ -16,8 +16,8 @@ import (
 	"github.com/berthdev/berth/internal/model"
 )
 
-// task is the worker of one task. Its goroutine owns every field but told, the mailbox and the view: functions that touch the others
-// run on it, by post.
+// task is the worker of one task. Its goroutine owns every field but told, the mailbox and the view: functions that touch the
+// others run on it, by post.
 type task struct {
 	agent *Agent
 	id    string
@@ -39,6 +39,7 @@ type task struct {
 	cancelStart context.CancelFunc
 	ops         sync.WaitGroup
 
+	inherited bool // from an earlier agent, which may have died in the middle of a start
 	begun     bool
 	network   step // of the task's own namespace
 	ending    bool

@@ -293,7 +293,8 @@ func (f *follower) bound() {
 				kept = append(kept, e)
 			}
 		}
-		text := fmt.Appendf(nil, "[berth] %d bytes of %s were dropped here: the log's destination failed for too long", dropped, streams[i])
+		text := fmt.Appendf(nil, "[berth] %d bytes of %s were dropped here: the log's destination failed for too long",
+			dropped, streams[i])
 		f.joins[i].reset()
 		f.batch = append(kept, event{at: now, text: text, ended: true, source: i, end: s.noted})
 		if err := s.reclaim(true); err != nil {

@@ -124,7 +124,8 @@ func (s *source) reclaim(all bool) error {
 	err := unix.Fallocate(int(s.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.punched, end-s.punched)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		s.noHoles = true
-		return fmt.Errorf("the file system of %s cannot punch holes: container output stays on the disk until its task ends: %w", s.file.Name(), err)
+		return fmt.Errorf("the file system of %s cannot punch holes: container output stays on the disk until its task ends: %w",
+			s.file.Name(), err)
 	}
 	if err == nil {
 		s.punched = end

@@ -144,11 +144,14 @@ func (d drawing) observed(s *containerShape, def *types.ContainerDefinition) {
 func (d drawing) ports(def *types.ContainerDefinition, o *model.Container) []portShape {
 	var all []portShape
 	for _, b := range o.NetworkBindings {
-		all = append(all, portShape{ContainerPort: deref(b.ContainerPort), HostPort: deref(b.HostPort), Protocol: string(b.Protocol), HostIP: deref(b.BindIP)})
+		all = append(all, portShape{
+			ContainerPort: deref(b.ContainerPort), HostPort: deref(b.HostPort), Protocol: string(b.Protocol), HostIP: deref(b.BindIP),
+		})
 	}
 	if d.view.Task.NetworkMode == types.NetworkModeAwsvpc {
 		for _, m := range def.PortMappings {
-			all = append(all, portShape{ContainerPort: deref(m.ContainerPort), HostPort: deref(m.ContainerPort), Protocol: string(m.Protocol)})
+			port := deref(m.ContainerPort)
+			all = append(all, portShape{ContainerPort: port, HostPort: port, Protocol: string(m.Protocol)})
 		}
 	}
 	return all
