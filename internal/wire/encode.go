@@ -134,11 +134,16 @@ func appendScalar(b []byte, v reflect.Value) []byte {
 	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Int:
 		return strconv.AppendInt(b, v.Int(), 10)
 	case reflect.Float32, reflect.Float64:
-		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
-			return appendText(b, map[bool]string{true: "NaN", false: strings.TrimPrefix(strconv.FormatFloat(f, 'g', -1, 64)+"inity",
-				"+")}[math.IsNaN(f)])
+		switch f := v.Float(); {
+		case math.IsNaN(f):
+			return append(b, `"NaN"`...)
+		case math.IsInf(f, 1):
+			return append(b, `"Infinity"`...)
+		case math.IsInf(f, -1):
+			return append(b, `"-Infinity"`...)
+		default:
+			return strconv.AppendFloat(b, f, 'f', -1, v.Type().Bits())
 		}
-		return strconv.AppendFloat(b, v.Float(), 'f', -1, v.Type().Bits())
 	}
 	return append(b, "null"...)
 }

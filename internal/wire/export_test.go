@@ -12,6 +12,7 @@ import (
 // What the tests of package wire_test see of the codecs.
 var (
 	EncodeJSON         = encodeJSON
+	DecodeInput        = decodeJSON
 	ParseAuthorization = parseAuthorization
 )
 
