@@ -58,7 +58,10 @@ func (p *pulls) start(ctx context.Context, ref string) *pull {
 	p.running[ref] = flight
 	go func() {
 		defer cancel()
-		flight.image, flight.err = p.images.Pull(ctx, ref)
+		flight.err = attempt(ctx, func() (err error) {
+			flight.image, err = p.images.Pull(ctx, ref)
+			return err
+		})
 		p.mu.Lock()
 		if p.running[ref] == flight {
 			delete(p.running, ref)

@@ -126,7 +126,7 @@ func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger)
 	}
 	logs := logdriver.New(logdriver.Config{Sink: s.logs, Log: log.With("component", "logs")})
 	m := &machine{runtimeVersion: "containerd", gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
-		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"),
+		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), RunDir: filepath.Join(in.RunDir(), "files"),
 			HostMetadataURL: "http://" + outside.Addr().String()},
 		close: func() {
 			if err := logs.Close(); err != nil {

@@ -61,7 +61,7 @@ func openServer(ctx context.Context, in *Instance, log *slog.Logger) (s *server,
 	if s.store, err = etcd.Open(ctx, etcd.Config{Dir: in.Path("etcd"), Kinds: store.Schema(), Log: log}); err != nil {
 		return nil, err
 	}
-	if s.logs, err = logstore.Open(in.Path("logs"), logstore.Config{}); err != nil {
+	if s.logs, err = logstore.Open(in.Path("logs"), logstore.Config{Log: log.With("component", "logstore"), Now: time.Now}); err != nil {
 		return nil, fmt.Errorf("open logs: %w", err)
 	}
 	blobs, err := registry.OpenBlobs(in.Path("registry"))

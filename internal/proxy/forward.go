@@ -221,7 +221,10 @@ func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
 	case timeout(err):
 		status = http.StatusGatewayTimeout
 	}
-	f.proxy.Log.Warn("no target answered", "balancer", p.balancer.ARN, "status", status, "error", err)
+	// A load balancer without targets fails every request: one line a second says it.
+	if now, last := f.proxy.Now().Unix(), p.stats.logged.Load(); now != last && p.stats.logged.CompareAndSwap(last, now) {
+		f.proxy.Log.Warn("no target answered", "balancer", p.balancer.ARN, "status", status, "error", err)
+	}
 	fail(w, status)
 }
 

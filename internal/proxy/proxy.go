@@ -64,6 +64,7 @@ type entrance struct {
 type Stats struct {
 	Requests atomic.Int64
 	Failed   atomic.Int64 // answered with 502, 503 or 504 by the proxy itself
+	logged   atomic.Int64 // Unix second of the last failure that was logged
 }
 
 // New makes a Proxy that serves nothing yet.

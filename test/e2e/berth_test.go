@@ -144,8 +144,8 @@ func (b *berth) wait() {
 
 func (b *berth) showLog() {
 	data, _ := os.ReadFile(filepath.Join(b.dir, "up.log"))
-	if len(data) > 12000 {
-		data = data[len(data)-12000:]
+	if len(data) > 40000 {
+		data = data[len(data)-40000:]
 	}
 	b.t.Logf("the end of berth up's log:\n%s", data)
 }

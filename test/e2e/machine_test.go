@@ -174,7 +174,11 @@ func TestStockCLI(t *testing.T) {
 	if out := must("ecs", "list-tasks", "--cluster", "demo", "--query", "length(taskArns)", "--output", "text"); strings.TrimSpace(out) != "2" {
 		t.Errorf("tasks: %q", out)
 	}
-	if out := must("logs", "tail", "demo"); !strings.Contains(out, "listening on :80") {
+	tail := []string{"logs", "tail", "demo"}
+	if version := must("--version"); strings.HasPrefix(version, "aws-cli/1.") { // logs tail came with version 2
+		tail = []string{"logs", "filter-log-events", "--log-group-name", "demo"}
+	}
+	if out := must(tail...); !strings.Contains(out, "listening on :80") {
 		t.Errorf("logs tail: %q", out)
 	}
 	if out, err := b.client(b.dir, cli, "ecs", "describe-services", "--cluster", "nowhere", "--services", "x"); err == nil || !strings.Contains(out, "ClusterNotFoundException") {

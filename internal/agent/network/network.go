@@ -229,6 +229,12 @@ func RemoveAll(c Config) error {
 // removeDevices removes the bridge and every veth of the instance.
 func (n *Network) removeDevices() error {
 	links, err := n.link.LinkList()
+	for range 10 { // devices came or went while they were listed
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+		links, err = n.link.LinkList()
+	}
 	if err != nil {
 		return fmt.Errorf("list devices: %w", err)
 	}
