@@ -1,65 +1,14 @@
 package ec2
 
-// modelled is the operations of EC2 on networks in the SDK's model: what a client of ECS may come to ask.
-var modelled = []string{
-	"AcceptAddressTransfer", "AcceptTransitGatewayVpcAttachment", "AcceptVpcEndpointConnections", "AcceptVpcPeeringConnection",
-	"AllocateAddress", "ApplySecurityGroupsToClientVpnTargetNetwork", "AssignIpv6Addresses", "AssignPrivateIpAddresses",
-	"AssignPrivateNatGatewayAddress", "AssociateAddress", "AssociateNatGatewayAddress", "AssociateRouteTable",
-	"AssociateSecurityGroupVpc", "AssociateSubnetCidrBlock", "AssociateTransitGatewayRouteTable", "AssociateVpcCidrBlock",
-	"AttachClassicLinkVpc", "AttachInternetGateway", "AttachNetworkInterface", "AuthorizeSecurityGroupEgress",
-	"AuthorizeSecurityGroupIngress", "CreateClientVpnRoute", "CreateDefaultSubnet", "CreateDefaultVpc",
-	"CreateEgressOnlyInternetGateway", "CreateInternetGateway", "CreateLocalGatewayRoute", "CreateLocalGatewayRouteTable",
-	"CreateLocalGatewayRouteTableVirtualInterfaceGroupAssociation", "CreateLocalGatewayRouteTableVpcAssociation",
-	"CreateNatGateway", "CreateNetworkInterface", "CreateNetworkInterfacePermission", "CreateRoute", "CreateRouteTable",
-	"CreateSecondarySubnet", "CreateSecurityGroup", "CreateSubnet", "CreateSubnetCidrReservation", "CreateTags",
-	"CreateTransitGatewayRoute", "CreateTransitGatewayRouteTable", "CreateTransitGatewayRouteTableAnnouncement",
-	"CreateTransitGatewayVpcAttachment", "CreateVpc", "CreateVpcBlockPublicAccessExclusion", "CreateVpcEncryptionControl",
-	"CreateVpcEndpoint", "CreateVpcEndpointConnectionNotification", "CreateVpcEndpointServiceConfiguration",
-	"CreateVpcPeeringConnection", "CreateVpnConnectionRoute", "DeleteClientVpnRoute", "DeleteEgressOnlyInternetGateway",
-	"DeleteInternetGateway", "DeleteLocalGatewayRoute", "DeleteLocalGatewayRouteTable",
-	"DeleteLocalGatewayRouteTableVirtualInterfaceGroupAssociation", "DeleteLocalGatewayRouteTableVpcAssociation",
-	"DeleteNatGateway", "DeleteNetworkInterface", "DeleteNetworkInterfacePermission", "DeleteQueuedReservedInstances",
-	"DeleteRoute", "DeleteRouteTable", "DeleteSecondarySubnet", "DeleteSecurityGroup", "DeleteSubnet",
-	"DeleteSubnetCidrReservation", "DeleteTags", "DeleteTransitGatewayRoute", "DeleteTransitGatewayRouteTable",
-	"DeleteTransitGatewayRouteTableAnnouncement", "DeleteTransitGatewayVpcAttachment", "DeleteVpc",
-	"DeleteVpcBlockPublicAccessExclusion", "DeleteVpcEncryptionControl", "DeleteVpcEndpointConnectionNotifications",
-	"DeleteVpcEndpointServiceConfigurations", "DeleteVpcEndpoints", "DeleteVpcPeeringConnection", "DeleteVpnConnectionRoute",
-	"DescribeAccountAttributes", "DescribeAccountVpcEncryptionControl", "DescribeAddressTransfers", "DescribeAddresses",
-	"DescribeAddressesAttribute", "DescribeAvailabilityZones", "DescribeClassicLinkInstances",
-	"DescribeEgressOnlyInternetGateways", "DescribeFleetInstances", "DescribeInstances", "DescribeInternetGateways",
-	"DescribeLocalGatewayRouteTableVirtualInterfaceGroupAssociations", "DescribeLocalGatewayRouteTableVpcAssociations",
-	"DescribeLocalGatewayRouteTables", "DescribeMovingAddresses", "DescribeNatGateways", "DescribeNetworkInterfaceAttribute",
-	"DescribeNetworkInterfacePermissions", "DescribeNetworkInterfaces", "DescribeRegions", "DescribeReservedInstances",
-	"DescribeRouteTables", "DescribeScheduledInstances", "DescribeSecondarySubnets", "DescribeSecurityGroupReferences",
-	"DescribeSecurityGroupRules", "DescribeSecurityGroupVpcAssociations", "DescribeSecurityGroups",
-	"DescribeSpotFleetInstances", "DescribeStaleSecurityGroups", "DescribeSubnets", "DescribeTags",
-	"DescribeTransitGatewayRouteTableAnnouncements", "DescribeTransitGatewayRouteTables",
-	"DescribeTransitGatewayVpcAttachments", "DescribeVerifiedAccessInstances", "DescribeVpcAttribute",
-	"DescribeVpcBlockPublicAccessExclusions", "DescribeVpcBlockPublicAccessOptions", "DescribeVpcClassicLink",
-	"DescribeVpcClassicLinkDnsSupport", "DescribeVpcEncryptionControls", "DescribeVpcEndpointAssociations",
-	"DescribeVpcEndpointConnectionNotifications", "DescribeVpcEndpointConnections", "DescribeVpcEndpointServiceConfigurations",
-	"DescribeVpcEndpointServicePermissions", "DescribeVpcEndpointServices", "DescribeVpcEndpoints",
-	"DescribeVpcPeeringConnections", "DescribeVpcs", "DetachClassicLinkVpc", "DetachInternetGateway", "DetachNetworkInterface",
-	"DisableAddressTransfer", "DisableTransitGatewayRouteTablePropagation", "DisableVpcClassicLink",
-	"DisableVpcClassicLinkDnsSupport", "DisassociateAddress", "DisassociateNatGatewayAddress", "DisassociateRouteTable",
-	"DisassociateSecurityGroupVpc", "DisassociateSubnetCidrBlock", "DisassociateTransitGatewayRouteTable",
-	"DisassociateVpcCidrBlock", "EnableAddressTransfer", "EnableTransitGatewayRouteTablePropagation", "EnableVpcClassicLink",
-	"EnableVpcClassicLinkDnsSupport", "GetIpamAddressHistory", "GetIpamDiscoveredPublicAddresses", "GetSecurityGroupsForVpc",
-	"GetSubnetCidrReservations", "GetTransitGatewayRouteTableAssociations", "GetTransitGatewayRouteTablePropagations",
-	"GetVpcResourcesBlockingEncryptionEnforcement", "ModifyAccountVpcEncryptionControl", "ModifyAddressAttribute",
-	"ModifyAvailabilityZoneGroup", "ModifyLocalGatewayRoute", "ModifyNetworkInterfaceAttribute", "ModifyReservedInstances",
-	"ModifySecurityGroupRules", "ModifySubnetAttribute", "ModifyTransitGatewayVpcAttachment", "ModifyVpcAttribute",
-	"ModifyVpcBlockPublicAccessExclusion", "ModifyVpcBlockPublicAccessOptions", "ModifyVpcEncryptionControl",
-	"ModifyVpcEndpoint", "ModifyVpcEndpointConnectionNotification", "ModifyVpcEndpointPayerResponsibility",
-	"ModifyVpcEndpointServiceConfiguration", "ModifyVpcEndpointServicePayerResponsibility",
-	"ModifyVpcEndpointServicePermissions", "ModifyVpcPeeringConnectionOptions", "ModifyVpcTenancy", "MonitorInstances",
-	"MoveAddressToVpc", "MoveCapacityReservationInstances", "PurchaseScheduledInstances", "RebootInstances",
-	"RejectTransitGatewayVpcAttachment", "RejectVpcEndpointConnections", "RejectVpcPeeringConnection", "ReleaseAddress",
-	"ReplaceRoute", "ReplaceRouteTableAssociation", "ReplaceTransitGatewayRoute", "RequestSpotInstances",
-	"ResetAddressAttribute", "ResetNetworkInterfaceAttribute", "RestoreAddressToClassic", "RevokeSecurityGroupEgress",
-	"RevokeSecurityGroupIngress", "RunInstances", "RunScheduledInstances", "StartInstances",
-	"StartVpcEndpointServicePrivateDnsVerification", "StopInstances", "TerminateInstances", "UnassignIpv6Addresses",
-	"UnassignPrivateIpAddresses", "UnassignPrivateNatGatewayAddress", "UnmonitorInstances",
-	"UpdateSecurityGroupRuleDescriptionsEgress", "UpdateSecurityGroupRuleDescriptionsIngress",
-	"ValidateSecurityGroupQuotasForInterface",
-}
+import (
+	_ "embed"
+	"strings"
+)
+
+// operations is every operation of EC2 in the SDK's model, one a line.
+//
+//go:embed operations.txt
+var operations string
+
+// modelled is what Berth refuses by name, where it does not serve it.
+func modelled() []string { return strings.Fields(operations) }

@@ -22,8 +22,10 @@ import (
 	awselb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	awssts "github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"github.com/berthdev/berth/internal/ec2"
 	"github.com/berthdev/berth/internal/ecr"
 	"github.com/berthdev/berth/internal/ecs"
+	"github.com/berthdev/berth/internal/elb"
 	"github.com/berthdev/berth/internal/logs"
 	"github.com/berthdev/berth/internal/sts"
 	"github.com/berthdev/berth/internal/wire"
@@ -122,12 +124,19 @@ func TestErrorsOfTheSDK(t *testing.T) {
 
 // TestEveryModelledOperationIsListed: what AWS has and Berth does not is refused by name.
 func TestEveryModelledOperationIsListed(t *testing.T) {
-	all := map[string]*wire.Service{"ecs": ecs.New(ecs.Config{}), "ecr": ecr.New(ecr.Config{}),
-		"cloudwatchlogs": logs.New(logs.Config{}), "sts": sts.New()}
-	for module, service := range all {
-		for op := range snapshots(t, filepath.Join(moduleDir(t, module), "request_snapshot"), ".request.snap") {
+	all := map[string]*wire.Service{"ecs": ecs.New(ecs.Config{}), "ecr": ecr.New(ecr.Config{}), "logs": logs.New(logs.Config{}),
+		"sts": sts.New(), "ec2": ec2.New(ec2.DefaultNetwork(scope)), "elasticloadbalancing": elb.New(elb.Config{})}
+	for name, service := range all {
+		want := slices.Clone(left)
+		eachOperation(clients(&far{})[name], func(op string, _, _ reflect.Type, _ func(any) (any, error)) {
+			want = append(want, op)
 			if !slices.Contains(service.Modelled, op) {
-				t.Errorf("%s does not list %s", module, op)
+				t.Errorf("%s does not list %s", name, op)
+			}
+		})
+		for _, op := range service.Modelled {
+			if !slices.Contains(want, op) {
+				t.Errorf("%s lists %s, which the SDK does not have", name, op)
 			}
 		}
 	}
