@@ -229,7 +229,8 @@ func TestBoundsOfQueries(t *testing.T) {
 	}{
 		"depth": {deep, "MalformedQueryString"}, "number": {many, "MalformedQueryString"},
 		"unknown": {url.Values{"No.Such.Thing": {"1"}, "": {"1"}, ".": {"1"}, "\xff": {"1"}, "ResultMetadata.x": {"1"}}, ""},
-		"a gap":   {url.Values{"Subnets.member.7": {"a"}, "Subnets.member.x": {"b"}, "Subnets.member.-1": {"c"}}, ""},
+		"a gap": {url.Values{"Subnets.member.7": {"a"}, "Subnets.member.x": {"b"}, "Subnets.member.-1": {"c"},
+			"Subnets.member.01": {"d"}}, ""},
 	} {
 		in := &awselb.CreateLoadBalancerInput{}
 		if err := wire.DecodeQuery(c.form, in); model.ErrorCode(err) != c.want {

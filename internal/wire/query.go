@@ -129,7 +129,7 @@ func (n *node) items(wrapper string) []*node {
 	}
 	var numbers []int
 	for k := range n.kids {
-		if i, err := strconv.Atoi(k); err == nil && i > 0 {
+		if i, err := strconv.Atoi(k); err == nil && i > 0 && strconv.Itoa(i) == k { // not 01
 			numbers = append(numbers, i)
 		}
 	}
