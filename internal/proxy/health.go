@@ -108,7 +108,9 @@ func (t *target) judge(v verdict) {
 		t.streak = 0
 	case well:
 		t.streak = max(t.streak, 0) + 1
-		if t.state == elbtypes.TargetHealthStateEnumInitial || t.streak >= t.check.HealthyThreshold {
+		// At the fast pace a target that was slow to start need not prove itself for longer than one that was not.
+		late := !t.seen && t.proxy.Pace != model.PaceAWS
+		if t.state == elbtypes.TargetHealthStateEnumInitial || late || t.streak >= t.check.HealthyThreshold {
 			t.seen = true
 			t.become(elbtypes.TargetHealthStateEnumHealthy, "", "")
 		}

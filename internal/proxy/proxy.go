@@ -132,6 +132,10 @@ func (p *Proxy) applyTargets(l *live, used map[string]bool) {
 					wake: make(chan struct{}, 1), stop: make(chan struct{})}
 				p.targets[key] = t
 				t.update(conf, g, used[arn])
+				select { // its first check is made at once anyway
+				case <-t.wake:
+				default:
+				}
 				go t.watch()
 			} else {
 				t.update(conf, g, used[arn])

@@ -148,6 +148,9 @@ func (b *berth) showLog() {
 		data = data[len(data)-40000:]
 	}
 	b.t.Logf("the end of berth up's log:\n%s", data)
+	if data, _ := os.ReadFile(filepath.Join(b.dir, "containerd.log")); len(data) > 0 {
+		b.t.Logf("the end of containerd's log:\n%s", data[max(0, len(data)-8000):])
+	}
 }
 
 // cli runs a berth command and returns what it printed.

@@ -9,6 +9,7 @@ import (
 
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	apitask "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"github.com/berthdev/berth/internal/agent"
@@ -34,7 +35,13 @@ func (r *Runtime) List(ctx context.Context) ([]agent.ContainerState, error) {
 	for _, c := range all {
 		l := labelsFrom(c)
 		s := agent.ContainerState{ID: c.ID, TaskID: l.taskID, Name: l.name, Labels: l.own, Status: agent.ContainerCreated}
-		if p := byID[c.ID]; p != nil {
+		p := byID[c.ID]
+		if p == nil {
+			if p, err = r.ask(ctx, c.ID); err != nil {
+				return nil, fmt.Errorf("look at task %s: %w", c.ID, err)
+			}
+		}
+		if p != nil {
 			r.describe(&s, p)
 		} else {
 			r.describeLost(&s, l)
@@ -43,6 +50,21 @@ func (r *Runtime) List(ctx context.Context) ([]agent.ContainerState, error) {
 	}
 	slices.SortFunc(states, func(a, b agent.ContainerState) int { return strings.Compare(a.ID, b.ID) })
 	return states, nil
+}
+
+// ask returns the task of a container that the list left out, nil when there is none: containerd leaves out a task whose shim was
+// slow to answer, and one that was started while it made the list.
+func (r *Runtime) ask(ctx context.Context, id string) (*apitask.Process, error) {
+	if _, begun := r.notes(id).read(); !begun {
+		return nil, nil // not started, so far
+	}
+	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return got.Process, nil
 }
 
 // describe fills s from the container's task.
