@@ -94,7 +94,7 @@ func (x *exchange) fail(err error) {
 	} else if api, ok := errors.AsType[smithy.APIError](err); ok {
 		refused = model.Errorf(api.ErrorCode(), "%s", api.ErrorMessage())
 	} else if errors.Is(err, context.Canceled) && x.r.Context().Err() != nil {
-		return // the client is gone
+		refused = model.Errorf("ServiceUnavailable", "The request was given up: its client went away or Berth is stopping")
 	} else {
 		refused = x.hide(err)
 	}

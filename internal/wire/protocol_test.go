@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http/httptest"
 	"net/url"
 	"reflect"
@@ -135,6 +136,28 @@ func TestJSONThroughTheSDK(t *testing.T) {
 	if e, ok := errors.AsType[*ecstypes.ServerException](err); !ok || strings.Contains(e.ErrorMessage(), "secret") ||
 		!strings.Contains(log.String(), "operation=DescribeServices") {
 		t.Errorf("a fault: %v; logged: %s", err, log)
+	}
+}
+
+// TestStopping: what a stopping server gives up is no success, and no fault either.
+func TestStopping(t *testing.T) {
+	base, stop := context.WithCancel(context.Background())
+	s, log := newECS(), &bytes.Buffer{}
+	wire.Handle(s, "ListTasks", smithy.NewOperationSchema(schemas.ListTasks, schemas.ListTasksRequest, schemas.ListTasksResponse),
+		func(ctx context.Context, _ *awsecs.ListTasksInput) (*awsecs.ListTasksOutput, error) {
+			stop()
+			<-ctx.Done()
+			return nil, fmt.Errorf("reading: %w", ctx.Err())
+		})
+	srv := httptest.NewUnstartedServer(wire.NewEndpoint(wire.Config{Keys: keys{}, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Services: []*wire.Service{s}}))
+	srv.Config.BaseContext = func(net.Listener) context.Context { return base }
+	srv.Start()
+	defer srv.Close()
+	_, err := awsecs.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")}).ListTasks(ctx, nil)
+	if code(err) != "ServiceUnavailable" || log.Len() > 0 {
+		t.Errorf("%v; logged: %s", err, log)
 	}
 }
 
