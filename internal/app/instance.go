@@ -202,6 +202,9 @@ func writeAt(f *os.File, s string) error {
 	return err
 }
 
+// Running tells whether a server runs on the data directory.
+func (in *Instance) Running() bool { return in.serverPID() != 0 }
+
 // serverPID is the process that holds the lock, 0 when none does.
 func (in *Instance) serverPID() int {
 	f, err := os.OpenFile(in.Path("server.lock"), os.O_RDWR, 0o600)

@@ -213,7 +213,10 @@ func TestBadDeploymentRollsBack(t *testing.T) {
 	if total, failed, why := stop(); failed > 0 {
 		t.Errorf("%d of %d requests failed during the bad deployment: %s", failed, total, why)
 	}
-	s, _ := b.service("web")
+	s, err := b.service("web")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if all := events(s, 100); !strings.Contains(all, "deployment failed: tasks failed to start.") || !strings.Contains(all, "rolling back to deployment") {
 		t.Errorf("events: %s", all)
 	}
