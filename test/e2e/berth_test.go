@@ -174,7 +174,7 @@ func (b *berth) mustCLI(args ...string) string {
 }
 
 func (b *berth) config() aws.Config {
-	return aws.Config{Region: b.env["AWS_REGION"], BaseEndpoint: aws.String(b.env["AWS_ENDPOINT_URL"]), RetryMaxAttempts: 1,
+	return aws.Config{Region: b.env["AWS_REGION"], BaseEndpoint: aws.String(b.env["AWS_ENDPOINT_URL"]), RetryMaxAttempts: 3,
 		Credentials: credentials.NewStaticCredentialsProvider(b.env["AWS_ACCESS_KEY_ID"], b.env["AWS_SECRET_ACCESS_KEY"], "")}
 }
 
