@@ -1,9 +1,10 @@
 //go:build linux
 
-// Command berth-shim is containerd's stock runc shim as a small binary of its own. Every container start executes it
-// twice and one stays per task, so it links nothing of Berth: the all-in-one binary would cost three times the memory.
-// It is embedded in berth and unpacked as containerd-shim-runc-v2 (see internal/embedded). Under the name docker-init it is
-// the first process of a container whose task definition asks for initProcessEnabled.
+// Command berth-shim is containerd's runc shim as a small binary of its own: the stock task service, which also notes how
+// containers ended (see recorder). Every container start executes it twice and one stays per task, so it links little of Berth:
+// the all-in-one binary would cost three times the memory. It is embedded in berth and unpacked as containerd-shim-runc-v2 (see
+// internal/embedded). Under the name docker-init it is the first process of a container whose task definition asks for
+// initProcessEnabled.
 package main
 
 import (
@@ -12,13 +13,43 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/manager"
-	_ "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/task/plugin" // the shim's task service
+	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/task"
 	"github.com/containerd/containerd/v2/pkg/shim"
+	"github.com/containerd/containerd/v2/pkg/shutdown"
+	"github.com/containerd/containerd/v2/plugins"
+	"github.com/containerd/plugin"
+	"github.com/containerd/plugin/registry"
 )
 
 func main() {
 	if filepath.Base(os.Args[0]) == "docker-init" {
 		os.Exit(runInit(os.Args[1:]))
 	}
+	registry.Register(&plugin.Registration{
+		Type:     plugins.TTRPCPlugin,
+		ID:       "task",
+		Requires: []plugin.Type{plugins.EventPlugin, plugins.InternalPlugin},
+		InitFn:   newTaskService,
+	})
 	shim.RunShim(context.Background(), manager.NewShimManager("io.containerd.runc.v2"))
+}
+
+func newTaskService(ic *plugin.InitContext) (any, error) {
+	publisher, err := ic.GetByID(plugins.EventPlugin, "publisher")
+	if err != nil {
+		return nil, err
+	}
+	stop, err := ic.GetByID(plugins.InternalPlugin, "shutdown")
+	if err != nil {
+		return nil, err
+	}
+	stock, err := task.NewTaskService(ic.Context, publisher.(shim.Publisher), stop.(shutdown.Service))
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.Getwd() // the bundle of the task's first container, which may be gone later
+	if err != nil {
+		return nil, err
+	}
+	return &recorder{TTRPCTaskService: stock, bundles: filepath.Dir(dir)}, nil
 }

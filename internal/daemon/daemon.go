@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -141,7 +142,7 @@ func (d *Daemon) ready(ctx context.Context, timeout time.Duration, running func(
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for {
-		if _, err := os.Stat(d.c.Socket); err == nil && d.answers(ctx, timeout) {
+		if d.answers(ctx, 2*time.Second) {
 			return nil
 		}
 		if !running() {
@@ -159,6 +160,11 @@ func (d *Daemon) ready(ctx context.Context, timeout time.Duration, running func(
 func (d *Daemon) answers(ctx context.Context, timeout time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	probe, err := new(net.Dialer).DialContext(ctx, "unix", d.c.Socket)
+	if err != nil {
+		return false // the client would wait for someone to listen
+	}
+	probe.Close()
 	client, err := ctd.New(d.c.Socket, ctd.WithTimeout(timeout))
 	if err != nil {
 		return false

@@ -42,6 +42,7 @@ func (r *Runtime) Create(ctx context.Context, spec agent.ContainerSpec) error {
 		if derr := r.delete(context.WithoutCancel(ctx), spec.ID, 1); derr != nil && !passing(derr) {
 			r.log.Warn("a container that could not be created is left over", "container", spec.ID, "error", derr)
 		}
+		r.removeCgroups(spec.TaskID, spec.ID, 1)
 	}
 	return err
 }
@@ -85,7 +86,7 @@ func (r *Runtime) create(ctx context.Context, spec agent.ContainerSpec) error {
 	if err != nil {
 		return failure(name, "container "+spec.Name, err)
 	}
-	oci, warnings, err := ociSpec(blueprint{spec: spec, image: config, user: user, machine: r.limits, pids: r.c.PidsLimit,
+	oci, warnings, err := ociSpec(blueprint{spec: spec, image: config, user: user, machine: r.limits, pids: r.c.PidsLimit, note: r.note(spec.ID),
 		cgroup: r.containerCgroup(spec.TaskID, spec.ID), init: r.c.Init})
 	if err != nil {
 		return err

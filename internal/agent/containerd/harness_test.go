@@ -53,6 +53,7 @@ type node struct {
 	tree   *cgroup.Tree
 	id     string
 	run    string
+	root   string
 	logs   string
 	serial atomic.Int64
 }
@@ -80,8 +81,8 @@ func newNode(t testing.TB) *node {
 		t.Skip(err)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
-	n.daemon, err = daemon.New(daemon.Config{Root: root, State: n.run + "/containerd", Socket: n.run + "/containerd.sock",
-		Cgroup: "/berth-" + n.id + "/daemon"}, logger)
+	n.root = root
+	n.daemon, err = daemon.New(n.daemonConfig(), logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +102,15 @@ func newNode(t testing.TB) *node {
 	n.tree, _ = cgroup.Detect()
 	t.Cleanup(func() { n.close(t, root) })
 	return n
+}
+
+func (n *node) daemonConfig(change ...func(*daemon.Config)) daemon.Config {
+	c := daemon.Config{Root: n.root, State: n.run + "/containerd", Socket: n.run + "/containerd.sock",
+		Cgroup: "/berth-" + n.id + "/daemon"}
+	for _, f := range change {
+		f(&c)
+	}
+	return c
 }
 
 func (n *node) close(t testing.TB, root string) {

@@ -27,6 +27,7 @@ func (r *Runtime) forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.labels, id)
+	delete(r.ended, id)
 }
 
 // labelsOf finds a container's labels, asking containerd for one that an earlier process created.

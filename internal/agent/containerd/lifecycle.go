@@ -16,12 +16,13 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"github.com/berthdev/berth/internal/agent"
+	"github.com/berthdev/berth/internal/agent/containerd/note"
 )
 
 // Start implements agent.Runtime.
 func (r *Runtime) Start(ctx context.Context, id string) error {
 	ctx = r.context(ctx)
-	if err := r.notes(id).begun(); err != nil {
+	if err := note.Begin(r.note(id)); err != nil {
 		return fmt.Errorf("note that container %s starts: %w", id, err)
 	}
 	_, err := r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id})
@@ -82,7 +83,9 @@ func (r *Runtime) delete(ctx context.Context, id string, creations int) error {
 		return failure("CannotStopContainerError", "remove container "+id, err)
 	}
 	r.forget(id)
-	r.notes(id).remove()
+	if err := note.Remove(r.note(id)); err != nil {
+		return fmt.Errorf("remove the note of container %s: %w", id, err)
+	}
 	if err := os.Remove(r.stdin(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the standard input of container %s: %w", id, err)
 	}
@@ -92,39 +95,44 @@ func (r *Runtime) delete(ctx context.Context, id string, creations int) error {
 	return nil
 }
 
-// deleteTask kills the container's processes and removes its task from runc and the shim.
+// deleteTask kills the container's processes and removes its task from runc and the shim. Killing comes first: a shim that is
+// told to delete a container that was never started waits ten seconds for its output, and for that time answers nobody.
 func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		_, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
-		err = errgrpc.ToNative(err)
+		got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+		if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
+			return nil
+		}
+		if err == nil && got.Process.Status != apitask.Status_STOPPED {
+			err = r.end(ctx, id)
+		}
+		if err == nil || errdefs.IsNotFound(err) {
+			_, err = r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+			err = errgrpc.ToNative(err)
+		}
 		if err == nil || errdefs.IsNotFound(err) {
 			return nil
 		}
 		if passing(err) || ctx.Err() != nil {
 			return err
 		}
-		// It still runs. A shim that cannot be asked for a kill is left to the next Delete.
-		if kerr := r.kill(ctx, id, syscall.SIGKILL); kerr != nil && !errdefs.IsNotFound(kerr) {
-			r.log.Debug("container could not be killed", "container", id, "error", kerr)
+		r.log.Debug("a container cannot be deleted yet", "container", id, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
 		}
-		r.awaitExit(ctx, id, pause)
 	}
 }
 
-// awaitExit waits until the container's process has ended, or for pause when that cannot be known.
-func (r *Runtime) awaitExit(ctx context.Context, id string, pause time.Duration) {
-	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-	if err == nil && got.Process.Status == apitask.Status_RUNNING {
-		if _, err := r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id}); err == nil {
-			return
-		}
+// end kills the container's processes and waits for its first one.
+func (r *Runtime) end(ctx context.Context, id string) error {
+	if err := r.kill(ctx, id, syscall.SIGKILL); err != nil {
+		return err
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(pause):
-	}
+	_, err := r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
+	return errgrpc.ToNative(err)
 }
 
 // removeCgroups removes the container's cgroup, where runc has left it, and the task's with its last container.

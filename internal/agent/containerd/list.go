@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"github.com/berthdev/berth/internal/agent"
+	"github.com/berthdev/berth/internal/agent/containerd/note"
 )
 
 // List implements agent.Runtime.
@@ -55,7 +56,7 @@ func (r *Runtime) List(ctx context.Context) ([]agent.ContainerState, error) {
 // ask returns the task of a container that the list left out, nil when there is none: containerd leaves out a task whose shim was
 // slow to answer, and one that was started while it made the list.
 func (r *Runtime) ask(ctx context.Context, id string) (*apitask.Process, error) {
-	if _, begun := r.notes(id).read(); !begun {
+	if _, begun := note.Read(r.note(id)); !begun {
 		return nil, nil // not started, so far
 	}
 	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
@@ -85,7 +86,7 @@ const lostExit = 255 // of a container whose end nobody saw; Docker's value
 // describeLost fills s of a container that has no task: it ran before the machine was restarted, its shim died, or it is not
 // yet wholly created.
 func (r *Runtime) describeLost(s *agent.ContainerState, l labels) {
-	n, begun := r.notes(s.ID).read()
+	n, begun := note.Read(r.note(s.ID))
 	switch {
 	case n.Exited:
 		s.Status, s.ExitCode, s.FinishedAt, s.OOMKilled = agent.ContainerExited, n.ExitCode, n.FinishedAt, n.OOMKilled
@@ -103,6 +104,6 @@ func (r *Runtime) oomKilled(taskID, id string, exit int32) bool {
 	if n, err := r.cgroup.OOMKills(r.containerCgroup(taskID, id)); err == nil {
 		return n > 0
 	}
-	n, _ := r.notes(id).read()
+	n, _ := note.Read(r.note(id))
 	return n.OOMKilled
 }

@@ -61,6 +61,7 @@ type Runtime struct {
 
 	mu       sync.Mutex
 	labels   map[string]labels // of the containers that are known, by id
+	ended    map[string]bool   // whose exits were passed on
 	creating map[string]int    // creations in flight, by task id: their cgroup must stay
 }
 
@@ -102,25 +103,44 @@ func New(c Config) (*Runtime, error) {
 	ctx, cancel := context.WithCancel(namespaces.WithNamespace(context.Background(), c.Namespace))
 	r := &Runtime{c: c, client: client, log: c.Log, cgroup: tree, limits: inspectMachine(c.Log, tree), users: newCache[execUser](256),
 		images: newCache[imageConfig](256), exits: make(chan agent.ContainerState, exitsBuffered), stop: cancel,
-		labels: map[string]labels{}, creating: map[string]int{}}
+		labels: map[string]labels{}, ended: map[string]bool{}, creating: map[string]int{}}
 	r.done.Go(func() { r.watch(ctx) })
 	return r, nil
 }
 
 // dial connects to containerd lazily, and again soon after it was restarted: gRPC's own first pause is a second.
 func dial(socket, namespace string) (*ctd.Client, error) {
-	quick := backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
+	quick := backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 200 * time.Millisecond}
 	client, err := ctd.New(socket, ctd.WithDefaultNamespace(namespace), ctd.WithDialOpts([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(addr, "unix://"))
 		}),
+		grpc.WithChainUnaryInterceptor(outlast),
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w", err)
 	}
 	return client, nil
+}
+
+const restartTime = 3 * time.Second // that containerd may take to be back
+
+// outlast repeats a call that could not be sent because containerd is being restarted.
+func outlast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	for begun := time.Now(); ; {
+		err := invoke(ctx, method, req, reply, cc, opts...)
+		unsent := status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "Error while dialing")
+		if !unsent || ctx.Err() != nil || time.Since(begun) > restartTime {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // Close ends the connection. Containers keep running.
@@ -139,6 +159,9 @@ func (r *Runtime) context(ctx context.Context) context.Context {
 
 // taskCgroup is the cgroup that all containers of a task are in; containerCgroup is the one that runc makes for a container.
 func (r *Runtime) taskCgroup(taskID string) string { return path.Join("/", r.c.CgroupParent, taskID) }
+
+// note is the file in which the container's run is noted.
+func (r *Runtime) note(id string) string { return filepath.Join(r.c.StateDir, "exits", id) }
 
 func (r *Runtime) containerCgroup(taskID, id string) string {
 	return path.Join(r.taskCgroup(taskID), id)

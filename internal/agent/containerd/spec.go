@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berthdev/berth/internal/agent"
+	"github.com/berthdev/berth/internal/agent/containerd/note"
 )
 
 // blueprint is what an OCI spec is made from.
@@ -21,6 +22,7 @@ type blueprint struct {
 	machine machine
 	cgroup  string // of the container
 	pids    int64
+	note    string // the file in which its run is noted
 	init    string // the program that initProcessEnabled puts before the container's own
 }
 
@@ -35,7 +37,7 @@ func ociSpec(b blueprint) (spec *specs.Spec, warnings []string, err error) {
 		Version:     "1.2.0",
 		Root:        &specs.Root{Path: "rootfs", Readonly: deref(d.ReadonlyRootFilesystem)},
 		Hostname:    b.spec.Hostname,
-		Annotations: map[string]string{groupKey: b.spec.TaskID},
+		Annotations: map[string]string{groupKey: b.spec.TaskID, note.Annotation: b.note},
 		Linux: &specs.Linux{
 			CgroupsPath:   b.cgroup,
 			Namespaces:    namespacesOf(b.spec),

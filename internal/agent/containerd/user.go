@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	rootfs "github.com/containerd/continuity/fs"
@@ -47,9 +48,12 @@ func (r *Runtime) lookUpUser(ctx context.Context, image imageConfig, name string
 	if err != nil {
 		return execUser{}, fmt.Errorf("user %q: %w", name, err)
 	}
-	u := execUser{uid: uint32(found.Uid), gid: uint32(found.Gid), home: found.Home}
+	// The user's own group is among the further ones, so that files that bar it cannot be opened by leaving it.
+	u := execUser{uid: uint32(found.Uid), gid: uint32(found.Gid), groups: []uint32{uint32(found.Gid)}, home: found.Home}
 	for _, g := range found.Sgids {
-		u.groups = append(u.groups, uint32(g))
+		if !slices.Contains(u.groups, uint32(g)) {
+			u.groups = append(u.groups, uint32(g))
+		}
 	}
 	r.users.put(key, u)
 	return u, nil

@@ -27,7 +27,8 @@ var applets = []string{"sh", "cat", "echo", "sleep", "true", "false", "id", "env
 // File is a file of an image.
 type File struct {
 	Path, Content string
-	Mode          int64 // 0 means 0644
+	Link          string // makes a symbolic link to here instead
+	Mode          int64  // 0 means 0644
 }
 
 // Busybox makes an image with busybox, its applets in /bin, an /etc/passwd with root and "app" (1000:1000, home /home/app), and
@@ -38,9 +39,9 @@ func Busybox(t testing.TB, configure func(*v1.Config), files ...File) v1.Image {
 	if err != nil {
 		t.Skipf("needs busybox-static: %v", err)
 	}
-	all := append([]File{{"bin/busybox", string(data), 0o755},
-		{"etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n", 0},
-		{"etc/group", "root:x:0:\napp:x:1000:\nstaff:x:50:app\n", 0}}, files...)
+	all := append([]File{{Path: "bin/busybox", Content: string(data), Mode: 0o755},
+		{Path: "etc/passwd", Content: "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n"},
+		{Path: "etc/group", Content: "root:x:0:\napp:x:1000:\nstaff:x:50:app\n"}}, files...)
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 		var buf bytes.Buffer
 		err := write(tar.NewWriter(&buf), all)
@@ -80,6 +81,12 @@ func write(w *tar.Writer, files []File) error {
 		mode := f.Mode
 		if mode == 0 {
 			mode = 0o644
+		}
+		if f.Link != "" {
+			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: f.Path, Linkname: f.Link, Mode: 0o777}); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.Path, Mode: mode, Size: int64(len(f.Content))}); err != nil {
 			return err

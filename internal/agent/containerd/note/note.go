@@ -1,0 +1,65 @@
+// Package note is what is written down of a container's run outside of containerd, which forgets a container's end when it was
+// not running at that moment, or when the shim dies. The runtime notes the start and what it hears of the end; the shim notes the
+// end before it lets containerd forget it. Notes are on tmpfs: they mean nothing after a reboot.
+package note
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"time"
+)
+
+// Annotation is the key under which a container's OCI spec names its note's file.
+const Annotation = "berth.dev/note"
+
+// Note is a container's run.
+type Note struct {
+	Exited     bool      `json:"exited,omitempty"` // false: it was started, and nothing is known of its end
+	ExitCode   int32     `json:"exitCode,omitempty"`
+	FinishedAt time.Time `json:"finishedAt,omitzero"`
+	OOMKilled  bool      `json:"oomKilled,omitempty"`
+}
+
+// Begin notes that the container is about to run. A note of its end is kept.
+func Begin(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// End notes how the container ended, unless it was never begun: then it is deleted already, and nobody would remove the note.
+func End(path string, n Note) error {
+	if _, begun := Read(path); !begun {
+		return nil
+	}
+	n.Exited = true
+	data, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// Read returns a note. begun is false when there is none.
+func Read(path string) (n Note, begun bool) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Note{}, false
+	}
+	_ = json.Unmarshal(data, &n) // an empty note says "begun" and no more
+	return n, true
+}
+
+// Remove removes a note; a missing one is no error.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
