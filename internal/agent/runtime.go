@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/berthdev/berth/internal/model"
 )
 
 // Runtime runs containers on this machine. agent/containerd is the real one; agent/fake keeps containers in memory.
@@ -149,10 +151,7 @@ type LogSink interface {
 }
 
 // LogEvent is one line of a container's output.
-type LogEvent struct {
-	At      time.Time
-	Message string
-}
+type LogEvent = model.LogEvent
 
 // Error is a failure with the name that users of ECS know, such as CannotPullContainerError.
 type Error struct {

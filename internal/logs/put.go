@@ -8,8 +8,8 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
 
-	"github.com/berthdev/berth/internal/agent"
 	"github.com/berthdev/berth/internal/logstore"
+	"github.com/berthdev/berth/internal/model"
 )
 
 // The bounds of PutLogEvents (API reference). An event counts as its UTF-8 bytes and 26 more.
@@ -35,9 +35,9 @@ func (a *api) putLogEvents(ctx context.Context, in *sdk.PutLogEventsInput) (*sdk
 		return nil, refusal(err)
 	}
 	from, to, rejected := timely(in.LogEvents, a.Now(), group)
-	events := make([]agent.LogEvent, 0, to-from)
+	events := make([]model.LogEvent, 0, to-from)
 	for _, e := range in.LogEvents[from:to] {
-		events = append(events, agent.LogEvent{At: time.UnixMilli(*e.Timestamp), Message: *e.Message})
+		events = append(events, model.LogEvent{At: time.UnixMilli(*e.Timestamp), Message: *e.Message})
 	}
 	if len(events) > 0 {
 		if err := a.Store.Write(ctx, *in.LogGroupName, *in.LogStreamName, events); err != nil {

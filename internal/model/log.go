@@ -1,0 +1,9 @@
+package model
+
+import "time"
+
+// LogEvent is one line that was written to a log stream.
+type LogEvent struct {
+	At      time.Time
+	Message string
+}
