@@ -12,7 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/manager"
+	stock "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/manager"
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/task"
 	"github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/containerd/v2/pkg/shutdown"
@@ -31,7 +31,7 @@ func main() {
 		Requires: []plugin.Type{plugins.EventPlugin, plugins.InternalPlugin},
 		InitFn:   newTaskService,
 	})
-	shim.RunShim(context.Background(), manager.NewShimManager("io.containerd.runc.v2"))
+	shim.RunShim(context.Background(), manager{stock.NewShimManager("io.containerd.runc.v2")})
 }
 
 func newTaskService(ic *plugin.InitContext) (any, error) {
@@ -43,13 +43,14 @@ func newTaskService(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	stock, err := task.NewTaskService(ic.Context, publisher.(shim.Publisher), stop.(shutdown.Service))
+	service, err := task.NewTaskService(ic.Context, publisher.(shim.Publisher), stop.(shutdown.Service))
 	if err != nil {
 		return nil, err
 	}
+	stop.(shutdown.Service).RegisterCallback(removeSocketAtEnd())
 	dir, err := os.Getwd() // the bundle of the task's first container, which may be gone later
 	if err != nil {
 		return nil, err
 	}
-	return &recorder{TTRPCTaskService: stock, bundles: filepath.Dir(dir)}, nil
+	return &recorder{TTRPCTaskService: service, bundles: filepath.Dir(dir)}, nil
 }
