@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -119,10 +120,24 @@ func (t *Tree) noSwap(path string, l Limits) {
 	_ = write(t.dir("memory", path), "memory.memsw.limit_in_bytes", strconv.FormatInt(l.MemoryBytes, 10))
 }
 
-// Weight is v2's cpu.weight (1–10000) for v1's cpu.shares (2–262144), as runc converts them.
+// Weight is v2's cpu.weight (1–10000, 100 is the default) for v1's cpu.shares (2–262144, 1024 is the default), converted as runc
+// does it for containers.
 func Weight(shares int64) int64 {
-	shares = min(max(shares, 2), 262144)
-	return 1 + (shares-2)*9999/262142
+	switch {
+	case shares <= 2:
+		return 1
+	case shares >= 262144:
+		return 10000
+	}
+	l := math.Log2(float64(shares))
+	return int64(math.Ceil(math.Pow(10, (l*l+125*l)/612-7.0/34)))
+}
+
+// sharesOf is the inverse of Weight.
+func sharesOf(weight int64) int64 {
+	weight = min(max(weight, 1), 10000)
+	l := (math.Sqrt(125*125+4*612*(math.Log10(float64(weight))+7.0/34)) - 125) / 2
+	return int64(math.Round(math.Pow(2, l)))
 }
 
 // Shares returns the weights of the cgroups directly below path in v1's scale, but for the one named except.
@@ -143,7 +158,7 @@ func (t *Tree) Shares(path, except string) int64 {
 		}
 		for _, v := range readInts(filepath.Join(d, e.Name(), file)) {
 			if t.Layout == V2 {
-				v = 2 + (v-1)*262142/9999
+				v = sharesOf(v)
 			}
 			sum += v
 		}
