@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"github.com/berthdev/berth/internal/cgroup"
@@ -150,17 +149,6 @@ func filesystem(c Config) []Finding {
 			"Put the data directory on ext4 or xfs, and load the module overlay.")
 	}
 	return ok("overlayfs", "overlayfs works in %s.", c.DataDir)
-}
-
-func firewall() []Finding {
-	c, err := nftables.New()
-	if err == nil {
-		_, err = c.ListTablesOfFamily(nftables.TableFamilyIPv4)
-	}
-	if err != nil {
-		return found("nftables", Fail, "nftables can't be used: "+err.Error()+".", "Load the module nf_tables.")
-	}
-	return ok("nftables", "nftables answers.")
 }
 
 func forwarding() []Finding {

@@ -77,6 +77,30 @@ func encode(all []element) []nftables.SetElement {
 func (f *firewall) install(bridge string, subnet netip.Prefix, gateway netip.Addr, metadata uint16, published []element) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := f.build(bridge, subnet, gateway, metadata, published); err != nil {
+		return err
+	}
+	return f.conn.Flush()
+}
+
+// Probe asks the kernel for every kind of rule that a Network needs, in a transaction that leaves nothing behind.
+func Probe() error {
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		return err
+	}
+	f := firewall{conn: conn, id: "probe"}
+	subnet := netip.MustParsePrefix("192.0.2.0/24")
+	err = f.build("brth-probe", subnet, subnet.Addr().Next(), 1, []element{{unix.IPPROTO_TCP, 1, subnet.Addr().Next(), 1}})
+	if err == nil {
+		conn.DelTable(f.table())
+		err = conn.Flush()
+	}
+	return errors.Join(err, conn.CloseLasting())
+}
+
+// build queues the transaction that makes the table anew.
+func (f *firewall) build(bridge string, subnet netip.Prefix, gateway netip.Addr, metadata uint16, published []element) error {
 	t := f.table()
 	f.conn.AddTable(t) // so that there is one to delete
 	f.conn.DelTable(t)
@@ -111,7 +135,7 @@ func (f *firewall) install(bridge string, subnet netip.Prefix, gateway netip.Add
 	rule(post, source(loopback), device(expr.MetaKeyOIFNAME, bridge, true), masquerade())
 	rule(post, source(subnet), device(expr.MetaKeyOIFNAME, bridge, true), wasDNAT(), masquerade())
 	rule(post, source(subnet), device(expr.MetaKeyOIFNAME, bridge, false), masquerade())
-	return f.conn.Flush()
+	return nil
 }
 
 // add publishes ports; one that is published already with the same target stays.
