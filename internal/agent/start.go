@@ -224,15 +224,16 @@ func (t *task) startFailed(c *container, err *Error) {
 }
 
 // startAgain makes a container anew whose creation or start failed in a task that an earlier agent began: what the runtime was
-// doing for that agent may still be going on, and what it then cleans up may be the new container's. Three times at most.
+// doing for that agent may still be going on, and what it then cleans up may be the new container's. Six times at most, over 16 s:
+// an interrupted start of a shim takes containerd up to 10 s to give up.
 func (t *task) startAgain(c *container, err error) bool {
-	if !t.inherited || t.ending || c.tries == 3 {
+	if !t.inherited || t.ending || c.tries == 6 {
 		return false
 	}
 	c.tries++
 	t.log.Warn("container cannot start after a restart of Berth; making it anew", "container", c.name(), "error", err)
 	c.phase = creating
-	t.after(time.Duration(c.tries)*250*time.Millisecond, func() { c.phase = waiting })
+	t.after(125*time.Millisecond<<c.tries, func() { c.phase = waiting })
 	return true
 }
 

@@ -92,6 +92,13 @@ func (in *Instance) stopMachine(ctx context.Context, out io.Writer) error {
 		return nil
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	binaries, err := embedded.Unpack(in.Path("bin"))
+	if err != nil {
+		return err
+	}
+	if err := os.Setenv("PATH", filepath.Dir(binaries.Shim)+":"+os.Getenv("PATH")); err != nil {
+		return err
+	}
 	d, err := daemon.New(in.daemonConfig(), log)
 	if err != nil {
 		return err
@@ -100,7 +107,7 @@ func (in *Instance) stopMachine(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(out, "stopping tasks")
-	if err := in.purgeTasks(ctx, log); err != nil {
+	if err := in.purgeTasks(ctx, binaries, log); err != nil {
 		return fmt.Errorf("stop tasks: %w", err)
 	}
 	fmt.Fprintln(out, "stopping containerd and the network")
@@ -110,11 +117,7 @@ func (in *Instance) stopMachine(ctx context.Context, out io.Writer) error {
 	return errors.Join(network.RemoveAll(in.networkConfig(log)), in.removeCgroups(), unmountBelow(in.RunDir()), os.RemoveAll(in.RunDir()))
 }
 
-func (in *Instance) purgeTasks(ctx context.Context, log *slog.Logger) error {
-	binaries, err := embedded.Unpack(in.Path("bin"))
-	if err != nil {
-		return err
-	}
+func (in *Instance) purgeTasks(ctx context.Context, binaries embedded.Binaries, log *slog.Logger) error {
 	snapshotter, _ := daemon.Snapshotter(in.Path("containerd"))
 	r, err := containerd.New(containerd.Config{Socket: in.ContainerdSocket(), Namespace: in.Namespace(), Snapshotter: snapshotter, Runc: binaries.Runc,
 		Shim: binaries.Shim, StateDir: filepath.Join(in.RunDir(), "runtime"), CgroupParent: in.cgroup(), Log: log})
@@ -132,11 +135,28 @@ func (in *Instance) removeCgroups() error {
 	}
 	var errs []error
 	for _, group := range []string{in.cgroup(), in.cgroup() + "-build", in.cgroup() + "-containerd"} {
-		if tree.Exists(group) {
-			errs = append(errs, tree.Remove(group))
-		}
+		errs = append(errs, removeCgroup(tree, group))
 	}
 	return errors.Join(errs...)
+}
+
+// removeCgroup ends what still runs in a cgroup of the instance, such as a shim whose start was interrupted, and removes it.
+func removeCgroup(tree *cgroup.Tree, group string) (err error) {
+	for range 50 {
+		if !tree.Exists(group) {
+			return nil
+		}
+		for _, pid := range tree.Processes(group) {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("end process %d of cgroup %s: %w", pid, group, err)
+			}
+		}
+		if err = tree.Remove(group); err == nil {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return err
 }
 
 // unmountBelow unmounts what is still mounted below dir, the deepest first.

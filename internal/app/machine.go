@@ -67,6 +67,10 @@ func openPlatform(ctx context.Context, in *Instance, login func(context.Context)
 	if p.binaries, err = embedded.Unpack(in.Path("bin")); err != nil {
 		return nil, err
 	}
+	// containerd looks in PATH for the shim and runc of a container whose start it did not finish recording.
+	if err := os.Setenv("PATH", filepath.Dir(p.binaries.Shim)+":"+os.Getenv("PATH")); err != nil {
+		return nil, err
+	}
 	reason := ""
 	if p.snapshotter, reason = daemon.Snapshotter(in.Path("containerd")); reason != "" {
 		log.Warn("overlayfs cannot be used: each container gets a whole copy of its image", "reason", reason)

@@ -193,7 +193,7 @@ func BenchmarkIdleMemory(b *testing.B) {
 	time.Sleep(3 * time.Second)
 	for b.Loop() {
 		total := 0.0
-		for _, pid := range append(processes("containerd", be.instanceID()), be.cmd.Process.Pid) {
+		for _, pid := range append(processes(" containerd --config", be.instanceID()), be.cmd.Process.Pid) {
 			total += pss(b, pid)
 		}
 		b.ReportMetric(total, "PSS-MB")

@@ -33,7 +33,7 @@ func (b *berth) instanceID() string {
 // killContainerd ends this Berth's containerd with SIGKILL.
 func (b *berth) killContainerd() {
 	b.t.Helper()
-	for _, pid := range processes("containerd", b.instanceID()) {
+	for _, pid := range processes(" containerd --config", b.instanceID()) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			b.t.Fatal(err)
 		}

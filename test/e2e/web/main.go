@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/signal"
@@ -37,6 +38,14 @@ func main() {
 		if err != nil || res.StatusCode != 200 {
 			os.Exit(1)
 		}
+	case "role": // prints the credentials of the task's role
+		res, err := http.Get("http://169.254.170.2" + os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"))
+		if err != nil {
+			fmt.Println("no credentials:", err)
+			os.Exit(1)
+		}
+		io.Copy(os.Stdout, res.Body)
+		fmt.Println()
 	case "fetch":
 		res, err := http.Get(os.Args[2])
 		if err != nil {

@@ -1,0 +1,184 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+// remains counts what tasks may leave on the machine while Berth itself goes on: more than leftovers, which is for after its end.
+func (b *berth) remains() map[string]int {
+	id := b.instanceID()
+	count := leftovers(id)
+	count["shims"] = len(processes("containerd-shim-runc-v2", id))
+	delete(count, "processes")
+	namespaces, _ := os.ReadDir("/run/berth/" + id + "/netns")
+	count["namespaces"] = len(namespaces)
+	delete(count, "cgroups")
+	for _, pattern := range []string{"/sys/fs/cgroup/*/berth-" + id + "/*", "/sys/fs/cgroup/berth-" + id + "/*"} {
+		found, _ := filepath.Glob(pattern)
+		for _, f := range found {
+			if st, err := os.Stat(f); err == nil && st.IsDir() {
+				count["cgroups"]++
+			}
+		}
+	}
+	snapshots, _ := os.ReadDir(filepath.Join(b.dir, "containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"))
+	count["snapshots"] = len(snapshots)
+	tasks, _ := os.ReadDir("/run/berth/" + id + "/files")
+	count["files"] = len(tasks)
+	return count
+}
+
+// TestCyclesLeaveNothing starts and stops tasks, BERTH_CYCLES of them (200 unless told), and counts what is left.
+func TestCyclesLeaveNothing(t *testing.T) {
+	b := start(t)
+	b.importImage("app:1")
+	cycles, _ := strconv.Atoi(os.Getenv("BERTH_CYCLES"))
+	if cycles == 0 {
+		cycles = 200
+	}
+	modes := []types.NetworkMode{types.NetworkModeAwsvpc, types.NetworkModeBridge, types.NetworkModeHost}
+	defs := map[types.NetworkMode]string{}
+	for _, mode := range modes {
+		defs[mode] = b.register("brief-"+string(mode), mode, types.ContainerDefinition{Name: aws.String("c"), Image: aws.String("app:1"),
+			Command: []string{"exit", "0"}, Memory: aws.Int32(16)})
+		b.reaches(b.run(defs[mode], 1, mode)[0], "STOPPED") // so that what stays for good is there already
+	}
+	var before map[string]int
+	b.eventually(20*time.Second, "the first tasks are cleaned up", func() error {
+		if before = b.remains(); before["shims"]+before["namespaces"] > 0 {
+			return fmt.Errorf("%v", before)
+		}
+		return nil
+	})
+	for i := 0; i < cycles; i += 10 {
+		mode := modes[i/10%len(modes)]
+		for _, arn := range b.run(defs[mode], 10, mode) {
+			b.reaches(arn, "STOPPED")
+		}
+	}
+	b.eventually(60*time.Second, "nothing is left", func() error {
+		after := b.remains()
+		for kind, n := range after {
+			if n > before[kind] {
+				return fmt.Errorf("%d %s after %d tasks, %d before: %v", n, kind, cycles, before[kind], after)
+			}
+		}
+		return nil
+	})
+	t.Logf("%d tasks left nothing: %v", cycles, before)
+}
+
+// TestKilledAtRandomPoints kills the server at random moments while tasks start and stop, and containerd while they stop. What was
+// acknowledged happens all the same.
+func TestKilledAtRandomPoints(t *testing.T) {
+	b := start(t)
+	b.importImage("app:1")
+	def := b.register("web", types.NetworkModeAwsvpc, types.ContainerDefinition{Name: aws.String("web"), Image: aws.String("app:1")})
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d", seed)
+	running, stopping := []string{}, []string{}
+	for round := range 12 {
+		running = append(running, b.run(def, 2, types.NetworkModeAwsvpc)...)
+		if len(running) > 4 {
+			victim := running[random.IntN(len(running))]
+			if _, err := b.ecs().StopTask(context.Background(), &ecs.StopTaskInput{Task: &victim}); err != nil {
+				t.Fatal(err)
+			}
+			stopping = append(stopping, victim)
+			for i, arn := range running {
+				if arn == victim {
+					running = append(running[:i], running[i+1:]...)
+					break
+				}
+			}
+		}
+		time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
+		if round%3 == 2 { // a container whose start containerd did not finish is killed with it, and reported so
+			for _, arn := range running {
+				b.reaches(arn, "RUNNING")
+			}
+			b.killContainerd()
+		} else {
+			b.signal(syscall.SIGKILL)
+			b.up()
+		}
+	}
+	for _, arn := range running {
+		b.reaches(arn, "RUNNING")
+	}
+	for _, arn := range stopping {
+		b.reaches(arn, "STOPPED")
+	}
+	pids := map[string]bool{}
+	for _, arn := range running {
+		pids[webPID(t, arn)] = true
+		if _, err := b.ecs().StopTask(context.Background(), &ecs.StopTaskInput{Task: &arn}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(pids) != len(running) {
+		t.Errorf("%d processes for %d tasks", len(pids), len(running))
+	}
+	for _, arn := range running {
+		b.reaches(arn, "STOPPED")
+	}
+	b.eventually(30*time.Second, "nothing is left of the tasks", func() error {
+		if left := b.remains(); left["shims"]+left["namespaces"]+left["cgroups"] > 0 {
+			return fmt.Errorf("%v", left)
+		}
+		return nil
+	})
+}
+
+func TestTaskRoleHasCredentialsThatWork(t *testing.T) {
+	b := start(t)
+	b.importImage("app:1")
+	out, err := b.ecs().RegisterTaskDefinition(context.Background(), &ecs.RegisterTaskDefinitionInput{Family: aws.String("role"),
+		NetworkMode: types.NetworkModeAwsvpc, TaskRoleArn: aws.String("arn:aws:iam::000000000000:role/reader"),
+		ContainerDefinitions: []types.ContainerDefinition{{Name: aws.String("c"), Image: aws.String("app:1"), Memory: aws.Int32(32), Command: []string{"role"},
+			LogConfiguration: &types.LogConfiguration{LogDriver: types.LogDriverAwslogs, Options: map[string]string{"awslogs-group": "/role",
+				"awslogs-region": "us-east-1", "awslogs-stream-prefix": "p", "awslogs-create-group": "true"}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.reaches(b.run(*out.TaskDefinition.TaskDefinitionArn, 1, types.NetworkModeAwsvpc)[0], "STOPPED")
+	var role struct{ AccessKeyId, SecretAccessKey, Token, RoleArn string }
+	b.eventually(5*time.Second, "the credentials are in the log", func() error {
+		events, err := cloudwatchlogs.NewFromConfig(b.config()).FilterLogEvents(context.Background(),
+			&cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("/role")})
+		if err != nil {
+			return err
+		}
+		for _, e := range events.Events {
+			if err := json.Unmarshal([]byte(*e.Message), &role); err != nil {
+				return fmt.Errorf("%s: %w", *e.Message, err)
+			}
+			return nil
+		}
+		return fmt.Errorf("no line yet")
+	})
+	conf := b.config()
+	conf.Credentials = credentials.NewStaticCredentialsProvider(role.AccessKeyId, role.SecretAccessKey, role.Token)
+	who, err := sts.NewFromConfig(conf).GetCallerIdentity(context.Background(), nil)
+	if err != nil || !strings.Contains(*who.Arn, "assumed-role/reader/") {
+		t.Errorf("who am I with the task's credentials: %v %+v", err, who)
+	}
+}
