@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -13,10 +11,18 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"os"
-	"strconv"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
+
+// dialTimeout is how long an ALB waits for a connection to a target.
+const dialTimeout = 10 * time.Second
+
+// attempts bounds how many targets one request is sent to.
+const attempts = 3
 
 // forwarder sends requests to targets.
 type forwarder struct {
@@ -28,18 +34,23 @@ type forwarder struct {
 
 // passage is where one request is going.
 type passage struct {
-	group    *group
-	balancer *Balancer
-	port     int
-	stats    *Stats
+	entrance
+	group *group // nil when the rule leads nowhere
+	port  int    // at which the request arrived
+	stats *Stats
+
+	stick  time.Duration // of the rule: how long the client stays with the group
+	target *target       // that answered
 }
 
 type passageKey struct{}
 
+func passageOf(r *http.Request) *passage { return r.Context().Value(passageKey{}).(*passage) }
+
 func newForwarder(p *Proxy) *forwarder {
 	f := &forwarder{proxy: p, byIdle: map[time.Duration]*http.Transport{}}
-	f.reverse = &httputil.ReverseProxy{Rewrite: rewrite, Transport: f, FlushInterval: -1, BufferPool: &buffers{}, ErrorHandler: f.failed,
-		ErrorLog: stdlog.New(logWriter{p.Log}, "", 0)}
+	f.reverse = &httputil.ReverseProxy{Rewrite: f.rewrite, Transport: f, FlushInterval: -1, BufferPool: &buffers{},
+		ModifyResponse: f.answered, ErrorHandler: f.failed, ErrorLog: stdlog.New(logWriter{p.Log}, "", 0)}
 	return f
 }
 
@@ -69,83 +80,114 @@ func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, p *passage) {
 	f.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), passageKey{}, p)))
 }
 
-// rewrite sets the headers that an ALB sets (ELB user guide, "HTTP headers and Application Load Balancers").
-func rewrite(pr *httputil.ProxyRequest) {
-	p := pr.In.Context().Value(passageKey{}).(*passage)
-	pr.Out.Host = pr.In.Host
-	pr.Out.URL.Scheme, pr.Out.URL.Host = "http", "target" // the transport knows the target
-	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
-	pr.Out.Header["X-Forwarded-For"] = pr.In.Header["X-Forwarded-For"]
-	pr.SetXForwarded()
-	pr.Out.Header.Del("X-Forwarded-Host")
-	pr.Out.Header.Set("X-Forwarded-Port", strconv.Itoa(p.port))
-	if pr.Out.Header.Get("X-Amzn-Trace-Id") == "" {
-		pr.Out.Header.Set("X-Amzn-Trace-Id", traceID())
-	}
-}
-
-func traceID() string {
-	var b [12]byte
-	rand.Read(b[:])
-	return fmt.Sprintf("Root=1-%08x-%s", time.Now().Unix(), hex.EncodeToString(b[:]))
-}
-
 var errNoTarget = errors.New("the target group has no target that takes requests")
 
 // RoundTrip implements http.RoundTripper: it picks a target and, when the target's connection breaks before it answered and nothing
 // is lost by asking again, another.
 func (f *forwarder) RoundTrip(r *http.Request) (*http.Response, error) {
-	p := r.Context().Value(passageKey{}).(*passage)
+	p := passageOf(r)
+	if p.group == nil {
+		return nil, errNoTarget
+	}
 	transport := f.transport(p.balancer.IdleTimeout)
 	var tried []*target
 	last := errNoTarget
-	for len(tried) < 3 {
-		t := (*target)(nil)
-		if p.group != nil {
-			t = p.group.pick(tried)
-		}
+	for len(tried) < attempts {
+		t := f.pick(p, r, tried)
 		if t == nil {
 			return nil, last
 		}
 		tried = append(tried, t)
-		if !t.begin() {
-			continue
-		}
-		out := *r
-		url := *r.URL
-		url.Host = t.address
-		out.URL = &url
-		res, err := transport.RoundTrip(&out)
+		t.requests.Add(1)
+		res, unread, err := f.attempt(transport, r, t)
 		if err == nil {
-			res.Body = t.wrap(res.Body)
+			p.target = t
 			return res, nil
 		}
 		t.end()
+		t.failures.Add(1)
 		last = err
-		if !again(r, err) {
+		if !again(r, unread, err) {
 			return nil, err
 		}
 	}
 	return nil, last
 }
 
-// again tells whether a failed request may be sent to another target: it never reached one, or it is idempotent, has no body, and
-// did not time out.
-func again(r *http.Request, err error) bool {
-	if r.Context().Err() != nil {
+// pick chooses a target and counts the request as its own. A target that began to drain after it was listed means that a new table
+// is being applied: refresh waits for it.
+func (f *forwarder) pick(p *passage, r *http.Request, tried []*target) *target {
+	if p.group.stickiness() > 0 && len(tried) == 0 {
+		if t := p.group.holder(cookie(r, targetCookie)); t != nil && t.begin() {
+			return t
+		}
+	}
+	for range 10 {
+		t := p.group.pick(tried)
+		if t == nil || t.begin() {
+			return t
+		}
+		f.proxy.refresh(p.group.arn)
+	}
+	return nil
+}
+
+// attempt sends the request to one target. When it fails, unread tells whether the request can be sent again as far as its body is
+// concerned.
+func (f *forwarder) attempt(transport *http.Transport, r *http.Request, t *target) (res *http.Response, unread bool, err error) {
+	out, url := *r, *r.URL
+	url.Host = t.address
+	out.URL = &url
+	var body *onceBody
+	if r.Body != nil && r.Body != http.NoBody {
+		body = &onceBody{src: r.Body}
+		out.Body = body
+	}
+	res, err = transport.RoundTrip(&out)
+	if err != nil {
+		return nil, body == nil || body.abandon(), err
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols && !strings.EqualFold(res.Header.Get("Upgrade"), r.Header.Get("Upgrade")) {
+		res.Body.Close()
+		return nil, false, fmt.Errorf("the target switched to protocol %q, which nobody asked for", res.Header.Get("Upgrade"))
+	}
+	res.Body = t.wrap(res.Body)
+	return res, false, nil
+}
+
+// onceBody is a request's body as one attempt sees it: closing it does not close the request's own, and an attempt that has not
+// read from it can be abandoned for another one.
+type onceBody struct {
+	src   io.Reader
+	state atomic.Int32 // 0: not read, 1: read, 2: abandoned
+}
+
+// Read implements io.Reader.
+func (b *onceBody) Read(p []byte) (int, error) {
+	if b.state.CompareAndSwap(0, 1) || b.state.Load() == 1 {
+		return b.src.Read(p)
+	}
+	return 0, net.ErrClosed
+}
+
+// Close implements io.Closer; ReverseProxy closes the request's body.
+func (b *onceBody) Close() error { return nil }
+
+func (b *onceBody) abandon() bool { return b.state.CompareAndSwap(0, 2) }
+
+// idempotent are the methods of requests that may be sent twice (RFC 9110, 9.2.2).
+var idempotent = []string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete}
+
+// again tells whether a failed request may be sent to another target: it never reached one, or it is idempotent and did not time
+// out; and its body is still whole.
+func again(r *http.Request, unread bool, err error) bool {
+	if r.Context().Err() != nil || !unread {
 		return false
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return true
 	}
-	if timeout(err) || r.Body != nil && r.Body != http.NoBody {
-		return false
-	}
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return false
+	return !timeout(err) && slices.Contains(idempotent, r.Method)
 }
 
 func timeout(err error) bool {
@@ -161,7 +203,6 @@ func (t *target) wrap(body io.ReadCloser) io.ReadCloser {
 	b := &counted{ReadCloser: body, t: t}
 	if rw, ok := body.(io.ReadWriteCloser); ok {
 		t.track(rw)
-		b.upgraded = rw
 		return &upgraded{counted: b, w: rw}
 	}
 	return b
@@ -169,47 +210,68 @@ func (t *target) wrap(body io.ReadCloser) io.ReadCloser {
 
 type counted struct {
 	io.ReadCloser
-	t        *target
-	upgraded io.Closer
-	once     sync.Once
+	t      *target
+	closed atomic.Bool
 }
 
 // Close implements io.Closer.
 func (b *counted) Close() error {
 	err := b.ReadCloser.Close()
-	b.once.Do(func() {
-		if b.upgraded != nil {
-			b.t.untrack(b.upgraded)
-		}
+	if b.closed.CompareAndSwap(false, true) {
 		b.t.end()
-	})
+	}
 	return err
 }
 
 type upgraded struct {
 	*counted
-	w io.Writer
+	w io.ReadWriteCloser
 }
 
 // Write implements io.Writer.
 func (u *upgraded) Write(b []byte) (int, error) { return u.w.Write(b) }
 
+// CloseWrite tells the target that the client has said all.
+func (u *upgraded) CloseWrite() error {
+	if c, ok := u.w.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return http.ErrNotSupported
+}
+
+// Close implements io.Closer.
+func (u *upgraded) Close() error {
+	u.t.untrack(u.w)
+	return u.counted.Close()
+}
+
+// transport returns the pool of connections whose idle timeout is idle. A connection that nobody uses leaves the pool well before
+// its deadline can end it.
 func (f *forwarder) transport(idle time.Duration) *http.Transport {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t := f.byIdle[idle]
-	if t == nil {
-		t = &http.Transport{DialContext: (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			ResponseHeaderTimeout: idle, IdleConnTimeout: 50 * time.Second, MaxIdleConns: 4096, MaxIdleConnsPerHost: 256,
-			DisableCompression: true, WriteBufferSize: 16 << 10, ReadBufferSize: 16 << 10}
-		f.byIdle[idle] = t
+	if t != nil {
+		return t
 	}
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	t = &http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := dialer.DialContext(ctx, network, addr)
+			if err != nil || idle <= 0 {
+				return c, err
+			}
+			return &targetConn{Conn: c, quiet: quiet{idle: idle}}, nil
+		},
+		ResponseHeaderTimeout: idle, IdleConnTimeout: min(50*time.Second, idle/2), MaxIdleConns: 4096, MaxIdleConnsPerHost: 256,
+		DisableCompression: true, WriteBufferSize: 16 << 10, ReadBufferSize: 16 << 10, MaxResponseHeaderBytes: 64 << 10}
+	f.byIdle[idle] = t
 	return t
 }
 
 // failed answers when no target did.
 func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
-	p := r.Context().Value(passageKey{}).(*passage)
+	p := passageOf(r)
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		return // the client is gone
 	}
@@ -225,16 +287,7 @@ func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if now, last := f.proxy.Now().Unix(), p.stats.logged.Load(); now != last && p.stats.logged.CompareAndSwap(last, now) {
 		f.proxy.Log.Warn("no target answered", "balancer", p.balancer.ARN, "status", status, "error", err)
 	}
-	fail(w, status)
-}
-
-// fail answers as an ALB does.
-func fail(w http.ResponseWriter, status int) {
-	title := fmt.Sprintf("%d %s", status, map[int]string{502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}[status])
-	w.Header().Set("Content-Type", "text/html")
-	w.Header().Set("Server", "awselb/2.0")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, "<html>\r\n<head><title>%s</title></head>\r\n<body>\r\n<center><h1>%s</h1></center>\r\n</body>\r\n</html>\r\n", title, title)
+	p.refuse(w, status)
 }
 
 func (f *forwarder) close() {

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +19,7 @@ import (
 // probe is how often a target that was never healthy is asked at the fast pace.
 const probe = time.Second
 
-// watch asks the target whether it is well until stop is closed.
+// watch asks the target whether it is well until it is gone.
 func (t *target) watch() {
 	for {
 		t.mu.Lock()
@@ -28,14 +28,14 @@ func (t *target) watch() {
 		if t.proxy.Pace != model.PaceAWS && !t.seen {
 			wait = min(wait, probe)
 		}
-		url := t.checkAddress()
+		url := checkURL(t.conf, check)
 		t.mu.Unlock()
 		if !skip {
-			t.judge(t.proxy.ask(url, check))
+			t.judge(check, t.proxy.ask(t.ctx, url, check))
 		}
 		timer := time.NewTimer(max(wait, 100*time.Millisecond))
 		select {
-		case <-t.stop:
+		case <-t.ctx.Done():
 			timer.Stop()
 			return
 		case <-t.wake:
@@ -45,6 +45,14 @@ func (t *target) watch() {
 	}
 }
 
+func checkURL(t Target, check HealthCheck) string {
+	port := int(t.Port)
+	if check.Port != 0 {
+		port = check.Port
+	}
+	return "http://" + net.JoinHostPort(t.Address, strconv.Itoa(port)) + check.Path
+}
+
 // verdict is what one check found; reason is "" when the target is well.
 type verdict struct {
 	reason elbtypes.TargetHealthReasonEnum
@@ -52,8 +60,8 @@ type verdict struct {
 }
 
 // ask makes one check. The sentences are those of DescribeTargetHealth.
-func (p *Proxy) ask(url string, check HealthCheck) verdict {
-	ctx, cancel := context.WithTimeout(context.Background(), check.Timeout)
+func (p *Proxy) ask(ctx context.Context, url string, check HealthCheck) verdict {
+	ctx, cancel := context.WithTimeout(ctx, check.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -62,15 +70,16 @@ func (p *Proxy) ask(url string, check HealthCheck) verdict {
 	req.Header.Set("User-Agent", "ELB-HealthChecker/2.0")
 	res, err := p.checker.RoundTrip(req)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded) || timeout(err):
 		return verdict{elbtypes.TargetHealthReasonEnumTimeout, "Request timed out"}
 	case err != nil:
 		return verdict{elbtypes.TargetHealthReasonEnumFailedHealthChecks, "Health checks failed"}
 	}
-	io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10))
+	io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10)) // the status has said it all
 	res.Body.Close()
 	if !codeFits(check.Codes, res.StatusCode) {
-		return verdict{elbtypes.TargetHealthReasonEnumResponseCodeMismatch, fmt.Sprintf("Health checks failed with these codes: [%d]", res.StatusCode)}
+		return verdict{elbtypes.TargetHealthReasonEnumResponseCodeMismatch,
+			fmt.Sprintf("Health checks failed with these codes: [%d]", res.StatusCode)}
 	}
 	return verdict{}
 }
@@ -96,36 +105,62 @@ func codeFits(codes string, status int) bool {
 	return false
 }
 
-// judge moves the state along the thresholds: a new target is healthy after one good check (ELB user guide, "Target health
-// status"), a failed one after HealthyThreshold of them.
-func (t *target) judge(v verdict) {
+// judge moves the state along the thresholds. What was found by a check that has been changed meanwhile does not count.
+func (t *target) judge(check HealthCheck, v verdict) {
 	t.mu.Lock()
 	before := t.state
-	well := v.reason == ""
-	switch {
-	case t.state == elbtypes.TargetHealthStateEnumDraining || t.state == elbtypes.TargetHealthStateEnumUnused || !t.used:
-	case well && t.state == elbtypes.TargetHealthStateEnumHealthy:
-		t.streak = 0
-	case well:
-		t.streak = max(t.streak, 0) + 1
-		// At the fast pace a target that was slow to start need not prove itself for longer than one that was not.
-		late := !t.seen && t.proxy.Pace != model.PaceAWS
-		if t.state == elbtypes.TargetHealthStateEnumInitial || late || t.streak >= t.check.HealthyThreshold {
-			t.seen = true
-			t.become(elbtypes.TargetHealthStateEnumHealthy, "", "")
-		}
-	case t.state == elbtypes.TargetHealthStateEnumUnhealthy:
-		t.streak = 0
-		t.become(elbtypes.TargetHealthStateEnumUnhealthy, v.reason, v.text)
-	default:
-		t.streak = min(t.streak, 0) - 1
-		if -t.streak >= t.check.UnhealthyThreshold {
-			t.become(elbtypes.TargetHealthStateEnumUnhealthy, v.reason, v.text)
+	if t.check == check && t.ctx.Err() == nil {
+		switch {
+		case !t.used || t.state == elbtypes.TargetHealthStateEnumDraining || t.state == elbtypes.TargetHealthStateEnumUnused:
+		case v.reason == "":
+			t.passed()
+		default:
+			t.failed(v)
 		}
 	}
 	after := t.state
 	t.mu.Unlock()
 	if before != after {
 		t.proxy.refresh(t.group)
+	}
+}
+
+// passed notes a good check: a new target is healthy after one (ELB user guide, "Target health status"), a failed one after
+// HealthyThreshold of them. At the fast pace a target that was slow to start need not prove itself for longer than one that was
+// not. It needs the lock.
+func (t *target) passed() {
+	if t.state == elbtypes.TargetHealthStateEnumHealthy {
+		t.streak = 0
+		return
+	}
+	t.streak = max(t.streak, 0) + 1
+	first := !t.seen && t.proxy.Pace != model.PaceAWS
+	if t.state == elbtypes.TargetHealthStateEnumInitial || first || t.streak >= t.check.HealthyThreshold {
+		t.seen = true
+		t.become(elbtypes.TargetHealthStateEnumHealthy, "", "")
+	}
+}
+
+// failed notes a bad check. At the fast pace a new target is asked more often than its owner wanted; that must not make it fail
+// sooner, so it also has the time that UnhealthyThreshold checks would take at the interval. It needs the lock.
+func (t *target) failed(v verdict) {
+	if t.state == elbtypes.TargetHealthStateEnumUnhealthy {
+		t.streak = 0
+		t.become(elbtypes.TargetHealthStateEnumUnhealthy, v.reason, v.text)
+		return
+	}
+	if t.streak = min(t.streak, 0) - 1; t.streak == -1 {
+		t.failing = t.proxy.Now()
+	}
+	enough := -t.streak >= t.check.UnhealthyThreshold
+	if enough && !t.seen && t.proxy.Pace != model.PaceAWS {
+		enough = t.proxy.Now().Sub(t.failing) >= time.Duration(t.check.UnhealthyThreshold-1)*t.check.Interval
+	}
+	switch {
+	case enough:
+		t.become(elbtypes.TargetHealthStateEnumUnhealthy, v.reason, v.text)
+	case t.state == elbtypes.TargetHealthStateEnumInitial:
+		t.become(elbtypes.TargetHealthStateEnumInitial, elbtypes.TargetHealthReasonEnumInitialHealthChecking,
+			"Initial health checks in progress")
 	}
 }

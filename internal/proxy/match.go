@@ -1,19 +1,46 @@
 package proxy
 
 import (
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
+// route is a rule made ready for requests.
+type route struct {
+	conditions []Condition // with patterns in lower case where case does not matter
+	action     Action
+}
+
+// newRoute copies what it changes: the rule stays its owner's.
+func newRoute(r Rule) route {
+	out := route{action: r.Action, conditions: slices.Clone(r.Conditions)}
+	for i := range out.conditions {
+		c := &out.conditions[i]
+		switch c.Field {
+		case "host-header", "http-header":
+			c.Values = slices.Clone(c.Values)
+			for j := range c.Values {
+				c.Values[j] = strings.ToLower(c.Values[j])
+			}
+		case "query-string":
+			c.Query = slices.Clone(c.Query)
+			for j, q := range c.Query {
+				c.Query[j] = KeyValue{strings.ToLower(q.Key), strings.ToLower(q.Value)}
+			}
+		}
+	}
+	return out
+}
+
 // matches tells whether a request meets every condition.
-func (r *Rule) matches(req *http.Request) bool {
-	for i := range r.Conditions {
-		if !r.Conditions[i].matches(req) {
+func (r *route) matches(req *http.Request) bool {
+	for i := range r.conditions {
+		if !r.conditions[i].matches(req) {
 			return false
 		}
 	}
@@ -23,15 +50,14 @@ func (r *Rule) matches(req *http.Request) bool {
 func (c *Condition) matches(req *http.Request) bool {
 	switch c.Field {
 	case "path-pattern":
-		return slices.ContainsFunc(c.Values, func(p string) bool { return wild(p, req.URL.Path) })
+		return anyFits(c.Values, req.URL.Path)
 	case "host-header":
-		host := strings.ToLower(hostname(req.Host))
-		return slices.ContainsFunc(c.Values, func(p string) bool { return wild(strings.ToLower(p), host) })
+		return anyFits(c.Values, strings.ToLower(hostname(req.Host)))
 	case "http-request-method":
 		return slices.Contains(c.Values, req.Method)
 	case "http-header":
 		for _, v := range req.Header.Values(c.Header) {
-			if slices.ContainsFunc(c.Values, func(p string) bool { return wild(strings.ToLower(p), strings.ToLower(v)) }) {
+			if anyFits(c.Values, strings.ToLower(v)) {
 				return true
 			}
 		}
@@ -40,7 +66,20 @@ func (c *Condition) matches(req *http.Request) bool {
 		return c.matchesQuery(req.URL.Query())
 	case "source-ip":
 		from, err := netip.ParseAddrPort(req.RemoteAddr)
-		return err == nil && slices.ContainsFunc(c.Sources, func(p netip.Prefix) bool { return p.Contains(from.Addr().Unmap()) })
+		if err != nil {
+			return false
+		}
+		addr := from.Addr().Unmap()
+		return slices.ContainsFunc(c.Sources, func(p netip.Prefix) bool { return p.Contains(addr) })
+	}
+	return false
+}
+
+func anyFits(patterns []string, s string) bool {
+	for _, p := range patterns {
+		if wild(p, s) {
+			return true
+		}
 	}
 	return false
 }
@@ -48,17 +87,17 @@ func (c *Condition) matches(req *http.Request) bool {
 func (c *Condition) matchesQuery(query url.Values) bool {
 	for k, values := range query {
 		for _, v := range values {
-			if slices.ContainsFunc(c.Query, func(q KeyValue) bool {
-				return (q.Key == "" || wild(strings.ToLower(q.Key), strings.ToLower(k))) && wild(strings.ToLower(q.Value), strings.ToLower(v))
-			}) {
-				return true
+			for _, q := range c.Query {
+				if (q.Key == "" || wild(q.Key, strings.ToLower(k))) && wild(q.Value, strings.ToLower(v)) {
+					return true
+				}
 			}
 		}
 	}
 	return false
 }
 
-// wild matches * to any text and ? to any one character, without recursion.
+// wild matches * to any text and ? to any one byte, in time that is at most the product of both lengths.
 func wild(pattern, s string) bool {
 	p, i, star, mark := 0, 0, -1, 0
 	for i < len(s) {
@@ -79,25 +118,33 @@ func wild(pattern, s string) bool {
 	return strings.Trim(pattern[p:], "*") == ""
 }
 
+// hostname cuts the port off a Host header.
 func hostname(hostport string) string {
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		return h
+	i := strings.LastIndexByte(hostport, ':')
+	if i < 0 {
+		return hostport
 	}
-	return hostport
+	host := hostport[:i]
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		return host[1 : len(host)-1]
+	}
+	if strings.IndexByte(host, ':') >= 0 { // an IPv6 address, and no port
+		return strings.Trim(hostport, "[]")
+	}
+	return host
 }
 
-// location fills in a redirect's parts (ELB user guide, "Redirect actions").
+// location fills in a redirect's parts (ELB user guide, "Redirect actions"). The port is named even when it is the protocol's own,
+// as an ALB does.
 func (r *Redirect) location(req *http.Request, port int) string {
-	query := req.URL.RawQuery
-	fill := strings.NewReplacer("#{protocol}", "http", "#{host}", hostname(req.Host), "#{port}", fmt.Sprint(port),
-		"#{path}", strings.TrimPrefix(req.URL.Path, "/"), "#{query}", query).Replace
-	protocol := strings.ToLower(fill(or(r.Protocol, "#{protocol}")))
-	host, to := fill(or(r.Host, "#{host}")), fill(or(r.Port, "#{port}"))
-	if !(protocol == "http" && to == "80" || protocol == "https" && to == "443") {
-		host = net.JoinHostPort(host, to)
+	fill := strings.NewReplacer("#{protocol}", "http", "#{host}", hostname(req.Host), "#{port}", strconv.Itoa(port),
+		"#{path}", strings.TrimPrefix(req.URL.EscapedPath(), "/"), "#{query}", req.URL.RawQuery).Replace
+	protocol, host, to := fill(or(r.Protocol, "#{protocol}")), fill(or(r.Host, "#{host}")), fill(or(r.Port, "#{port}"))
+	where := strings.ToLower(protocol) + "://" + net.JoinHostPort(host, to) + fill(or(r.Path, "/#{path}"))
+	if query := fill(or(r.Query, "#{query}")); query != "" {
+		where += "?" + query
 	}
-	u := url.URL{Scheme: protocol, Host: host, Path: fill(or(r.Path, "/#{path}")), RawQuery: fill(or(r.Query, "#{query}"))}
-	return u.String()
+	return where
 }
 
 func or(s, def string) string {

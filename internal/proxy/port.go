@@ -1,126 +1,157 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// port is a port of this machine on which listeners answer.
+// retryPort is how often a port that could not be taken is tried again.
+const retryPort = 3 * time.Second
+
+// port is a port of this machine on which listeners answer. All but the server's own work is done under the Proxy's lock.
 type port struct {
 	proxy  *Proxy
 	number int
+	idle   atomic.Int64 // time.Duration: how long a client may take nothing
 	server *http.Server
-	listen []net.Listener
-	retry  *time.Timer // not nil while the port could not be taken
+	listen map[string]net.Listener // by address
+	retry  *time.Timer             // not nil while an address could not be taken
 }
 
 // applyPorts opens the ports that the table needs and closes the others. It needs the lock.
 func (p *Proxy) applyPorts(l *live) {
 	for number, q := range p.ports {
-		if _, ok := l.byPort[number]; !ok {
-			delete(p.ports, number)
-			go func() { // requests in flight end in their own time
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-				defer cancel()
-				if err := q.close(ctx); err != nil {
-					p.Log.Warn("cannot close a listener's port", "port", number, "error", err)
-				}
-			}()
+		if _, ok := l.byPort[number]; ok {
+			continue
 		}
+		delete(p.ports, number)
+		q.leave()
+		p.closing.Go(func() { // requests in flight end in their own time
+			ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
+			defer cancel()
+			q.shut(ctx)
+		})
 	}
+	told := p.told
+	p.told = map[string]string{}
 	for number, entrances := range l.byPort {
 		q := p.ports[number]
 		if q == nil {
-			q = &port{proxy: p, number: number}
-			p.ports[number] = q
+			q = p.newPort(number)
 		}
-		if q.server == nil {
-			p.open(q, entrances)
-		} else {
-			p.tell(entrances, "")
+		idle := time.Second
+		for _, e := range entrances {
+			if problem, ok := told[e.listener.ARN]; ok {
+				p.told[e.listener.ARN] = problem
+			}
+			idle = max(idle, e.balancer.IdleTimeout)
 		}
+		q.idle.Store(int64(idle))
+		q.open(entrances)
 	}
 }
 
+// tell reports a problem of listeners, once.
 func (p *Proxy) tell(entrances []entrance, problem string) {
 	for _, e := range entrances {
-		p.OnProblem(e.listener.ARN, problem)
+		if last, ok := p.told[e.listener.ARN]; !ok || last != problem {
+			p.told[e.listener.ARN] = problem
+			p.OnProblem(e.listener.ARN, problem)
+		}
 	}
 }
 
-// open takes the port, or says why it can't and tries again later. It needs the lock.
-func (p *Proxy) open(q *port, entrances []entrance) {
-	if q.retry != nil {
-		q.retry.Stop()
-		q.retry = nil
-	}
-	for _, a := range p.Addresses {
-		l, err := net.Listen("tcp", net.JoinHostPort(a, strconv.Itoa(q.number)))
-		if err == nil {
-			q.listen = append(q.listen, l)
-			continue
-		}
-		for _, l := range q.listen {
-			l.Close()
-		}
-		q.listen = nil
-		p.tell(entrances, portProblem(q.number, err))
-		q.retry = time.AfterFunc(3*time.Second, func() { p.reopen(q) })
-		return
-	}
-	q.server = &http.Server{Handler: q, ReadHeaderTimeout: 60 * time.Second, IdleTimeout: 65 * time.Second, MaxHeaderBytes: 64 << 10}
+func (p *Proxy) newPort(number int) *port {
+	q := &port{proxy: p, number: number, listen: map[string]net.Listener{}}
+	q.server = &http.Server{Handler: q, ReadHeaderTimeout: 60 * time.Second, IdleTimeout: 65 * time.Second, MaxHeaderBytes: 64 << 10,
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, bornKey{}, p.Now())
+		}}
 	q.server.Protocols = new(http.Protocols)
 	q.server.Protocols.SetHTTP1(true)
 	q.server.Protocols.SetUnencryptedHTTP2(true)
-	for _, l := range q.listen {
-		go func() {
-			if err := q.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				p.Log.Error("a listener ended", "port", q.number, "error", err)
-			}
-		}()
-	}
-	p.tell(entrances, "")
-	p.Log.Info("listening", "port", q.number)
+	p.ports[number] = q
+	return q
 }
 
-func portProblem(number int, err error) string {
+// bornKey is the context key of a connection's beginning.
+type bornKey struct{}
+
+// open takes the port at every address, or says why it can't and tries again later. It needs the lock.
+func (q *port) open(entrances []entrance) {
+	var problem string
+	for _, a := range q.proxy.Addresses {
+		if q.listen[a] != nil {
+			continue
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort(a, strconv.Itoa(q.number)))
+		if err != nil {
+			if problem == "" {
+				problem = portProblem(a, q.number, err)
+			}
+			continue
+		}
+		q.listen[a] = l
+		go func() {
+			if err := q.server.Serve(clientListener{l, &q.idle}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				q.proxy.Log.Error("a listener ended", "address", l.Addr(), "error", err)
+			}
+		}()
+		q.proxy.Log.Info("listening", "address", l.Addr())
+	}
+	q.proxy.tell(entrances, problem)
+	if problem == "" {
+		q.retry = nil
+	} else if q.retry == nil {
+		q.retry = time.AfterFunc(retryPort, q.again)
+	}
+}
+
+func portProblem(address string, number int, err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Sprintf("port %d is in use by another program", number)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Sprintf("port %d may be taken by root only", number)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Sprintf("port %d cannot be taken: this machine does not have the address %s", number, address)
 	}
 	return fmt.Sprintf("port %d: %v", number, err)
 }
 
-func (p *Proxy) reopen(q *port) {
+func (q *port) again() {
+	p := q.proxy
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.closed && p.ports[q.number] == q && q.server == nil {
-		p.open(q, p.table.Load().byPort[q.number])
+	if !p.closed && p.ports[q.number] == q {
+		q.retry = nil
+		q.open(p.table.Load().byPort[q.number])
 	}
 }
 
-func (q *port) close(ctx context.Context) error {
+// leave gives the port back, so that it can be taken again at once. It needs the lock.
+func (q *port) leave() {
 	if q.retry != nil {
 		q.retry.Stop()
 	}
-	if q.server == nil {
-		return nil
+	for _, l := range q.listen {
+		l.Close() // nothing can be done about a listener that does not close
 	}
+}
+
+// shut waits for the requests in flight until ctx is done and then breaks them off.
+func (q *port) shut(ctx context.Context) {
 	if err := q.server.Shutdown(ctx); err != nil {
-		return q.server.Close()
+		q.server.Close() // its error is that of a listener that was closed before
 	}
-	return nil
 }
 
 // ServeHTTP gives the request to the load balancer that its Host names; a request with another name goes to the one that has the
@@ -128,19 +159,19 @@ func (q *port) close(ctx context.Context) error {
 func (q *port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l := q.proxy.table.Load()
 	entrances := l.byPort[q.number]
-	if len(entrances) == 0 {
-		fail(w, http.StatusServiceUnavailable)
+	if len(entrances) == 0 { // the listener was deleted while the connection is open
+		w.Header().Set("Connection", "close")
+		page(w, http.StatusServiceUnavailable)
 		return
 	}
-	host, chosen := strings.ToLower(hostname(r.Host)), entrances[0]
-	for _, e := range entrances[1:] {
-		if strings.ToLower(e.balancer.DNSName) == host {
-			chosen = e
+	chosen := entrances[0]
+	if len(entrances) > 1 {
+		host := strings.ToLower(hostname(r.Host))
+		for _, e := range entrances[1:] {
+			if strings.EqualFold(e.balancer.DNSName, host) {
+				chosen = e
+			}
 		}
 	}
-	q.proxy.serve(w, r, l, chosen)
-}
-
-func sortTargets(all []*target) {
-	slices.SortFunc(all, func(a, b *target) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.port, b.port)) })
+	q.proxy.serve(w, r, l, chosen, q.number)
 }

@@ -2,18 +2,14 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/berthdev/berth/internal/model"
 )
@@ -22,8 +18,8 @@ import (
 type Config struct {
 	// Addresses are the addresses of this machine on which listeners answer, such as 127.0.0.1.
 	Addresses []string
-	// OnHealth is told each change of a target's state; OnProblem why a listener's port is not served, "" when it is. Neither may
-	// block.
+	// OnHealth is told each change of a target's state; OnProblem why a listener's port is not served, "" when it is: once for each
+	// listener, and then when it changes. Neither may block or call the Proxy.
 	OnHealth  func(model.TargetHealth)
 	OnProblem func(listenerARN, problem string)
 	Pace      model.Pace
@@ -37,27 +33,35 @@ type Proxy struct {
 	table   atomic.Pointer[live]
 	checker http.RoundTripper
 	forward *forwarder
+	ctx     context.Context // ends some time after Close
+	cancel  context.CancelFunc
+	closing sync.WaitGroup // ports that end
 
 	mu      sync.Mutex // orders Apply and Close, and guards what follows
 	groups  map[string]*group
 	targets map[string]*target // by key
 	ports   map[int]*port
+	told    map[string]string // what OnProblem was told last, by listener
 	closed  bool
 }
 
 // live is a table with what is alive of it.
 type live struct {
 	Table
-	byHost map[string]*Balancer // by DNS name
-	byPort map[int][]entrance
+	byHost map[string]*balancer // by DNS name in lower case
+	byPort map[int][]entrance   // the oldest load balancer first
 	groups map[string]*group
 	stats  map[string]*Stats // by load balancer
 }
+
+// balancer is a load balancer's listeners, in the order of their ports.
+type balancer struct{ entrances []entrance }
 
 // entrance is a listener and whose it is.
 type entrance struct {
 	balancer *Balancer
 	listener *Listener
+	routes   []route
 }
 
 // Stats counts a load balancer's requests since the proxy started.
@@ -69,14 +73,17 @@ type Stats struct {
 
 // New makes a Proxy that serves nothing yet.
 func New(c Config) *Proxy {
-	p := &Proxy{Config: c, groups: map[string]*group{}, targets: map[string]*target{}, ports: map[int]*port{},
-		checker: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext}}
+	p := &Proxy{Config: c, groups: map[string]*group{}, targets: map[string]*target{}, ports: map[int]*port{}, told: map[string]string{},
+		checker: &http.Transport{DisableKeepAlives: true, DisableCompression: true,
+			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.forward = newForwarder(p)
 	p.table.Store(&live{stats: map[string]*Stats{}})
 	return p
 }
 
-// Apply makes t what is served, at once: requests that are under way go on, the next ones see t.
+// Apply makes t what is served, at once: requests that are under way go on, the next ones see t. The proxy keeps t; it must not be
+// changed afterwards.
 func (p *Proxy) Apply(t Table) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,22 +91,26 @@ func (p *Proxy) Apply(t Table) {
 		return
 	}
 	old := p.table.Load()
-	l := &live{Table: t, byHost: map[string]*Balancer{}, byPort: map[int][]entrance{}, groups: map[string]*group{}, stats: map[string]*Stats{}}
+	l := &live{Table: t, byHost: map[string]*balancer{}, byPort: map[int][]entrance{}, groups: map[string]*group{},
+		stats: map[string]*Stats{}}
 	used := map[string]bool{}
 	for i := range t.Balancers {
 		b := &t.Balancers[i]
-		l.byHost[strings.ToLower(b.DNSName)] = b
 		if l.stats[b.ARN] = old.stats[b.ARN]; l.stats[b.ARN] == nil {
 			l.stats[b.ARN] = &Stats{}
 		}
+		own := &balancer{}
+		l.byHost[strings.ToLower(b.DNSName)] = own
 		for j := range b.Listeners {
-			ls := &b.Listeners[j]
-			l.byPort[ls.Port] = append(l.byPort[ls.Port], entrance{b, ls})
-			for _, r := range ls.Rules {
+			e := entrance{balancer: b, listener: &b.Listeners[j]}
+			for _, r := range e.listener.Rules {
+				e.routes = append(e.routes, newRoute(r))
 				for _, w := range r.Action.Forward {
 					used[w.Group] = true
 				}
 			}
+			own.entrances = append(own.entrances, e)
+			l.byPort[e.listener.Port] = append(l.byPort[e.listener.Port], e)
 		}
 	}
 	p.applyTargets(l, used)
@@ -107,87 +118,71 @@ func (p *Proxy) Apply(t Table) {
 	p.applyPorts(l)
 }
 
-// applyTargets brings groups and targets to life and ends those that the table lacks.
+// applyTargets brings groups and targets to life and ends those that the table lacks. It needs the lock.
 func (p *Proxy) applyTargets(l *live, used map[string]bool) {
 	keep := map[string]bool{}
-	for arn, g := range l.Groups {
-		lg := p.groups[arn]
-		if lg == nil {
-			lg = &group{arn: arn}
-			lg.ready.Store(&[]*target{})
-			p.groups[arn] = lg
+	for arn, conf := range l.Groups {
+		g := p.groups[arn]
+		if g == nil {
+			g = newGroup(arn)
+			p.groups[arn] = g
 		}
-		lg.least.Store(g.LeastOutstanding)
-		l.groups[arn] = lg
-		for _, conf := range g.Targets {
-			key := model.TargetKey(arn, conf.ID, conf.Port)
+		l.groups[arn] = g
+		g.least.Store(conf.LeastOutstanding)
+		g.sticky.Store(int64(conf.Stickiness))
+		g.minHealthy, g.minHealthyPercent = conf.MinHealthy, conf.MinHealthyPercent
+		g.members = make([]*target, 0, len(conf.Targets))
+		for _, c := range conf.Targets {
+			key := model.TargetKey(arn, c.ID, c.Port)
 			keep[key] = true
-			t := p.targets[key]
-			if t != nil && t.address != address(conf) { // another machine behind the same name
-				close(t.stop)
-				t = nil
-			}
-			if t == nil {
-				t = &target{proxy: p, group: arn, id: conf.ID, port: conf.Port, address: address(conf), open: map[io.Closer]struct{}{},
-					wake: make(chan struct{}, 1), stop: make(chan struct{})}
-				p.targets[key] = t
-				t.update(conf, g, used[arn])
-				select { // its first check is made at once anyway
-				case <-t.wake:
-				default:
-				}
-				go t.watch()
-			} else {
-				t.update(conf, g, used[arn])
-			}
+			g.members = append(g.members, p.applyTarget(key, c, conf, used[arn]))
 		}
+		sortTargets(g.members)
 	}
 	for key, t := range p.targets {
 		if !keep[key] {
-			close(t.stop)
+			t.retire()
 			delete(p.targets, key)
 		}
 	}
-	for arn := range p.groups {
+	for arn, g := range p.groups {
 		if _, ok := l.Groups[arn]; !ok {
 			delete(p.groups, arn)
-			continue
+			g.members = nil
 		}
-		p.ready(arn)
+		g.settle()
 	}
 }
 
-func address(t Target) string { return net.JoinHostPort(t.Address, strconv.Itoa(int(t.Port))) }
+// applyTarget brings a target up to date. One with the same name at another address is another target.
+func (p *Proxy) applyTarget(key string, c Target, g Group, used bool) *target {
+	t := p.targets[key]
+	if t != nil && t.address != address(c) {
+		t.retire()
+		t = nil
+	}
+	if t != nil {
+		t.update(c, g, used)
+		return t
+	}
+	t = newTarget(p, g.ARN, c)
+	p.targets[key] = t
+	t.update(c, g, used)
+	select { // its first check is made at once anyway
+	case <-t.wake:
+	default:
+	}
+	go t.watch()
+	return t
+}
 
 // refresh computes again who takes a group's requests.
 func (p *Proxy) refresh(arn string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.groups[arn] != nil {
-		p.ready(arn)
+	if g := p.groups[arn]; g != nil {
+		g.settle()
 	}
-}
-
-// ready needs the lock. When no target is healthy all take requests: ALB fails open.
-func (p *Proxy) ready(arn string) {
-	var healthy, all []*target
-	for _, t := range p.targets {
-		if t.group != arn {
-			continue
-		}
-		may, well := t.takes()
-		if may {
-			all = append(all, t)
-		}
-		if well {
-			healthy = append(healthy, t)
-		}
-	}
-	if len(healthy) == 0 {
-		healthy = all
-	}
-	sortTargets(healthy)
-	p.groups[arn].ready.Store(&healthy)
 }
 
 // ServeHost serves a request that came to another server, if its Host is the DNS name of a load balancer. The listener is the one
@@ -198,50 +193,61 @@ func (p *Proxy) ServeHost(w http.ResponseWriter, r *http.Request) bool {
 	if b == nil {
 		return false
 	}
-	if len(b.Listeners) == 0 {
-		fail(w, http.StatusServiceUnavailable)
+	if len(b.entrances) == 0 {
+		page(w, http.StatusServiceUnavailable)
 		return true
 	}
-	chosen := &b.Listeners[0]
-	for i := range b.Listeners {
-		if b.Listeners[i].Port == 80 {
-			chosen = &b.Listeners[i]
+	chosen := b.entrances[0]
+	for _, e := range b.entrances {
+		if e.listener.Port == 80 {
+			chosen = e
 		}
 	}
-	p.serve(w, r, l, entrance{b, chosen})
+	arrived := chosen.listener.Port
+	if at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+		arrived = at.Port
+	}
+	p.serve(w, r, l, chosen, arrived)
 	return true
 }
 
 // serve finds the rule and follows it.
-func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, l *live, in entrance) {
-	stats := l.stats[in.balancer.ARN]
-	stats.Requests.Add(1)
-	for i := range in.listener.Rules {
-		rule := &in.listener.Rules[i]
-		if !rule.matches(r) {
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, l *live, in entrance, port int) {
+	way := passage{entrance: in, port: port, stats: l.stats[in.balancer.ARN]}
+	way.stats.Requests.Add(1)
+	p.age(w, r, in.balancer.ClientKeepAlive)
+	if r.Method == http.MethodTrace || r.Method == http.MethodConnect {
+		way.refuse(w, http.StatusMethodNotAllowed)
+		return
+	}
+	for i := range in.routes {
+		if !in.routes[i].matches(r) {
 			continue
 		}
-		switch a := rule.Action; {
+		switch a := &in.routes[i].action; {
 		case a.Fixed != nil:
-			if a.Fixed.ContentType != "" {
-				w.Header().Set("Content-Type", a.Fixed.ContentType)
-			}
+			way.own(w).Set("Content-Type", or(a.Fixed.ContentType, "text/plain")+"; charset=utf-8")
 			w.WriteHeader(a.Fixed.Status)
-			io.WriteString(w, a.Fixed.Body)
+			io.WriteString(w, a.Fixed.Body) // fails only when the client is gone
 		case a.Redirect != nil:
-			w.Header().Set("Location", a.Redirect.location(r, in.listener.Port))
-			w.WriteHeader(a.Redirect.Status)
+			w.Header().Set("Location", a.Redirect.location(r, port))
+			way.refuse(w, a.Redirect.Status)
 		default:
-			p.forward.serve(w, r, &passage{group: l.groups[choose(a.Forward)], balancer: in.balancer, port: in.listener.Port, stats: stats})
+			way.group, way.stick = l.groups[a.destination(r)], a.Sticky
+			p.forward.serve(w, r, &way)
 		}
 		return
 	}
-	stats.Failed.Add(1)
-	fail(w, http.StatusServiceUnavailable)
+	way.stats.Failed.Add(1)
+	way.refuse(w, http.StatusServiceUnavailable)
 }
 
-// Stats returns the counters of a load balancer, nil for one that is not served.
-func (p *Proxy) Stats(arn string) *Stats { return p.table.Load().stats[arn] }
+// age asks a client whose connection is old to open another one.
+func (p *Proxy) age(w http.ResponseWriter, r *http.Request, limit time.Duration) {
+	if born, ok := r.Context().Value(bornKey{}).(time.Time); ok && limit > 0 && p.Now().Sub(born) > limit {
+		w.Header().Set("Connection", "close")
+	}
+}
 
 // Close ends every listener and check; requests in flight get a moment to end.
 func (p *Proxy) Close() error {
@@ -249,33 +255,27 @@ func (p *Proxy) Close() error {
 	p.closed = true
 	ports := p.ports
 	p.ports = map[int]*port{}
+	for _, q := range ports {
+		q.leave()
+	}
 	for _, t := range p.targets {
-		close(t.stop)
+		t.stop()
+	}
+	p.mu.Unlock()
+	defer p.cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	context.AfterFunc(ctx, p.cancel)
+	for _, q := range ports {
+		p.closing.Go(func() { q.shut(ctx) })
+	}
+	p.closing.Wait()
+	p.mu.Lock()
+	for _, t := range p.targets {
+		t.retire() // ends what was upgraded
 	}
 	p.targets = map[string]*target{}
 	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	var errs []error
-	for _, q := range ports {
-		errs = append(errs, q.close(ctx))
-	}
 	p.forward.close()
-	return errors.Join(errs...)
-}
-
-// Healthy tells how many of a group's targets are healthy.
-func (p *Proxy) Healthy(group string) (n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, t := range p.targets {
-		if t.group == group {
-			t.mu.Lock()
-			if t.state == elbtypes.TargetHealthStateEnumHealthy {
-				n++
-			}
-			t.mu.Unlock()
-		}
-	}
-	return n
+	return nil
 }

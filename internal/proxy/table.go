@@ -17,8 +17,19 @@ type Table struct {
 type Balancer struct {
 	ARN         string
 	DNSName     string
-	IdleTimeout time.Duration // how long a target may take to begin its answer
-	Listeners   []Listener    // in the order of their ports
+	IdleTimeout time.Duration // how long a target may take to begin its answer, and how long a connection to it may stay silent
+	// ClientKeepAlive is how old a client's connection may grow before an answer asks it to come anew; 0 means any age.
+	ClientKeepAlive time.Duration
+	ForwardedFor    ForwardedFor
+	// DropInvalidHeaders removes headers from requests whose names hold anything but letters, digits and hyphens.
+	DropInvalidHeaders bool
+	Listeners          []Listener // in the order of their ports
+}
+
+// ForwardedFor is what becomes of X-Forwarded-For: by default the client's address is appended.
+type ForwardedFor struct {
+	Preserve, Remove bool
+	ClientPort       bool // append <address>:<port>
 }
 
 // Listener is a port of a load balancer.
@@ -26,6 +37,9 @@ type Listener struct {
 	ARN   string
 	Port  int
 	Rules []Rule // in the order in which they are tried; the last one has no conditions
+	// HideServer removes targets' Server headers; Headers are set on every answer.
+	HideServer bool
+	Headers    map[string]string
 }
 
 // Rule sends the requests that meet all conditions somewhere.
@@ -50,6 +64,7 @@ type KeyValue struct{ Key, Value string }
 // Action is what happens to a request: exactly one field is set.
 type Action struct {
 	Forward  []Weighted
+	Sticky   time.Duration // Forward only: how long a client stays with the group it was given; 0: not at all
 	Fixed    *FixedResponse
 	Redirect *Redirect
 }
@@ -74,11 +89,15 @@ type Redirect struct {
 
 // Group is a target group.
 type Group struct {
-	ARN                 string
-	LeastOutstanding    bool // else round robin
-	DeregistrationDelay time.Duration
-	Check               HealthCheck
-	Targets             []Target
+	ARN              string
+	LeastOutstanding bool // else round robin
+	// Stickiness is how long a client stays with the target it was given (cookie AWSALB); 0: not at all.
+	Stickiness time.Duration
+	// MinHealthy and MinHealthyPercent are how many targets must be healthy; when fewer are, all get requests (the ALB fails open).
+	MinHealthy, MinHealthyPercent int
+	DeregistrationDelay           time.Duration
+	Check                         HealthCheck
+	Targets                       []Target
 }
 
 // HealthCheck is how a group's targets are asked whether they are well.

@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"io"
-	"math/rand/v2"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -13,64 +16,6 @@ import (
 	"github.com/berthdev/berth/internal/model"
 )
 
-// group is a target group as it lives: it outlasts the tables that describe it.
-type group struct {
-	arn   string
-	least atomic.Bool
-	turn  atomic.Uint64
-	ready atomic.Pointer[[]*target] // those that take requests
-}
-
-// pick chooses a target that has not been tried; nil when there is none.
-func (g *group) pick(tried []*target) *target {
-	ready := *g.ready.Load()
-	if len(ready) == 0 {
-		return nil
-	}
-	start := int(g.turn.Add(1) % uint64(len(ready)))
-	var best *target
-	for i := range ready {
-		t := ready[(start+i)%len(ready)]
-		if contains(tried, t) {
-			continue
-		}
-		if !g.least.Load() {
-			return t
-		}
-		if best == nil || t.inFlight.Load() < best.inFlight.Load() {
-			best = t
-		}
-	}
-	return best
-}
-
-func contains(list []*target, t *target) bool {
-	for _, o := range list {
-		if o == t {
-			return true
-		}
-	}
-	return false
-}
-
-// choose picks a group by weight.
-func choose(all []Weighted) string {
-	total := 0
-	for _, w := range all {
-		total += w.Weight
-	}
-	if len(all) == 1 || total <= 0 {
-		return all[0].Group
-	}
-	n := rand.IntN(total)
-	for _, w := range all {
-		if n -= w.Weight; n < 0 {
-			return w.Group
-		}
-	}
-	return all[len(all)-1].Group
-}
-
 // target is a target as it lives.
 type target struct {
 	proxy    *Proxy
@@ -78,7 +23,11 @@ type target struct {
 	id       string
 	port     int32
 	address  string // host:port
+	mark     string // what the stickiness cookie calls it
 	inFlight atomic.Int64
+	requests atomic.Int64
+	failures atomic.Int64
+	taking   atomic.Bool // may get new requests: a rule leads to its group, and it is not draining
 
 	mu       sync.Mutex
 	conf     Target
@@ -88,23 +37,36 @@ type target struct {
 	state    elbtypes.TargetHealthStateEnum
 	reason   elbtypes.TargetHealthReasonEnum
 	text     string
-	streak   int // checks in a row that disagree with the state
-	seen     bool
+	streak   int       // checks in a row that disagree with the state: good ones count up, bad ones down
+	failing  time.Time // when the first of the bad ones in a row was
+	seen     bool      // it has been healthy since it was registered
 	drained  bool
+	gone     bool                   // the table lacks it: nothing more is reported
 	open     map[io.Closer]struct{} // upgraded connections
 	deadline *time.Timer
 	wake     chan struct{}
-	stop     chan struct{}
+
+	ctx  context.Context // ends when the target is gone
+	stop context.CancelFunc
+}
+
+func newTarget(p *Proxy, group string, conf Target) *target {
+	t := &target{proxy: p, group: group, id: conf.ID, port: conf.Port, address: address(conf), open: map[io.Closer]struct{}{},
+		wake: make(chan struct{}, 1)}
+	sum := sha256.Sum256([]byte(t.key()))
+	t.mark = base64.RawURLEncoding.EncodeToString(sum[:18])
+	t.ctx, t.stop = context.WithCancel(context.Background())
+	return t
 }
 
 func (t *target) key() string { return model.TargetKey(t.group, t.id, t.port) }
 
-// takes tells whether the target may get requests; healthy whether it should.
-func (t *target) takes() (may, healthy bool) {
+func address(t Target) string { return net.JoinHostPort(t.Address, strconv.Itoa(int(t.Port))) }
+
+func (t *target) healthy() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	may = t.conf.DrainingSince.IsZero() && t.used
-	return may, may && t.state == elbtypes.TargetHealthStateEnumHealthy
+	return t.state == elbtypes.TargetHealthStateEnumHealthy
 }
 
 // become changes the state and reports it. It needs the lock.
@@ -112,14 +74,19 @@ func (t *target) become(state elbtypes.TargetHealthStateEnum, reason elbtypes.Ta
 	if t.state == state && t.reason == reason && t.text == text {
 		return
 	}
-	t.state, t.reason, t.text, t.streak = state, reason, text, 0
+	if t.state != state {
+		t.streak = 0
+	}
+	t.state, t.reason, t.text = state, reason, text
 	t.report()
 }
 
 // report tells the owner of the proxy. It needs the lock.
 func (t *target) report() {
-	t.proxy.OnHealth(model.TargetHealth{TargetGroupARN: t.group, ID: t.id, Port: t.port, State: t.state, Reason: t.reason,
-		Description: t.text, Drained: t.drained, Since: t.proxy.Now()})
+	if !t.gone {
+		t.proxy.OnHealth(model.TargetHealth{TargetGroupARN: t.group, ID: t.id, Port: t.port, State: t.state, Reason: t.reason,
+			Description: t.text, Drained: t.drained, Since: t.proxy.Now()})
+	}
 }
 
 // update takes what a new table says of the target.
@@ -131,23 +98,32 @@ func (t *target) update(conf Target, g Group, used bool) {
 		t.check, t.used = g.Check, used
 		t.nudge()
 	}
+	t.taking.Store(used && conf.DrainingSince.IsZero())
 	switch {
 	case !conf.DrainingSince.IsZero():
 		t.drain()
 	case !used:
+		t.renew()
 		t.become(elbtypes.TargetHealthStateEnumUnused, elbtypes.TargetHealthReasonEnumNotInUse,
 			"Target group is not configured to receive traffic from the load balancer")
 	case t.check.Disabled:
+		t.renew()
 		t.become(elbtypes.TargetHealthStateEnumHealthy, "", "")
 	case t.state == "" || t.state == elbtypes.TargetHealthStateEnumUnused || t.state == elbtypes.TargetHealthStateEnumDraining:
-		t.drained, t.seen = false, false
-		if t.deadline != nil { // it was being deregistered, and is registered again
-			t.deadline.Stop()
-			t.deadline = nil
-		}
+		t.renew()
+		t.seen, t.streak = false, 0
 		t.become(elbtypes.TargetHealthStateEnumInitial, elbtypes.TargetHealthReasonEnumRegistrationInProgress,
 			"Target registration is in progress")
 		t.nudge()
+	}
+}
+
+// renew undoes a deregistration that was under way. It needs the lock.
+func (t *target) renew() {
+	t.drained = false
+	if t.deadline != nil {
+		t.deadline.Stop()
+		t.deadline = nil
 	}
 }
 
@@ -158,10 +134,11 @@ func (t *target) nudge() {
 	}
 }
 
-// drain begins the end: no new requests; when none is in flight, or after the delay, the target is drained. It needs the lock.
+// drain begins the end: no new requests; when none is in flight (fast pace), or after the delay, the target is drained. It needs
+// the lock, and taking to be false already: a request that begins from now on is turned away.
 func (t *target) drain() {
 	if t.state != elbtypes.TargetHealthStateEnumDraining {
-		t.drained = t.inFlight.Load() == 0
+		t.drained = t.proxy.Pace != model.PaceAWS && t.inFlight.Load() == 0
 		t.become(elbtypes.TargetHealthStateEnumDraining, elbtypes.TargetHealthReasonEnumDeregistrationInProgress,
 			"Target deregistration is in progress")
 	}
@@ -175,25 +152,49 @@ func (t *target) drain() {
 func (t *target) expire() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.state != elbtypes.TargetHealthStateEnumDraining {
+		return // it was registered again while the timer fired
+	}
+	t.closeOpen()
+	t.finishDrain()
+}
+
+// closeOpen ends upgraded connections. It needs the lock.
+func (t *target) closeOpen() {
 	for c := range t.open {
 		c.Close()
 	}
 	clear(t.open)
-	t.finishDrain()
 }
 
 // finishDrain needs the lock.
 func (t *target) finishDrain() {
 	if t.state == elbtypes.TargetHealthStateEnumDraining && !t.drained {
 		t.drained = true
+		if t.deadline != nil {
+			t.deadline.Stop()
+		}
 		t.report()
 	}
+}
+
+// retire ends a target that the table lacks: its checks, its upgraded connections, its reports. Requests in flight go on.
+func (t *target) retire() {
+	t.taking.Store(false)
+	t.stop()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gone = true
+	if t.deadline != nil {
+		t.deadline.Stop()
+	}
+	t.closeOpen()
 }
 
 // begin counts a request; false when the target began to drain meanwhile.
 func (t *target) begin() bool {
 	t.inFlight.Add(1)
-	if may, _ := t.takes(); !may {
+	if !t.taking.Load() {
 		t.end()
 		return false
 	}
@@ -201,7 +202,7 @@ func (t *target) begin() bool {
 }
 
 func (t *target) end() {
-	if t.inFlight.Add(-1) > 0 {
+	if t.inFlight.Add(-1) > 0 || t.taking.Load() || t.proxy.Pace == model.PaceAWS {
 		return
 	}
 	t.mu.Lock()
@@ -211,9 +212,14 @@ func (t *target) end() {
 	}
 }
 
+// track remembers an upgraded connection; one that comes when the target is gone is closed at once.
 func (t *target) track(c io.Closer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.gone {
+		c.Close()
+		return
+	}
 	t.open[c] = struct{}{}
 }
 
@@ -221,11 +227,4 @@ func (t *target) untrack(c io.Closer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.open, c)
-}
-
-func (t *target) checkAddress() string {
-	if t.check.Port != 0 {
-		return "http://" + t.conf.Address + ":" + strconv.Itoa(t.check.Port) + t.check.Path
-	}
-	return "http://" + t.address + t.check.Path
 }

@@ -1,0 +1,43 @@
+package proxy
+
+// Snapshot is what the proxy has counted since it started, or since a load balancer or target came.
+type Snapshot struct {
+	Balancers map[string]Counts // by ARN
+	Targets   map[string]Counts // by the target's key
+}
+
+// Counts are the requests of a load balancer or target. Failed are a load balancer's own 502, 503 and 504 answers, or a target's
+// broken or late connections; a request that then succeeded at another target is among the latter only.
+type Counts struct {
+	Requests, Failed int64
+	InFlight         int64 // targets only
+}
+
+// Snapshot reads all counters. They are read one after another while requests go on.
+func (p *Proxy) Snapshot() Snapshot {
+	s := Snapshot{Balancers: map[string]Counts{}, Targets: map[string]Counts{}}
+	for arn, c := range p.table.Load().stats {
+		s.Balancers[arn] = Counts{Requests: c.Requests.Load(), Failed: c.Failed.Load()}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, t := range p.targets {
+		s.Targets[key] = Counts{Requests: t.requests.Load(), Failed: t.failures.Load(), InFlight: t.inFlight.Load()}
+	}
+	return s
+}
+
+// Stats returns the counters of a load balancer, nil for one that is not served.
+func (p *Proxy) Stats(arn string) *Stats { return p.table.Load().stats[arn] }
+
+// Healthy tells how many of a group's targets are healthy.
+func (p *Proxy) Healthy(group string) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.targets {
+		if t.group == group && t.healthy() {
+			n++
+		}
+	}
+	return n
+}
