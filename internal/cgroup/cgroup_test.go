@@ -52,14 +52,16 @@ func TestLimitsOnV2(t *testing.T) {
 	root := tr.hierarchies["unified"]
 	task := filepath.Join(root, "berth-x", "t")
 	for _, dir := range []string{filepath.Join(root, "berth-x"), task} { // files that the kernel makes
-		for _, f := range []string{"cgroup.subtree_control", "cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "pids.max", "cgroup.procs"} {
+		for _, f := range []string{"cgroup.subtree_control", "cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "pids.max",
+			"cgroup.procs"} {
 			put(t, filepath.Join(dir, f), "")
 		}
 	}
 	if err := tr.Create("/berth-x/t", Limits{CPUShares: 1024, CPUQuota: 25000, MemoryBytes: 512 << 20, Pids: 7}); err != nil {
 		t.Fatal(err)
 	}
-	for file, want := range map[string]string{"cpu.weight": "100", "cpu.max": "25000 100000", "memory.max": "536870912", "memory.swap.max": "0", "pids.max": "7"} {
+	for file, want := range map[string]string{"cpu.weight": "100", "cpu.max": "25000 100000", "memory.max": "536870912",
+		"memory.swap.max": "0", "pids.max": "7"} {
 		if got := get(t, filepath.Join(task, file)); got != want {
 			t.Errorf("%s is %q, want %q", file, got, want)
 		}
@@ -79,7 +81,8 @@ func TestLimitsOnV2(t *testing.T) {
 func TestLimitsOnV1(t *testing.T) {
 	tr := tree(t, Hybrid, "cpu", "memory", "pids", "unified", "name=systemd")
 	task := func(c string) string { return filepath.Join(tr.hierarchies[c], "berth-x", "t") }
-	for c, files := range map[string][]string{"cpu": {"cpu.shares", "cpu.cfs_period_us", "cpu.cfs_quota_us"}, "memory": {"memory.limit_in_bytes"}, "pids": {"pids.max"}} {
+	for c, files := range map[string][]string{"cpu": {"cpu.shares", "cpu.cfs_period_us", "cpu.cfs_quota_us"},
+		"memory": {"memory.limit_in_bytes"}, "pids": {"pids.max"}} {
 		for _, f := range files {
 			put(t, filepath.Join(task(c), f), "")
 		}
@@ -123,7 +126,8 @@ func TestMountinfo(t *testing.T) {
 	} {
 		tr.addMount(line)
 	}
-	want := map[string]string{"unified": "/sys/fs/cgroup/unified", "cpu": "/sys/fs/cgroup/cpu,cpuacct", "cpuacct": "/sys/fs/cgroup/cpu,cpuacct",
+	want := map[string]string{"unified": "/sys/fs/cgroup/unified", "cpu": "/sys/fs/cgroup/cpu,cpuacct",
+		"cpuacct":      "/sys/fs/cgroup/cpu,cpuacct",
 		"name=systemd": "/sys/fs/cgroup/systemd", "memory": "/sys/fs/cgroup/memory"}
 	for k, v := range want {
 		if tr.hierarchies[k] != v {

@@ -53,7 +53,8 @@ func newDaemon(t *testing.T, change ...func(*Config)) (*Daemon, Config) {
 	b := make([]byte, 3)
 	rand.Read(b)
 	id := "d" + hex.EncodeToString(b)
-	c := Config{Root: filepath.Join(t.TempDir(), "root"), State: "/run/berth/" + id + "/state", Socket: "/run/berth/" + id + "/sock/containerd.sock",
+	c := Config{Root: filepath.Join(t.TempDir(), "root"), State: "/run/berth/" + id + "/state",
+		Socket: "/run/berth/" + id + "/sock/containerd.sock",
 		Cgroup: "/berth-" + id}
 	for _, f := range change {
 		f(&c)
@@ -219,7 +220,8 @@ func TestConfig(t *testing.T) {
 	if _, err := New(Config{Root: "/r", State: "/s"}, nil); err == nil {
 		t.Error("a config without a socket was taken")
 	}
-	if _, err := New(Config{Root: "/r", State: "/s", Socket: "/" + strings.Repeat("x", 120)}, nil); err == nil || !strings.Contains(err.Error(), "too long") {
+	if _, err := New(Config{Root: "/r", State: "/s", Socket: "/" + strings.Repeat("x", 120)}, nil); err == nil ||
+		!strings.Contains(err.Error(), "too long") {
 		t.Errorf("a long socket path: %v", err)
 	}
 	dir := t.TempDir()

@@ -1,7 +1,8 @@
 package daemon
 
-// The plugins of containerd that Berth runs, by blank import: no CRI, NRI, sandboxes or restart monitor, and no snapshotters
-// but overlayfs and native. The shim's task plugin must not be here: all plugins share one registry, and the daemon would load it.
+// The plugins of containerd that Berth runs, by blank import: no CRI, NRI, sandboxes, mount manager or restart monitor, and no
+// snapshotters but overlayfs and native. The shim's task plugin must not be here: all plugins share one registry, and the daemon
+// would load it.
 import (
 	_ "github.com/containerd/containerd/api/types/runc/options"
 	_ "github.com/containerd/containerd/v2/core/metrics/cgroups"

@@ -47,7 +47,8 @@ type Config struct {
 
 // Check looks at everything, in the order in which a start needs it.
 func Check(ctx context.Context, c Config) []Finding {
-	return slices.Concat(root(), programs(), cgroups(), filesystem(c), firewall(), forwarding(), inotify(), port(ctx, c), disk(c), clock())
+	return slices.Concat(root(), programs(), cgroups(), filesystem(c), firewall(), forwarding(), inotify(), port(ctx, c),
+		disk(c), clock())
 }
 
 func ok(name, format string, args ...any) []Finding {
@@ -74,7 +75,8 @@ var capabilities = []struct {
 
 func root() []Finding {
 	if os.Geteuid() != 0 {
-		return found("root", Fail, "Berth does not run as root, and containers need it.", "Run it with sudo, or try: berth up --runtime fake")
+		return found("root", Fail, "Berth does not run as root, and containers need it.",
+			"Run it with sudo, or try: berth up --runtime fake")
 	}
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -89,7 +91,8 @@ func root() []Finding {
 	all := ok("root", "This is root.")
 	for _, cp := range capabilities {
 		if effective&(1<<cp.bit) == 0 {
-			all = append(all, found(cp.name, cp.g, cp.name+" is missing: "+cp.why+".", "Start Berth where root has all capabilities, outside a container.")...)
+			all = append(all, found(cp.name, cp.g, cp.name+" is missing: "+cp.why+".",
+				"Start Berth where root has all capabilities, outside a container.")...)
 		}
 	}
 	return all
@@ -101,7 +104,8 @@ func programs() []Finding {
 	case err != nil:
 		return found("runc", Fail, "runc and the shim are neither in this binary nor in PATH.", "Build Berth with: make build")
 	case !inside:
-		return found("runc", Warn, "This binary was built without runc and the shim; those in PATH are used.", "Build Berth with: make build")
+		return found("runc", Warn, "This binary was built without runc and the shim; those in PATH are used.",
+			"Build Berth with: make build")
 	}
 	return ok("runc", "runc and the shim are inside this binary.")
 }
@@ -145,7 +149,8 @@ func filesystem(c Config) []Finding {
 	}
 	defer os.RemoveAll(dir)
 	if name, reason := daemon.Snapshotter(dir); name != "overlayfs" {
-		return found("overlayfs", Warn, "overlayfs does not work in "+c.DataDir+" ("+reason+"): every container gets a whole copy of its image.",
+		return found("overlayfs", Warn, "overlayfs does not work in "+c.DataDir+" ("+reason+"): every container gets a whole copy of "+
+			"its image.",
 			"Put the data directory on ext4 or xfs, and load the module overlay.")
 	}
 	return ok("overlayfs", "overlayfs works in %s.", c.DataDir)
@@ -179,7 +184,8 @@ func port(ctx context.Context, c Config) []Finding {
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
-		return found("port", Fail, fmt.Sprintf("The API's address %s can't be taken: %v.", c.Listen, err), "Choose another with: berth up --listen")
+		return found("port", Fail, fmt.Sprintf("The API's address %s can't be taken: %v.", c.Listen, err),
+			"Choose another with: berth up --listen")
 	}
 	l.Close()
 	return ok("port", "The API's address %s is free.", c.Listen)
@@ -196,7 +202,8 @@ func disk(c Config) []Finding {
 	free := st.Bavail * uint64(st.Bsize)
 	switch gib := float64(free) / (1 << 30); {
 	case free < needDisk:
-		return found("disk", Fail, fmt.Sprintf("Only %.1f GiB are free for %s.", gib, c.DataDir), "Free some, or choose another place with --data-dir.")
+		return found("disk", Fail, fmt.Sprintf("Only %.1f GiB are free for %s.", gib, c.DataDir),
+			"Free some, or choose another place with --data-dir.")
 	case free < wantDisk:
 		return found("disk", Warn, fmt.Sprintf("Only %.1f GiB are free for %s: few images fit.", gib, c.DataDir), "Free some.")
 	default:
@@ -209,7 +216,8 @@ var built = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func clock() []Finding {
 	if now := time.Now(); now.Before(built) {
-		return found("clock", Fail, "The clock says "+now.UTC().Format(time.DateOnly)+": signatures of clients with the right time are refused.",
+		return found("clock", Fail, "The clock says "+now.UTC().Format(time.DateOnly)+": signatures of clients with the right time "+
+			"are refused.",
 			"Set the clock, such as by systemd-timesyncd.")
 	}
 	return ok("clock", "The clock is plausible.")

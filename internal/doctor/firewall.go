@@ -39,18 +39,21 @@ func forwardPolicy(chains []*nftables.Chain, legacy bool) []Finding {
 	const name = "forward policy"
 	for _, c := range chains {
 		forIPv4 := c.Table.Family == nftables.TableFamilyIPv4 || c.Table.Family == nftables.TableFamilyINet
-		if !forIPv4 || c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop {
+		if !forIPv4 || c.Hooknum == nil || *c.Hooknum != *nftables.ChainHookForward || c.Policy == nil ||
+			*c.Policy != nftables.ChainPolicyDrop {
 			continue
 		}
 		if c.Table.Family == nftables.TableFamilyIPv4 && c.Table.Name == "filter" && c.Name == "FORWARD" {
 			continue // of iptables-nft, such as Docker's: Berth puts its own rules into it
 		}
-		return found(name, Warn, fmt.Sprintf("The firewall chain %s %s drops forwarded packets by default: tasks may reach no network and their "+
-			"published ports may not answer.", c.Table.Name, c.Name), fmt.Sprintf("Let it accept the interfaces brth-*, such as by: nft insert rule %s %s %s "+
-			"iifname \"brth-*\" accept, and the same with oifname.", family(c.Table.Family), c.Table.Name, c.Name))
+		return found(name, Warn, fmt.Sprintf("The firewall chain %s %s drops forwarded packets by default: tasks may reach no network "+
+			"and their published ports may not answer.", c.Table.Name, c.Name),
+			fmt.Sprintf("Let it accept the interfaces brth-*, such as by: nft insert rule %s %s %s "+
+				"iifname \"brth-*\" accept, and the same with oifname.", family(c.Table.Family), c.Table.Name, c.Name))
 	}
 	if legacy {
-		return found(name, Warn, "The old iptables filters packets here, which nftables can't see: if its FORWARD policy is DROP, tasks reach no network.",
+		return found(name, Warn, "The old iptables filters packets here, which nftables can't see: if its FORWARD policy is DROP, tasks "+
+			"reach no network.",
 			"iptables-legacy -I FORWARD -i brth-+ -j ACCEPT; iptables-legacy -I FORWARD -o brth-+ -j ACCEPT")
 	}
 	return ok(name, "No other firewall drops what tasks send.")

@@ -9,7 +9,8 @@ import (
 
 func TestForwardPolicy(t *testing.T) {
 	drop, accept := nftables.ChainPolicyDrop, nftables.ChainPolicyAccept
-	chain := func(family nftables.TableFamily, table, name string, hook *nftables.ChainHook, policy *nftables.ChainPolicy) *nftables.Chain {
+	chain := func(family nftables.TableFamily, table, name string, hook *nftables.ChainHook,
+		policy *nftables.ChainPolicy) *nftables.Chain {
 		return &nftables.Chain{Table: &nftables.Table{Family: family, Name: table}, Name: name, Hooknum: hook, Policy: policy}
 	}
 	forward, input := nftables.ChainHookForward, nftables.ChainHookInput

@@ -11,7 +11,8 @@ import (
 func noPath(string) (string, error) { return "", os.ErrNotExist }
 
 func programs(runc, shim string) fstest.MapFS {
-	return fstest.MapFS{"bin/README": {Data: []byte("x")}, "bin/" + RuncName: {Data: []byte(runc)}, "bin/" + ShimName: {Data: []byte(shim)}}
+	return fstest.MapFS{"bin/README": {Data: []byte("x")}, "bin/" + RuncName: {Data: []byte(runc)},
+		"bin/" + ShimName: {Data: []byte(shim)}}
 }
 
 func TestUnpackWritesVersionedFolders(t *testing.T) {

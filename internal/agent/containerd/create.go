@@ -86,7 +86,8 @@ func (r *Runtime) create(ctx context.Context, spec agent.ContainerSpec) error {
 	if err != nil {
 		return failure(name, "container "+spec.Name, err)
 	}
-	oci, warnings, err := ociSpec(blueprint{spec: spec, image: config, user: user, machine: r.limits, pids: r.c.PidsLimit, note: r.note(spec.ID),
+	oci, warnings, err := ociSpec(blueprint{spec: spec, image: config, user: user, machine: r.limits, pids: r.c.PidsLimit,
+		note:   r.note(spec.ID),
 		cgroup: r.containerCgroup(spec.TaskID, spec.ID), init: r.c.Init})
 	if err != nil {
 		return err

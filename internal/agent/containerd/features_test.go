@@ -16,38 +16,37 @@ import (
 	"github.com/berthdev/berth/internal/agent/containerd/imagetest"
 )
 
-func TestWhatAContainerIsGiven(t *testing.T) {
-	n := newNode(t)
-	image := n.busybox(t, func(c *v1.Config) {
-		c.Env, c.WorkingDir = []string{"PATH=/bin", "FROM=image", "OVER=image"}, "/work"
-		c.Entrypoint, c.Cmd = []string{"/bin/echo", "from"}, []string{"image"}
-	})
+// given is what one container asks for and what must come out of it.
+type given struct {
+	name, script string
+	change       func(*agent.ContainerSpec)
+	out          string // what stdout must contain
+	exit         int32
+}
+
+// asks are containers of an image whose command is "echo from image", in /work. volume holds the file f with "mounted".
+func asks(volume string) []given {
 	linux := func(f func(*types.LinuxParameters)) func(*agent.ContainerSpec) {
 		return func(s *agent.ContainerSpec) {
 			s.Definition.LinuxParameters = &types.LinuxParameters{}
 			f(s.Definition.LinuxParameters)
 		}
 	}
-	volume := t.TempDir()
-	if err := os.WriteFile(filepath.Join(volume, "f"), []byte("mounted"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		name, script string
-		change       func(*agent.ContainerSpec)
-		out          string // what stdout must contain
-		exit         int32
-	}{
-		{"image's command", "", func(s *agent.ContainerSpec) { s.Definition.EntryPoint, s.Definition.Command = nil, nil }, "from image", 0},
-		{"own command", "", func(s *agent.ContainerSpec) { s.Definition.EntryPoint, s.Definition.Command = nil, []string{"me"} }, "from me", 0},
-		{"environment", `echo $FROM $OVER $MINE $HOME`, func(s *agent.ContainerSpec) { s.Env = []string{"OVER=me", "MINE=too"} }, "image me too /root", 0},
+	return []given{
+		{"image's command", "", func(s *agent.ContainerSpec) { s.Definition.EntryPoint, s.Definition.Command = nil, nil },
+			"from image", 0},
+		{"own command", "", func(s *agent.ContainerSpec) { s.Definition.EntryPoint, s.Definition.Command = nil, []string{"me"} },
+			"from me", 0},
+		{"environment", `echo $FROM $OVER $MINE $HOME`, func(s *agent.ContainerSpec) { s.Env = []string{"OVER=me", "MINE=too"} },
+			"image me too /root", 0},
 		{"working directory of the image", `pwd`, nil, "/work", 0},
 		{"own working directory", `pwd`, func(s *agent.ContainerSpec) { s.Definition.WorkingDirectory = new("/made") }, "/made", 0},
 		{"root", `id`, nil, "uid=0(root) gid=0(root)", 0},
 		{"user by name", `id; echo $HOME`, func(s *agent.ContainerSpec) { s.Definition.User = new("app") },
 			"uid=1000(app) gid=1000(app) groups=50(staff),1000(app)\n/home/app", 0},
 		{"user by numbers", `id`, func(s *agent.ContainerSpec) { s.Definition.User = new("1234:50") }, "uid=1234 gid=50(staff)", 0},
-		{"no capabilities for a user", `grep CapEff /proc/self/status`, func(s *agent.ContainerSpec) { s.Definition.User = new("app") }, "0000000000000000", 0},
+		{"no capabilities for a user", `grep CapEff /proc/self/status`,
+			func(s *agent.ContainerSpec) { s.Definition.User = new("app") }, "0000000000000000", 0},
 		{"Docker's capabilities", `grep CapEff /proc/self/status`, nil, "00000000a80425fb", 0},
 		{"a capability dropped, one added", `grep CapEff /proc/self/status`, linux(func(p *types.LinuxParameters) {
 			p.Capabilities = &types.KernelCapabilities{Drop: []string{"ALL"}, Add: []string{"NET_ADMIN"}}
@@ -58,14 +57,17 @@ func TestWhatAContainerIsGiven(t *testing.T) {
 		}), "ermi", 1},
 		{"privileged", `grep Seccomp: /proc/self/status; mount -t tmpfs x /tmp && ls /dev/mem /dev/loop-control 2>/dev/null; echo ok`,
 			func(s *agent.ContainerSpec) { s.Definition.Privileged = new(true) }, "0\n", 0},
-		{"read-only root", `touch /x 2>&1 || echo refused`, func(s *agent.ContainerSpec) { s.Definition.ReadonlyRootFilesystem = new(true) }, "refused", 0},
+		{"read-only root", `touch /x 2>&1 || echo refused`,
+			func(s *agent.ContainerSpec) { s.Definition.ReadonlyRootFilesystem = new(true) }, "refused", 0},
 		{"ulimit", `ulimit -n; ulimit -u`, func(s *agent.ContainerSpec) {
-			s.Definition.Ulimits = []types.Ulimit{{Name: types.UlimitNameNofile, SoftLimit: 512, HardLimit: 600}, {Name: types.UlimitNameNproc, SoftLimit: 77, HardLimit: 88}}
+			s.Definition.Ulimits = []types.Ulimit{{Name: types.UlimitNameNofile, SoftLimit: 512, HardLimit: 600},
+				{Name: types.UlimitNameNproc, SoftLimit: 77, HardLimit: 88}}
 		}, "512", 0},
 		{"a ulimit above this machine's", `ulimit -Hn`, func(s *agent.ContainerSpec) {
 			s.Definition.Ulimits = []types.Ulimit{{Name: types.UlimitNameNofile, SoftLimit: 1000, HardLimit: 1 << 20}}
 		}, "", 0},
-		{"shared memory", `df -m /dev/shm | tail -n1`, linux(func(p *types.LinuxParameters) { p.SharedMemorySize = new(int32(123)) }), " 123 ", 0},
+		{"shared memory", `df -m /dev/shm | tail -n1`,
+			linux(func(p *types.LinuxParameters) { p.SharedMemorySize = new(int32(123)) }), " 123 ", 0},
 		{"tmpfs", `df -m /scratch | tail -n1`, linux(func(p *types.LinuxParameters) {
 			p.Tmpfs = []types.Tmpfs{{ContainerPath: new("/scratch"), Size: 7, MountOptions: []string{"noexec"}}}
 		}), " 7 ", 0},
@@ -76,26 +78,44 @@ func TestWhatAContainerIsGiven(t *testing.T) {
 			s.Definition.SystemControls = []types.SystemControl{{Namespace: new("kernel.msgmax"), Value: new("9999")}}
 		}, "9999", 0},
 		{"hostname", `hostname; echo $HOSTNAME`, func(s *agent.ContainerSpec) { s.Hostname = "web-1" }, "web-1\nweb-1", 0},
-		{"masked and read-only paths", `cat /proc/kcore | head -c 1; echo 1 >/proc/sys/kernel/panic 2>/dev/null || echo refused`, nil, "refused", 0},
+		{"masked and read-only paths", `cat /proc/kcore | head -c 1; echo 1 >/proc/sys/kernel/panic 2>/dev/null || echo refused`,
+			nil, "refused", 0},
 		{"volume", `cat /v/f; echo new >/v/g`, func(s *agent.ContainerSpec) {
 			s.Mounts = []agent.Mount{{Type: "bind", Source: volume, Destination: "/v"}}
 		}, "mounted", 0},
 		{"read-only volume", `cat /v/g; echo x >/v/h 2>/dev/null || echo refused`, func(s *agent.ContainerSpec) {
 			s.Mounts = []agent.Mount{{Type: "bind", Source: volume, Destination: "/v", ReadOnly: true}}
 		}, "new\nrefused", 0},
-		{"terminal", `tty; echo $TERM`, func(s *agent.ContainerSpec) { s.Definition.PseudoTerminal = new(true) }, "/dev/pts/0\r\nxterm", 0},
+		{"terminal", `tty; echo $TERM`, func(s *agent.ContainerSpec) { s.Definition.PseudoTerminal = new(true) },
+			"/dev/pts/0\r\nxterm", 0},
 		{"closed standard input", `cat; echo end`, nil, "end", 0},
 		{"processes of its own", `echo $$; ls -d /proc/[0-9]*`, nil, "1\n/proc/1", 0},
-		{"processes of the machine", `ls -d /proc/[0-9]* | grep -c .; echo $$`, func(s *agent.ContainerSpec) { s.PIDMode = types.PidModeHost }, "", 0},
-		{"memory of the machine", `cat /proc/sysvipc/shm | head -n1`, func(s *agent.ContainerSpec) { s.IPCMode = types.IpcModeHost }, "key", 0},
-		{"init process", `echo $$; cat /proc/1/cmdline | head -c 17`, linux(func(p *types.LinuxParameters) { p.InitProcessEnabled = new(true) }), "/sbin/docker-init", 0},
+		{"processes of the machine", `ls -d /proc/[0-9]* | grep -c .; echo $$`,
+			func(s *agent.ContainerSpec) { s.PIDMode = types.PidModeHost }, "", 0},
+		{"memory of the machine", `cat /proc/sysvipc/shm | head -n1`,
+			func(s *agent.ContainerSpec) { s.IPCMode = types.IpcModeHost }, "key", 0},
+		{"init process", `echo $$; cat /proc/1/cmdline | head -c 17`,
+			linux(func(p *types.LinuxParameters) { p.InitProcessEnabled = new(true) }), "/sbin/docker-init", 0},
 		{"exit code through init", `exit 9`, linux(func(p *types.LinuxParameters) { p.InitProcessEnabled = new(true) }), "", 9},
 		{"no new privileges", `grep NoNewPrivs /proc/self/status`, func(s *agent.ContainerSpec) {
 			s.Definition.DockerSecurityOptions = []string{"no-new-privileges"}
 		}, "1", 0},
 		{"exit code", `exit 42`, nil, "", 42},
 		{"killed by a signal", `kill -9 $$; sleep 1`, func(s *agent.ContainerSpec) { s.PIDMode = types.PidModeHost }, "", 137},
-	} {
+	}
+}
+
+func TestWhatAContainerIsGiven(t *testing.T) {
+	n := newNode(t)
+	image := n.busybox(t, func(c *v1.Config) {
+		c.Env, c.WorkingDir = []string{"PATH=/bin", "FROM=image", "OVER=image"}, "/work"
+		c.Entrypoint, c.Cmd = []string{"/bin/echo", "from"}, []string{"image"}
+	})
+	volume := t.TempDir()
+	if err := os.WriteFile(filepath.Join(volume, "f"), []byte("mounted"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range asks(volume) {
 		t.Run(c.name, func(t *testing.T) {
 			s := n.container(image, c.script)
 			if c.change != nil {
@@ -118,9 +138,11 @@ func TestWhatIsRefused(t *testing.T) {
 		want   string // the error's name
 		says   string
 	}{
-		{"no such program", func(s *agent.ContainerSpec) { s.Definition.EntryPoint = []string{"/nope"} }, "CannotStartContainerError", "/nope"},
+		{"no such program", func(s *agent.ContainerSpec) { s.Definition.EntryPoint = []string{"/nope"} },
+			"CannotStartContainerError", "/nope"},
 		{"no such user", func(s *agent.ContainerSpec) { s.Definition.User = new("ghost") }, "CannotCreateContainerError", "ghost"},
-		{"an image that is gone", func(s *agent.ContainerSpec) { s.Image.Ref = "docker.io/library/gone:1" }, "CannotCreateContainerError", "gone"},
+		{"an image that is gone", func(s *agent.ContainerSpec) { s.Image.Ref = "docker.io/library/gone:1" },
+			"CannotCreateContainerError", "gone"},
 		{"a capability", func(s *agent.ContainerSpec) {
 			s.Definition.LinuxParameters = &types.LinuxParameters{Capabilities: &types.KernelCapabilities{Add: []string{"FLY"}}}
 		}, "CannotCreateContainerError", "FLY"},
@@ -133,8 +155,10 @@ func TestWhatIsRefused(t *testing.T) {
 		{"a device", func(s *agent.ContainerSpec) {
 			s.Definition.LinuxParameters = &types.LinuxParameters{Devices: []types.Device{{HostPath: new("/dev/nope")}}}
 		}, "CannotCreateContainerError", "/dev/nope"},
-		{"a security option", func(s *agent.ContainerSpec) { s.Definition.DockerSecurityOptions = []string{"apparmor:x"} }, "CannotCreateContainerError", "apparmor"},
-		{"a shared process namespace", func(s *agent.ContainerSpec) { s.PIDMode = types.PidModeTask }, "CannotCreateContainerError", "pidMode"},
+		{"a security option", func(s *agent.ContainerSpec) { s.Definition.DockerSecurityOptions = []string{"apparmor:x"} },
+			"CannotCreateContainerError", "apparmor"},
+		{"a shared process namespace", func(s *agent.ContainerSpec) { s.PIDMode = types.PidModeTask },
+			"CannotCreateContainerError", "pidMode"},
 	} {
 		s := n.container(image, "true", c.change)
 		err := n.Create(t.Context(), s)
@@ -168,7 +192,10 @@ func TestMemoryLimits(t *testing.T) {
 			t.Errorf("limit %s: the list does not tell of the OOM kill: %+v", name, got)
 		}
 	}
-	s := n.container(image, `kill -9 $$`, func(s *agent.ContainerSpec) { s.PIDMode, s.Definition.Memory = types.PidModeHost, new(int32(24)) })
+	s := n.container(image, `kill -9 $$`, func(s *agent.ContainerSpec) {
+		s.PIDMode, s.Definition.Memory = types.PidModeHost,
+			new(int32(24))
+	})
 	if state, _, _ := n.runs(t, s); state.OOMKilled || state.ExitCode != 137 {
 		t.Errorf("killed by a signal: %+v, want no OOM kill", state)
 	}
@@ -179,7 +206,10 @@ func TestCPULimits(t *testing.T) {
 	image := n.busybox(t, nil)
 	s := n.container(image, `sleep 60`, func(s *agent.ContainerSpec) { s.TaskCPU, s.Definition.Cpu = 256, 99 })
 	n.start(t, s)
-	sidecar := n.container(image, `sleep 60`, func(o *agent.ContainerSpec) { o.TaskID, o.TaskCPU, o.ID = s.TaskID, 256, s.TaskID+"-two" })
+	sidecar := n.container(image, `sleep 60`, func(o *agent.ContainerSpec) {
+		o.TaskID, o.TaskCPU, o.ID = s.TaskID, 256,
+			s.TaskID+"-two"
+	})
 	n.start(t, sidecar)
 	if n.tree.Layout == "v2" {
 		t.Skip("reads cgroup v1 files")
@@ -197,7 +227,10 @@ func TestCPULimits(t *testing.T) {
 	}
 	free := n.container(image, `sleep 60`, func(s *agent.ContainerSpec) { s.Definition.Cpu = 300 })
 	n.start(t, free)
-	beside := n.container(image, `sleep 60`, func(o *agent.ContainerSpec) { o.TaskID, o.Definition.Cpu, o.ID = free.TaskID, 200, free.TaskID+"-two" })
+	beside := n.container(image, `sleep 60`, func(o *agent.ContainerSpec) {
+		o.TaskID, o.Definition.Cpu, o.ID = free.TaskID, 200,
+			free.TaskID+"-two"
+	})
 	n.start(t, beside)
 	if got := read(t, "/sys/fs/cgroup/cpu"+n.taskCgroup(free.TaskID)+"/cpu.shares"); got != "500" {
 		t.Errorf("a task without a CPU size weighs %s, want what its containers weigh", got)
@@ -221,7 +254,8 @@ func TestExec(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	begun := time.Now()
-	if _, _, err = n.Exec(ctx, s.ID, sh(`sleep 60`)); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > 5*time.Second {
+	if _, _, err = n.Exec(ctx, s.ID, sh(`sleep 60`)); !errors.Is(err, context.DeadlineExceeded) ||
+		time.Since(begun) > 5*time.Second {
 		t.Errorf("after %v: %v, want the deadline's error", time.Since(begun), err)
 	}
 	if _, _, err = n.Exec(t.Context(), s.ID, []string{"/nope"}); err == nil {
@@ -241,12 +275,14 @@ func TestExec(t *testing.T) {
 func TestInitReapsAndForwards(t *testing.T) {
 	n := newNode(t)
 	image := n.busybox(t, nil)
-	s := n.container(image, `(sh -c 'sleep 0.2 & exit' &); trap 'echo got; exit 5' USR1; while :; do sleep 0.05; done`, func(s *agent.ContainerSpec) {
-		s.Definition.LinuxParameters = &types.LinuxParameters{InitProcessEnabled: new(true)}
-	})
+	s := n.container(image, `(sh -c 'sleep 0.2 & exit' &); trap 'echo got; exit 5' USR1; while :; do sleep 0.05; done`,
+		func(s *agent.ContainerSpec) {
+			s.Definition.LinuxParameters = &types.LinuxParameters{InitProcessEnabled: new(true)}
+		})
 	n.start(t, s)
 	waitFor(t, "no zombie", func() bool {
-		_, out, err := n.Exec(t.Context(), s.ID, []string{"/bin/sh", "-c", `cat /proc/[0-9]*/stat | grep -c " Z "; ls -d /proc/[0-9]* | grep -c .`})
+		_, out, err := n.Exec(t.Context(), s.ID, []string{"/bin/sh", "-c",
+			`cat /proc/[0-9]*/stat | grep -c " Z "; ls -d /proc/[0-9]* | grep -c .`})
 		return err == nil && strings.HasPrefix(out, "0")
 	})
 	if err := n.Signal(t.Context(), s.ID, 10); err != nil { // SIGUSR1

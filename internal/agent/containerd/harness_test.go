@@ -131,7 +131,8 @@ func (n *node) close(t testing.TB, root string) {
 	if err := n.tree.Remove("/berth-" + n.id); err != nil {
 		t.Error(err)
 	}
-	if data, err := os.ReadFile(filepath.Join(root, "containerd.log")); err == nil && len(data) > 0 && (t.Failed() || testing.Verbose()) {
+	if data, err := os.ReadFile(filepath.Join(root, "containerd.log")); err == nil && len(data) > 0 && (t.Failed() ||
+		testing.Verbose()) {
 		t.Logf("containerd's log:\n%s", data[max(0, len(data)-4000):])
 	}
 	if err := os.RemoveAll(n.run); err != nil {

@@ -19,7 +19,8 @@ type imageConfig struct {
 }
 
 // imageConfigOf reads the config of target for this machine's platform. Content never changes, so it is cached by digest.
-func imageConfigOf(ctx context.Context, store content.Store, cached *cache[imageConfig], target ocispec.Descriptor) (imageConfig, error) {
+func imageConfigOf(ctx context.Context, store content.Store, cached *cache[imageConfig],
+	target ocispec.Descriptor) (imageConfig, error) {
 	if c, ok := cached.get(target.Digest.String()); ok {
 		return c, nil
 	}

@@ -65,7 +65,8 @@ func NewImages(r *Runtime, c ImagesConfig) (*Images, error) {
 		c.Behavior = PullDefault
 	case PullDefault, PullAlways, PullOnce, PullPreferCached:
 	default:
-		return nil, fmt.Errorf("pull behavior %q: want %s, %s, %s or %s", c.Behavior, PullDefault, PullAlways, PullOnce, PullPreferCached)
+		return nil, fmt.Errorf("pull behavior %q: want %s, %s, %s or %s", c.Behavior, PullDefault, PullAlways, PullOnce,
+			PullPreferCached)
 	}
 	if c.Now == nil {
 		c.Now = time.Now

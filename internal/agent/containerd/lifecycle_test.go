@@ -25,7 +25,8 @@ func TestLifeOfAContainer(t *testing.T) {
 		}
 	}
 	got, _ := n.state(t, s.ID)
-	if got.Status != agent.ContainerRunning || got.PID == 0 || got.TaskID != s.TaskID || got.Name != "main" || got.Labels["com.example"] != "x" {
+	if got.Status != agent.ContainerRunning || got.PID == 0 || got.TaskID != s.TaskID || got.Name != "main" ||
+		got.Labels["com.example"] != "x" {
 		t.Fatalf("after Start: %+v", got)
 	}
 	waitFor(t, "the first line", func() bool { return read(t, s.Stdout) == "out" && read(t, s.Stderr) == "err" })
@@ -33,10 +34,12 @@ func TestLifeOfAContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	exit := n.exit(t, s.ID)
-	if exit.ExitCode != 7 || exit.Status != agent.ContainerExited || exit.FinishedAt.IsZero() || exit.OOMKilled || exit.TaskID != s.TaskID {
+	if exit.ExitCode != 7 || exit.Status != agent.ContainerExited || exit.FinishedAt.IsZero() || exit.OOMKilled ||
+		exit.TaskID != s.TaskID {
 		t.Fatalf("exit: %+v", exit)
 	}
-	if got, _ := n.state(t, s.ID); got.Status != agent.ContainerExited || got.ExitCode != 7 || !got.FinishedAt.Equal(exit.FinishedAt) {
+	if got, _ := n.state(t, s.ID); got.Status != agent.ContainerExited || got.ExitCode != 7 ||
+		!got.FinishedAt.Equal(exit.FinishedAt) {
 		t.Fatalf("listed after exit: %+v", got)
 	}
 	for range 2 {

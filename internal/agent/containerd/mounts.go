@@ -28,12 +28,15 @@ func mounts(spec agent.ContainerSpec) ([]specs.Mount, error) {
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts",
 			Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
-		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev",
+			"relatime", "ro"}},
 	}
 	if spec.IPCMode == types.IpcModeHost {
 		all = append(all,
-			specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"rbind", "nosuid", "noexec", "nodev"}},
-			specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"rbind", "nosuid", "noexec", "nodev"}})
+			specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"rbind", "nosuid",
+				"noexec", "nodev"}},
+			specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"rbind", "nosuid", "noexec",
+				"nodev"}})
 		if _, err := os.Stat("/dev/mqueue"); errors.Is(err, fs.ErrNotExist) {
 			all = slices.DeleteFunc(all, func(m specs.Mount) bool { return m.Destination == "/dev/mqueue" })
 		}
@@ -67,7 +70,8 @@ func ownMounts(spec agent.ContainerSpec) ([]specs.Mount, error) {
 	if p := spec.Definition.LinuxParameters; p != nil {
 		for _, t := range p.Tmpfs {
 			options := append([]string{"nosuid", "nodev", fmt.Sprintf("size=%dm", t.Size)}, t.MountOptions...)
-			all = append(all, specs.Mount{Destination: path.Clean(deref(t.ContainerPath)), Type: "tmpfs", Source: "tmpfs", Options: options})
+			all = append(all, specs.Mount{Destination: path.Clean(deref(t.ContainerPath)), Type: "tmpfs", Source: "tmpfs",
+				Options: options})
 		}
 	}
 	for _, m := range spec.Mounts {

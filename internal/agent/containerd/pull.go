@@ -69,7 +69,10 @@ func (m *Images) asks(image images.Image, name string, own bool) bool {
 // fetch brings the image from its registry, or falls back to the one that is here.
 func (m *Images) fetch(ctx context.Context, name, host string, own bool, image images.Image, here bool) (images.Image, error) {
 	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: m.hosts(own)})
-	got, err := m.retry(ctx, here, func(ctx context.Context) (images.Image, error) { return m.once(ctx, resolver, name, image, here) })
+	got, err := m.retry(ctx, here, func(ctx context.Context) (images.Image, error) {
+		return m.once(ctx, resolver, name, image,
+			here)
+	})
 	if err == nil {
 		return got, nil
 	}
@@ -93,7 +96,8 @@ func (m *Images) fallsBack(image images.Image, own bool, err error) bool {
 }
 
 // once asks the registry for the image's digest and downloads it when it differs from what is here.
-func (m *Images) once(ctx context.Context, resolver remotes.Resolver, name string, image images.Image, here bool) (images.Image, error) {
+func (m *Images) once(ctx context.Context, resolver remotes.Resolver, name string, image images.Image,
+	here bool) (images.Image, error) {
 	asking := ctx
 	if here {
 		var cancel context.CancelFunc
@@ -107,7 +111,8 @@ func (m *Images) once(ctx context.Context, resolver remotes.Resolver, name strin
 	if here && desc.Digest == image.Target.Digest {
 		return image, nil
 	}
-	pulled, err := m.r.client.Pull(ctx, name, ctd.WithResolver(resolver), ctd.WithPullUnpack, ctd.WithPullSnapshotter(m.r.c.Snapshotter))
+	pulled, err := m.r.client.Pull(ctx, name, ctd.WithResolver(resolver), ctd.WithPullUnpack,
+		ctd.WithPullSnapshotter(m.r.c.Snapshotter))
 	if err != nil {
 		return images.Image{}, err
 	}
@@ -152,7 +157,8 @@ func pullMessage(name, host string, own bool, err error) string {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
 	case errdefs.IsNotFound(err) && own:
-		return fmt.Sprintf("pull %s: Berth's registry has no such image; push it with docker push or berth build -t, or correct the name", name)
+		return fmt.Sprintf("pull %s: Berth's registry has no such image; push it with docker push or berth build -t, or correct the name",
+			name)
 	case errdefs.IsNotFound(err) && strings.Contains(err.Error(), "no match for platform"):
 		return fmt.Sprintf("pull %s: the image has no variant for this machine's platform; build it for this platform", name)
 	case errdefs.IsNotFound(err):
@@ -163,10 +169,11 @@ func pullMessage(name, host string, own bool, err error) string {
 		return fmt.Sprintf("pull %s: the registry %s refuses access, because the image is private or does not exist; import it with "+
 			"berth image import FILE.tar, or push it to Berth's registry", name, host)
 	case status.StatusCode == http.StatusTooManyRequests:
-		return fmt.Sprintf("pull %s: the registry %s limits the rate of pulls; try again later, or push the image to Berth's registry", name, host)
+		return fmt.Sprintf("pull %s: the registry %s limits the rate of pulls; try again later, or push the image to Berth's registry",
+			name, host)
 	case isDNS:
-		return fmt.Sprintf("pull %s: the name of the registry %s cannot be resolved (%v); check the network and DNS of this machine, or "+
-			"import the image with: berth image import FILE.tar", name, host, dns.Err)
+		return fmt.Sprintf("pull %s: the name of the registry %s cannot be resolved (%v); check the network and DNS of this "+
+			"machine, or import the image with: berth image import FILE.tar", name, host, dns.Err)
 	}
 	return fmt.Sprintf("pull %s from %s failed: %s; check that this machine reaches the registry, or import the image with: "+
 		"berth image import FILE.tar", name, host, plain(err))

@@ -48,7 +48,8 @@ func newHub(t *testing.T) *hub {
 			w.WriteHeader(int(status))
 			return
 		}
-		if h.auth != "" && r.Header.Get("Authorization") != h.auth && r.Method != http.MethodPut && r.Method != http.MethodPost && r.Method != http.MethodPatch {
+		if h.auth != "" && r.Header.Get("Authorization") != h.auth && r.Method != http.MethodPut && r.Method != http.MethodPost &&
+			r.Method != http.MethodPatch {
 			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
 			w.WriteHeader(http.StatusUnauthorized)
 			return
@@ -216,7 +217,8 @@ func TestImportedImagesAskNobody(t *testing.T) {
 	image := imagetest.Busybox(t, nil)
 	archive := imagetest.Archive(t, image, "nginx", "example.com/a/b:2")
 	refs, err := n.store.Import(t.Context(), bytes.NewReader(archive))
-	if err != nil || fmt.Sprint(refs) != "[docker.io/library/nginx:latest example.com/a/b:2]" && fmt.Sprint(refs) != "[example.com/a/b:2 docker.io/library/nginx:latest]" {
+	if err != nil || fmt.Sprint(refs) != "[docker.io/library/nginx:latest example.com/a/b:2]" &&
+		fmt.Sprint(refs) != "[example.com/a/b:2 docker.io/library/nginx:latest]" {
 		t.Fatalf("%v %v", refs, err)
 	}
 	begun := time.Now()
@@ -230,7 +232,8 @@ func TestImportedImagesAskNobody(t *testing.T) {
 	if err != nil || len(all) != 2 || all[0].Origin != "import" || all[0].Size == 0 || all[0].Created.IsZero() {
 		t.Errorf("%+v %v", all, err)
 	}
-	for name, data := range map[string][]byte{"nothing": nil, "text": []byte(strings.Repeat("no archive ", 1000)), "cut off": archive[:len(archive)/2]} {
+	for name, data := range map[string][]byte{"nothing": nil, "text": []byte(strings.Repeat("no archive ", 1000)),
+		"cut off": archive[:len(archive)/2]} {
 		if refs, err := n.store.Import(t.Context(), bytes.NewReader(data)); err == nil {
 			t.Errorf("%s was imported as %v", name, refs)
 		}
@@ -297,7 +300,8 @@ func TestReferences(t *testing.T) {
 		}
 	}
 	for host, want := range map[string]bool{
-		"localhost:4566": true, "127.0.0.1:4566": true, "[::1]:4566": true, "localhost:4567": false, "localhost": false, "docker.io": false,
+		"localhost:4566": true, "127.0.0.1:4566": true, "[::1]:4566": true, "localhost:4567": false, "localhost": false,
+		"docker.io": false,
 		"000000000000.dkr.ecr.us-east-1.amazonaws.com": true, "000000000000.dkr.ecr.us-east-1.localhost:4566": true,
 		"000000000000.dkr.ecr.us-east-1.localhost:1": false, "000000000000.dkr.ecr.us-east-1.amazonaws.com.evil.org": false,
 		"evil.org:4566": false, "1.dkr.ecr.us-east-1.amazonaws.com": false,

@@ -101,7 +101,8 @@ func New(c Config) (*Runtime, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(namespaces.WithNamespace(context.Background(), c.Namespace))
-	r := &Runtime{c: c, client: client, log: c.Log, cgroup: tree, limits: inspectMachine(c.Log, tree), users: newCache[execUser](256),
+	r := &Runtime{c: c, client: client, log: c.Log, cgroup: tree, limits: inspectMachine(c.Log, tree),
+		users:  newCache[execUser](256),
 		images: newCache[imageConfig](256), exits: make(chan agent.ContainerState, exitsBuffered), stop: cancel,
 		labels: map[string]labels{}, ended: map[string]bool{}, creating: map[string]int{}}
 	r.done.Go(func() { r.watch(ctx) })
@@ -128,7 +129,8 @@ func dial(socket, namespace string) (*ctd.Client, error) {
 const restartTime = 3 * time.Second // that containerd may take to be back
 
 // outlast repeats a call that could not be sent because containerd is being restarted.
-func outlast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func outlast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption) error {
 	for begun := time.Now(); ; {
 		err := invoke(ctx, method, req, reply, cc, opts...)
 		unsent := status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "Error while dialing")

@@ -11,7 +11,8 @@ import (
 )
 
 // capabilityBits are the capabilities by name, without CAP_, in the kernel's order.
-var capabilityBits = []string{"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+var capabilityBits = []string{"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
+	"SETPCAP",
 	"LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE",
 	"SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME",
 	"SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
@@ -168,7 +169,7 @@ func rlimits(d *types.ContainerDefinition, m machine, warnings *[]string) ([]spe
 		l := specs.POSIXRlimit{Type: name, Soft: limitValue(u.SoftLimit), Hard: limitValue(u.HardLimit)}
 		if !m.resources {
 			if hard, known := hardLimit(name); known && l.Hard > hard {
-				*warnings = append(*warnings, fmt.Sprintf("the ulimit %s is lowered from %d to %d: Berth lacks CAP_SYS_RESOURCE on this machine",
+				*warnings = append(*warnings, fmt.Sprintf("the ulimit %s is lowered from %d to %d: Berth lacks CAP_SYS_RESOURCE here",
 					u.Name, u.HardLimit, hard))
 				l.Hard = hard
 			}

@@ -71,7 +71,8 @@ func TestSpecDegrades(t *testing.T) {
 		b.machine = machine{bounding: 1<<0 | 1<<10}
 		d := &b.spec.Definition
 		d.Memory = new(int32(16))
-		d.LinuxParameters = &types.LinuxParameters{MaxSwap: new(int32(1)), Capabilities: &types.KernelCapabilities{Add: []string{"SYS_RESOURCE"}}}
+		d.LinuxParameters = &types.LinuxParameters{MaxSwap: new(int32(1)),
+			Capabilities: &types.KernelCapabilities{Add: []string{"SYS_RESOURCE"}}}
 		d.Ulimits = []types.Ulimit{{Name: types.UlimitNameNofile, SoftLimit: -1, HardLimit: -1}}
 	}))
 	if err != nil {
@@ -96,7 +97,8 @@ func TestSpecIsolation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace, specs.NetworkNamespace, specs.MountNamespace,
+	for _, kind := range []specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace, specs.NetworkNamespace,
+		specs.MountNamespace,
 		specs.UTSNamespace, specs.CgroupNamespace} {
 		if !has(own, kind) {
 			t.Errorf("no %s namespace", kind)
@@ -114,7 +116,8 @@ func TestSpecIsolation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if has(host, specs.PIDNamespace) || has(host, specs.IPCNamespace) || has(host, specs.NetworkNamespace) || host.Linux.Seccomp != nil ||
+	if has(host, specs.PIDNamespace) || has(host, specs.IPCNamespace) || has(host, specs.NetworkNamespace) ||
+		host.Linux.Seccomp != nil ||
 		len(host.Linux.Sysctl) != 0 {
 		t.Errorf("host modes: %+v", host.Linux)
 	}
@@ -143,7 +146,8 @@ func TestSpecRefusesByName(t *testing.T) {
 // Of equal names the last counts, no name appears twice, and nothing else is lost.
 func TestEnvironment(t *testing.T) {
 	pair := rapid.Custom(func(t *rapid.T) string {
-		return rapid.SampledFrom([]string{"A", "B", "PATH", "HOME"}).Draw(t, "name") + "=" + rapid.StringMatching(`[a-z=]{0,3}`).Draw(t, "value")
+		return rapid.SampledFrom([]string{"A", "B", "PATH", "HOME"}).Draw(t,
+			"name") + "=" + rapid.StringMatching(`[a-z=]{0,3}`).Draw(t, "value")
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		image, own := rapid.SliceOf(pair).Draw(t, "image"), rapid.SliceOf(pair).Draw(t, "own")
@@ -174,7 +178,8 @@ func TestEnvironment(t *testing.T) {
 
 // What is mounted below another mount comes after it.
 func TestMountOrder(t *testing.T) {
-	all, err := mounts(agent.ContainerSpec{Mounts: []agent.Mount{{Type: "tmpfs", Destination: "/a/b/c"}, {Type: "tmpfs", Destination: "/a"},
+	all, err := mounts(agent.ContainerSpec{Mounts: []agent.Mount{{Type: "tmpfs", Destination: "/a/b/c"}, {Type: "tmpfs",
+		Destination: "/a"},
 		{Type: "tmpfs", Destination: "/a/b"}, {Type: "tmpfs", Destination: "/dev/shm/x"}, {Type: "tmpfs", Destination: "/dev/shm"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +205,8 @@ func TestCapabilities(t *testing.T) {
 		{"", "", strings.Join(defaultCapabilities, " ")},
 		{"NET_ADMIN", "ALL", "NET_ADMIN"},
 		{"cap_sys_ptrace", "ALL", "SYS_PTRACE"},
-		{"", "NET_RAW MKNOD", strings.Join(slices.DeleteFunc(slices.Clone(defaultCapabilities), func(s string) bool { return s == "NET_RAW" || s == "MKNOD" }), " ")},
+		{"", "NET_RAW MKNOD", strings.Join(slices.DeleteFunc(slices.Clone(defaultCapabilities),
+			func(s string) bool { return s == "NET_RAW" || s == "MKNOD" }), " ")},
 		{"ALL", "", strings.Join(capabilityBits, " ")},
 		{"FLY", "", ""},
 		{"", "FLY", ""},

@@ -40,7 +40,10 @@ func (n *node) shims(t testing.TB) (pids []int) {
 // pair starts two containers of one task.
 func (n *node) pair(t testing.TB, image agent.Image) (a, b agent.ContainerSpec) {
 	a = n.container(image, `echo started; trap 'exit 3' TERM; while :; do sleep 0.05; done`)
-	b = n.container(image, `while :; do sleep 0.05; done`, func(s *agent.ContainerSpec) { s.TaskID, s.ID = a.TaskID, a.TaskID+"-two" })
+	b = n.container(image, `while :; do sleep 0.05; done`, func(s *agent.ContainerSpec) {
+		s.TaskID, s.ID = a.TaskID,
+			a.TaskID+"-two"
+	})
 	n.start(t, a)
 	n.start(t, b)
 	return a, b
@@ -207,7 +210,8 @@ func TestRuntimeIsRestarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Runtime, n.store.r = fresh, fresh
-	for id, want := range map[string]agent.ContainerStatus{a.ID: agent.ContainerRunning, b.ID: agent.ContainerRunning, half.ID: agent.ContainerCreated} {
+	for id, want := range map[string]agent.ContainerStatus{a.ID: agent.ContainerRunning, b.ID: agent.ContainerRunning,
+		half.ID: agent.ContainerCreated} {
 		if got, _ := n.state(t, id); got.Status != want || got.Labels["com.example"] != "x" {
 			t.Errorf("%s: %+v, want %s", id, got, want)
 		}

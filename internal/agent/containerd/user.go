@@ -42,7 +42,8 @@ func (r *Runtime) lookUpUser(ctx context.Context, image imageConfig, name string
 			return err
 		}
 		defer group.Close()
-		found, err = user.GetExecUser(name, &user.ExecUser{Home: "/"}, io.LimitReader(passwd, maxPasswd), io.LimitReader(group, maxPasswd))
+		found, err = user.GetExecUser(name, &user.ExecUser{Home: "/"}, io.LimitReader(passwd, maxPasswd), io.LimitReader(group,
+			maxPasswd))
 		return err
 	})
 	if err != nil {

@@ -22,8 +22,8 @@ type storedSubnet struct {
 	Subnet netip.Prefix `json:"subnet"`
 }
 
-// ensureBridge makes the bridge with the instance's subnet. The subnet of earlier runs is kept unless something else on the machine
-// has taken it and no task uses it.
+// ensureBridge makes the bridge with the instance's subnet. The subnet of earlier runs is kept unless something else on the
+// machine has taken it and no task uses it.
 func (n *Network) ensureBridge() error {
 	if err := os.MkdirAll(n.c.StateDir, 0o700); err != nil {
 		return fmt.Errorf("network: %w", err)

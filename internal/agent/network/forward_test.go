@@ -41,7 +41,8 @@ func TestPassesAForwardChainThatDrops(t *testing.T) {
 	}
 	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "filter"})
 	drop := nftables.ChainPolicyDrop
-	chain := c.AddChain(&nftables.Chain{Table: table, Name: "FORWARD", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
+	chain := c.AddChain(&nftables.Chain{Table: table, Name: "FORWARD", Type: nftables.ChainTypeFilter,
+		Hooknum:  nftables.ChainHookForward,
 		Priority: nftables.ChainPriorityFilter, Policy: &drop})
 	if err := c.Flush(); err != nil {
 		t.Fatal(err)

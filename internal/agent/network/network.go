@@ -223,7 +223,8 @@ func RemoveAll(c Config) error {
 	for _, e := range entries {
 		errs = append(errs, removeNamespace(n.NetnsPath(e.Name())))
 	}
-	return errors.Join(append(errs, n.removeDevices(), n.nft.remove(), os.RemoveAll(n.netnsDir()), os.RemoveAll(n.recordDir()), n.Close())...)
+	return errors.Join(append(errs, n.removeDevices(), n.nft.remove(), os.RemoveAll(n.netnsDir()), os.RemoveAll(n.recordDir()),
+		n.Close())...)
 }
 
 // removeDevices removes the bridge and every veth of the instance.

@@ -153,7 +153,8 @@ func TestTwoTasksOnPort80(t *testing.T) {
 
 func TestPublishedPorts(t *testing.T) {
 	n, c := open(t, 0)
-	spec := agent.NetworkSpec{ID: "c", TaskID: "t", Mode: types.NetworkModeBridge, Ports: []agent.PortMapping{{ContainerPort: 80, Protocol: "tcp"}}}
+	spec := agent.NetworkSpec{ID: "c", TaskID: "t", Mode: types.NetworkModeBridge,
+		Ports: []agent.PortMapping{{ContainerPort: 80, Protocol: "tcp"}}}
 	info := setup(t, n, spec)
 	other := setup(t, n, agent.NetworkSpec{ID: "o", TaskID: "o", Mode: types.NetworkModeBridge})
 	serve(t, info.NetnsPath, ":80")
@@ -174,7 +175,8 @@ func TestPublishedPorts(t *testing.T) {
 		t.Errorf("from the container itself: %v", err)
 	}
 	if _, err := n.Setup(context.Background(), agent.NetworkSpec{ID: "d", Mode: types.NetworkModeBridge,
-		Ports: []agent.PortMapping{{ContainerPort: 80, HostPort: port, Protocol: "tcp"}}}); err == nil || !strings.Contains(err.Error(), "in use") {
+		Ports: []agent.PortMapping{{ContainerPort: 80, HostPort: port, Protocol: "tcp"}}}); err == nil ||
+		!strings.Contains(err.Error(), "in use") {
 		t.Errorf("the same port again: %v", err)
 	}
 	// A new process takes over what is there.

@@ -123,7 +123,8 @@ func (f *firewall) build(bridge string, subnet netip.Prefix, gateway netip.Addr,
 	out := chain("output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
 	post := chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	if metadata != 0 {
-		rule(pre, device(expr.MetaKeyIIFNAME, bridge, true), destination(netip.PrefixFrom(metadataAddr, 32)), port80(), dnat(gateway, metadata))
+		rule(pre, device(expr.MetaKeyIIFNAME, bridge, true), destination(netip.PrefixFrom(metadataAddr, 32)), port80(),
+			dnat(gateway, metadata))
 	}
 	rule(pre, local(), publishedPort(ports))
 	rule(out, local(), publishedPort(ports))

@@ -91,7 +91,8 @@ func TestAPublishedPortIsTaken(t *testing.T) {
 
 func TestUDPIsPublished(t *testing.T) {
 	n, _ := open(t, 0)
-	info := setup(t, n, agent.NetworkSpec{ID: "u", Mode: types.NetworkModeBridge, Ports: []agent.PortMapping{{ContainerPort: 53, Protocol: "udp"}}})
+	info := setup(t, n, agent.NetworkSpec{ID: "u", Mode: types.NetworkModeBridge, Ports: []agent.PortMapping{{ContainerPort: 53,
+		Protocol: "udp"}}})
 	inside(t, info.NetnsPath, func() error {
 		conn, err := net.ListenPacket("udp4", ":53")
 		if err != nil {
@@ -174,13 +175,14 @@ func TestInstancesSideBySide(t *testing.T) {
 func TestWhatSetupRefuses(t *testing.T) {
 	n, _ := open(t, 0)
 	for name, spec := range map[string]agent.NetworkSpec{
-		"a path":           {ID: "../x", Mode: types.NetworkModeAwsvpc},
-		"no id":            {Mode: types.NetworkModeAwsvpc},
-		"host mode":        {ID: "a", Mode: types.NetworkModeHost},
-		"ports in awsvpc":  {ID: "a", Mode: types.NetworkModeAwsvpc, Ports: []agent.PortMapping{{ContainerPort: 80}}},
-		"port 0":           {ID: "a", Mode: types.NetworkModeBridge, Ports: []agent.PortMapping{{}}},
-		"a protocol":       {ID: "a", Mode: types.NetworkModeBridge, Ports: []agent.PortMapping{{ContainerPort: 1, Protocol: "sctp"}}},
-		"a port twice":     {ID: "a", Mode: types.NetworkModeBridge, Ports: []agent.PortMapping{{ContainerPort: 1, HostPort: 50001}, {ContainerPort: 2, HostPort: 50001}}},
+		"a path":          {ID: "../x", Mode: types.NetworkModeAwsvpc},
+		"no id":           {Mode: types.NetworkModeAwsvpc},
+		"host mode":       {ID: "a", Mode: types.NetworkModeHost},
+		"ports in awsvpc": {ID: "a", Mode: types.NetworkModeAwsvpc, Ports: []agent.PortMapping{{ContainerPort: 80}}},
+		"port 0":          {ID: "a", Mode: types.NetworkModeBridge, Ports: []agent.PortMapping{{}}},
+		"a protocol":      {ID: "a", Mode: types.NetworkModeBridge, Ports: []agent.PortMapping{{ContainerPort: 1, Protocol: "sctp"}}},
+		"a port twice": {ID: "a", Mode: types.NetworkModeBridge, Ports: []agent.PortMapping{{ContainerPort: 1,
+			HostPort: 50001}, {ContainerPort: 2, HostPort: 50001}}},
 		"a high host port": {ID: "a", Mode: types.NetworkModeBridge, Ports: []agent.PortMapping{{ContainerPort: 1, HostPort: 70000}}},
 	} {
 		if info, err := n.Setup(context.Background(), spec); err == nil {

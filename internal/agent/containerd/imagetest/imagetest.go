@@ -21,7 +21,8 @@ import (
 // busyboxPath is where Debian's busybox-static installs it.
 const busyboxPath = "/bin/busybox"
 
-var applets = []string{"sh", "cat", "echo", "sleep", "true", "false", "id", "env", "ls", "wget", "nc", "httpd", "ps", "kill", "df",
+var applets = []string{"sh", "cat", "echo", "sleep", "true", "false", "id", "env", "ls", "wget", "nc", "httpd", "ps", "kill",
+	"df",
 	"mount", "ip", "dd", "head", "tail", "hostname", "touch", "mkdir", "grep", "yes", "printf", "test", "stat", "tty", "ulimit"}
 
 // File is a file of an image.
@@ -96,7 +97,8 @@ func write(w *tar.Writer, files []File) error {
 		}
 	}
 	for _, a := range applets {
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + a, Linkname: "busybox", Mode: 0o777}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + a, Linkname: "busybox",
+			Mode: 0o777}); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ package note
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"time"
 )
@@ -30,29 +31,36 @@ func Begin(path string) error {
 	return f.Close()
 }
 
-// End notes how the container ended, unless it was never begun: then it is deleted already, and nobody would remove the note.
+// End notes how the container ended, unless it was never begun or is deleted already: nobody would remove the note. The shim and
+// the runtime may do so at the same time, with the same content.
 func End(path string, n Note) error {
-	if _, begun := Read(path); !begun {
-		return nil
-	}
 	n.Exited = true
 	data, err := json.Marshal(n)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	return os.Rename(path+".new", path)
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }
 
 // Read returns a note. begun is false when there is none.
 func Read(path string) (n Note, begun bool) {
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return Note{}, false
 	}
-	_ = json.Unmarshal(data, &n) // an empty note says "begun" and no more
+	defer f.Close()
+	// An empty or half-written note says "begun" and no more; what follows the first value is of another writer.
+	if json.NewDecoder(io.LimitReader(f, 4096)).Decode(&n) != nil {
+		return Note{}, true
+	}
 	return n, true
 }
 
