@@ -145,7 +145,7 @@ func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger)
 			func(ctx context.Context) error { return serveHTTP(ctx, inside, meta.Handler(metadata.FromTask)) },
 			func(ctx context.Context) error { return serveHTTP(ctx, outside, meta.Handler(metadata.Anyone)) })
 	}
-	m.loops = append(m.loops, p.daemon.Supervise, p.collectImages, p.serveBuilds)
+	m.loops = append(m.loops, p.daemon.Supervise, p.collectImages, p.sweep, p.serveBuilds)
 	return m, nil
 }
 
@@ -189,6 +189,22 @@ func (p *platform) collectImages(ctx context.Context) error {
 		}
 		if _, err := p.images.Collect(ctx, containerd.CollectConfig{Path: p.in.Path("containerd")}); err != nil && ctx.Err() == nil {
 			p.log.Error("cannot collect unused images", "error", err)
+		}
+	}
+}
+
+// sweep removes what kills left of ended tasks.
+func (p *platform) sweep(ctx context.Context) error {
+	tick := time.NewTicker(15 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := p.runtime.Sweep(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn("cannot remove what ended tasks left", "error", err)
 		}
 	}
 }
