@@ -35,7 +35,9 @@ func TestHostname(t *testing.T) {
 
 func TestConditions(t *testing.T) {
 	values := func(field string, v ...string) Condition { return Condition{Field: field, Values: v} }
-	headerIs := func(name string, v ...string) Condition { return Condition{Field: "http-header", Header: name, Values: v} }
+	headerIs := func(name string, v ...string) Condition {
+		return Condition{Field: "http-header", Header: name, Values: v}
+	}
 	query := func(kv ...KeyValue) Condition { return Condition{Field: "query-string", Query: kv} }
 	from := func(s string) Condition {
 		return Condition{Field: "source-ip", Sources: []netip.Prefix{netip.MustParsePrefix(s)}}
