@@ -44,7 +44,7 @@ func (r *rig) serve() (client *sdk.Client, url string) {
 		Keys: oneKey{}, Now: time.Now, Log: slog.New(slog.DiscardHandler), Services: []*wire.Service{service}}))
 	r.t.Cleanup(server.Close)
 	return sdk.New(sdk.Options{
-		BaseEndpoint: &server.URL, Region: scope.Region, RetryMaxAttempts: 1,
+		BaseEndpoint: &server.URL, Region: scope.Region, RetryMaxAttempts: 3,
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDTEST", "secret", ""),
 	}), server.URL
 }

@@ -56,7 +56,7 @@ func setup(t *testing.T) *fixture {
 		store.Close()
 	})
 	f := &fixture{t: t, store: store, now: now.UnixMilli(), Client: sdk.NewFromConfig(aws.Config{Region: "us-east-1",
-		BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
+		BaseEndpoint: &server.URL, RetryMaxAttempts: 3,
 		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")})}
 	f.ok(store.CreateGroup(logstore.Group{Name: group}))
 	return f
