@@ -14,7 +14,7 @@ import (
 )
 
 // retryPort is how often a port that could not be taken is tried again.
-const retryPort = 3 * time.Second
+const retryPort = time.Second
 
 // port is a port of this machine on which listeners answer. All but the server's own work is done under the Proxy's lock.
 type port struct {
