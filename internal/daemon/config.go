@@ -123,7 +123,7 @@ func (c Config) server() *srvconfig.Config {
 		Plugins: map[string]any{
 			"io.containerd.server.v1.grpc":  map[string]any{"address": c.Socket},
 			"io.containerd.server.v1.ttrpc": map[string]any{"address": c.Socket + ".ttrpc"},
-			"io.containerd.shim.v1.manager": map[string]any{"socket_dir": filepath.Join(c.State, "s")},
+			"io.containerd.shim.v1.manager": map[string]any{"socket_dir": socketDir(c)},
 			// What was deleted is off the disk a second later; deletions close together share one collection.
 			"io.containerd.gc.v1.scheduler": map[string]any{"deletion_threshold": 1, "schedule_delay": "1s"},
 		},

@@ -58,7 +58,7 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("serve containerd: %w", err)
 	}
 	s.Wait()
-	<-ctx.Done()
+	newJanitor(c).run(ctx)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/core/containers"
@@ -186,11 +187,16 @@ func (r *Runtime) createTask(ctx context.Context, spec agent.ContainerSpec, root
 			return &agent.Error{Name: name, Message: fmt.Sprintf("make the standard input of container %s: %v", spec.Name, err)}
 		}
 	}
+	// containerd loses track of a shim whose start is interrupted, so a caller that goes away does not interrupt it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
 	if _, err := r.client.TaskService().Create(ctx, request); err != nil {
 		return failure(name, "start container "+spec.Name, errgrpc.ToNative(err))
 	}
 	return nil
 }
+
+const createTimeout = 2 * time.Minute // for a shim and runc on a machine that is very busy
 
 // stdin is a pipe that nobody writes to: an interactive container finds its standard input open and empty.
 func (r *Runtime) stdin(id string) string { return filepath.Join(r.c.StateDir, "stdin", id) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -76,6 +77,9 @@ func (r *Runtime) delete(ctx context.Context, id string, creations int) error {
 	if err := r.deleteTask(ctx, id); err != nil {
 		return failure("CannotStopContainerError", "end container "+id, err)
 	}
+	if err := r.deleteRest(ctx, id, known.taskID); err != nil {
+		return failure("CannotStopContainerError", "end container "+id, err)
+	}
 	if err := r.client.SnapshotService(r.c.Snapshotter).Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
 		return failure("CannotStopContainerError", "remove the file system of container "+id, err)
 	}
@@ -124,6 +128,28 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// deleteRest removes what runc still has of a container that containerd no longer knows, and kills its processes.
+func (r *Runtime) deleteRest(ctx context.Context, id, taskID string) error {
+	state := filepath.Join(r.c.StateDir, "runc", r.c.Namespace, id)
+	if _, err := os.Stat(state); err == nil {
+		ctx, cancel := context.WithTimeout(ctx, killTimeout)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, r.c.Runc, "--root", filepath.Dir(state), "delete", "--force", id).CombinedOutput()
+		if err != nil {
+			r.log.Warn("runc cannot delete the rest of a container", "container", id, "error", err, "output", string(out))
+		}
+	}
+	if taskID == "" {
+		return nil
+	}
+	for _, pid := range r.cgroup.Processes(r.containerCgroup(taskID, id)) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("kill process %d: %w", pid, err)
+		}
+	}
+	return nil
 }
 
 // end kills the container's processes and waits for its first one.

@@ -1,0 +1,120 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// fakeShim answers on a socket and counts how often it is told to end.
+type fakeShim struct {
+	taskapi.TTRPCTaskService
+	told atomic.Int64
+}
+
+func (f *fakeShim) Shutdown(context.Context, *taskapi.ShutdownRequest) (*emptypb.Empty, error) {
+	f.told.Add(1)
+	return &emptypb.Empty{}, nil
+}
+
+func serveShim(t *testing.T, socket string) *fakeShim {
+	t.Helper()
+	f := &fakeShim{}
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taskapi.RegisterTTRPCTaskService(server, f)
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.Serve(context.Background(), l)
+	t.Cleanup(func() { server.Close() })
+	return f
+}
+
+// stubbornShim is a process that looks like a shim, listens and never answers.
+func stubbornShim(t *testing.T, socket, address string) *exec.Cmd {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "while :; do sleep 1; done", "shim", "-address", address)
+	cmd.ExtraFiles = []*os.File{f}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	l.Close()
+	return cmd
+}
+
+func TestJanitor(t *testing.T) {
+	state, err := os.MkdirTemp("", "j") // t.TempDir is too long for sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	j := newJanitor(Config{State: state, Socket: "/run/some/containerd.sock"})
+	j.sweep(t.Context()) // nothing is there yet
+	bundle := filepath.Join(j.bundles, "ns", "c")
+	for _, dir := range []string{j.sockets, bundle} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known, orphan := filepath.Join(j.sockets, "known"), filepath.Join(j.sockets, "orphan")
+	boot, err := json.Marshal(map[string]any{"version": 3, "address": "unix://" + known, "protocol": "ttrpc"})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(bundle, "bootstrap.json"), boot, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, lost := serveShim(t, known), serveShim(t, orphan)
+	dead := filepath.Join(j.sockets, "dead")
+	l, err := net.Listen("unix", dead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+	j.sweep(t.Context())
+	if lost.told.Load() != 0 {
+		t.Error("a shim that may be just starting was dismissed")
+	}
+	j.sweep(t.Context())
+	if lost.told.Load() != 1 || good.told.Load() != 0 {
+		t.Errorf("dismissed: the lost shim %d times, the good one %d times", lost.told.Load(), good.told.Load())
+	}
+	if got := j.holders(orphan); len(got) != 0 {
+		t.Errorf("%v would be killed; the socket is this very process's, which is no shim", got)
+	}
+	shim := stubbornShim(t, orphan+"2", j.address)
+	for range 3 {
+		j.sweep(t.Context())
+	}
+	if err := shim.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("a shim that does not answer: %v, want it killed", err)
+	}
+	if _, err := os.Stat(dead); err == nil {
+		t.Error("a socket of a dead shim is left over")
+	}
+}
