@@ -33,6 +33,23 @@ type Listener struct {
 // Key is the ARN.
 func (l *Listener) Key() string { return l.ARN }
 
+// responseHeaders are the listener attributes that set a header on every answer (ELB API reference, ListenerAttribute).
+var responseHeaders = map[string]string{
+	"routing.http.response.strict_transport_security.header_value":        "Strict-Transport-Security",
+	"routing.http.response.access_control_allow_origin.header_value":      "Access-Control-Allow-Origin",
+	"routing.http.response.access_control_allow_methods.header_value":     "Access-Control-Allow-Methods",
+	"routing.http.response.access_control_allow_headers.header_value":     "Access-Control-Allow-Headers",
+	"routing.http.response.access_control_allow_credentials.header_value": "Access-Control-Allow-Credentials",
+	"routing.http.response.access_control_expose_headers.header_value":    "Access-Control-Expose-Headers",
+	"routing.http.response.access_control_max_age.header_value":           "Access-Control-Max-Age",
+	"routing.http.response.content_security_policy.header_value":          "Content-Security-Policy",
+	"routing.http.response.x_content_type_options.header_value":           "X-Content-Type-Options",
+	"routing.http.response.x_frame_options.header_value":                  "X-Frame-Options",
+}
+
+// ResponseHeader is the header that a listener attribute sets on every answer, "" for an attribute that sets none.
+func ResponseHeader(attribute string) string { return responseHeaders[attribute] }
+
 // Rule is a listener's rule; the default rule is the listener's own. Written by the API.
 type Rule struct {
 	ARN         string

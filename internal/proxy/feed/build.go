@@ -20,11 +20,7 @@ func Build(r store.Reader) proxy.Table {
 	balancers := slices.Collect(store.LoadBalancers.Scan(r, ""))
 	slices.SortStableFunc(balancers, func(a, b *model.LoadBalancer) int { return value(a.LB.CreatedTime).Compare(value(b.LB.CreatedTime)) })
 	for _, lb := range balancers {
-		idle, err := strconv.Atoi(lb.Attributes["idle_timeout.timeout_seconds"])
-		if err != nil || idle < 1 {
-			idle = 60
-		}
-		b := proxy.Balancer{ARN: lb.ARN, DNSName: value(lb.LB.DNSName), IdleTimeout: time.Duration(idle) * time.Second}
+		b := balancer(lb)
 		for l := range store.Listeners.By(r, store.ByLoadBalancer, lb.ARN) {
 			b.Listeners = append(b.Listeners, listener(r, l))
 		}
@@ -37,6 +33,24 @@ func Build(r store.Reader) proxy.Table {
 	return t
 }
 
+func balancer(lb *model.LoadBalancer) proxy.Balancer {
+	xff := lb.Attributes["routing.http.xff_header_processing.mode"]
+	return proxy.Balancer{ARN: lb.ARN, DNSName: value(lb.LB.DNSName),
+		IdleTimeout:        time.Duration(max(1, number(lb.Attributes, "idle_timeout.timeout_seconds", 60))) * time.Second,
+		ClientKeepAlive:    time.Duration(number(lb.Attributes, "client_keep_alive.seconds", 3600)) * time.Second,
+		DropInvalidHeaders: lb.Attributes["routing.http.drop_invalid_header_fields.enabled"] == "true",
+		ForwardedFor: proxy.ForwardedFor{Preserve: xff == "preserve", Remove: xff == "remove",
+			ClientPort: lb.Attributes["routing.http.xff_client_port.enabled"] == "true"}}
+}
+
+// number reads an attribute; one that is absent or no number is def.
+func number(attributes map[string]string, name string, def int) int {
+	if n, err := strconv.Atoi(attributes[name]); err == nil {
+		return n
+	}
+	return def
+}
+
 func value[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
@@ -45,7 +59,16 @@ func value[T any](p *T) (v T) {
 }
 
 func listener(r store.Reader, l *model.Listener) proxy.Listener {
-	out := proxy.Listener{ARN: l.ARN, Port: int(value(l.Listener.Port))}
+	out := proxy.Listener{ARN: l.ARN, Port: int(value(l.Listener.Port)),
+		HideServer: l.Attributes["routing.http.response.server.enabled"] == "false"}
+	for k, v := range l.Attributes {
+		if name := model.ResponseHeader(k); name != "" && v != "" {
+			if out.Headers == nil {
+				out.Headers = map[string]string{}
+			}
+			out.Headers[name] = v
+		}
+	}
 	all := slices.Collect(store.Rules.By(r, store.ByListener, l.ARN))
 	slices.SortFunc(all, func(a, b *model.Rule) int { return cmp.Compare(a.Priority, b.Priority) })
 	for _, rule := range all {
@@ -98,8 +121,10 @@ func action(all []types.Action) (out proxy.Action) {
 			for _, t := range a.ForwardConfig.TargetGroups {
 				out.Forward = append(out.Forward, proxy.Weighted{Group: value(t.TargetGroupArn), Weight: int(value(t.Weight))})
 			}
+			if s := a.ForwardConfig.TargetGroupStickinessConfig; s != nil && value(s.Enabled) {
+				out.Sticky = seconds(s.DurationSeconds)
+			}
 		}
-
 	}
 	return out
 }
@@ -107,10 +132,15 @@ func action(all []types.Action) (out proxy.Action) {
 func group(r store.Reader, g *model.TargetGroup) proxy.Group {
 	out := proxy.Group{ARN: g.ARN, LeastOutstanding: g.Attributes["load_balancing.algorithm.type"] == "least_outstanding_requests",
 		DeregistrationDelay: time.Duration(g.Attr("deregistration_delay.timeout_seconds", 300)) * time.Second,
+		MinHealthy:          g.Attr("target_group_health.unhealthy_state_routing.minimum_healthy_targets.count", 1),
+		MinHealthyPercent:   g.Attr("target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage", 0),
 		Check: proxy.HealthCheck{Disabled: g.Group.HealthCheckEnabled != nil && !*g.Group.HealthCheckEnabled,
 			Path: value(g.Group.HealthCheckPath), Interval: seconds(g.Group.HealthCheckIntervalSeconds),
 			Timeout: seconds(g.Group.HealthCheckTimeoutSeconds), HealthyThreshold: int(value(g.Group.HealthyThresholdCount)),
 			UnhealthyThreshold: int(value(g.Group.UnhealthyThresholdCount))}}
+	if g.Attributes["stickiness.enabled"] == "true" {
+		out.Stickiness = time.Duration(g.Attr("stickiness.lb_cookie.duration_seconds", 86400)) * time.Second
+	}
 	if g.Group.Matcher != nil {
 		out.Check.Codes = value(g.Group.Matcher.HttpCode)
 	}
