@@ -72,6 +72,13 @@ func (r *rig) settle() {
 	for _, id := range ids {
 		r.until(id, "has stopped", func(o model.Observed) bool { return o.Status == model.Stopped })
 	}
+	// STOPPED may be reported a moment before the last of the task is gone; a kill in between is another test's subject.
+	for range 1000 {
+		if all, err := r.env.Network.List(context.Background()); err != nil || len(all) == 0 {
+			break
+		}
+		<-time.After(10 * time.Millisecond)
+	}
 	r.kill()
 	if all, err := r.env.Runtime.List(context.Background()); err != nil || len(all) > 0 {
 		r.Errorf("containers are left: %v %v", all, err)
