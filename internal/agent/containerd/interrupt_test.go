@@ -2,9 +2,17 @@ package containerd
 
 import (
 	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/ttrpc"
 )
 
 // Creations that are interrupted at any moment, by their caller or by kill -9 of containerd, leave nothing when their containers
@@ -40,4 +48,48 @@ func TestInterruptedCreations(t *testing.T) {
 	if err != nil || len(all) != 0 {
 		t.Errorf("containers %v are left over, %v", all, err)
 	}
+}
+
+// A deletion that is interrupted after the shim has forgotten the container, and before the shim has ended, is finished by the next.
+func TestInterruptedDeletion(t *testing.T) {
+	n := newNode(t)
+	s := n.container(n.busybox(t, nil), "sleep 600")
+	n.start(t, s)
+	if err := n.end(n.context(t.Context()), s.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.shimDelete(t, s.ID); err != nil {
+		t.Fatal(err)
+	}
+	if len(n.shims(t)) != 1 {
+		t.Fatal("the shim is gone already")
+	}
+	if err := n.Delete(t.Context(), s.ID); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the shim's end", func() bool { return len(n.shims(t)) == 0 })
+}
+
+// shimDelete does the first half of what containerd does to delete a task: it tells the shim.
+func (n *node) shimDelete(t *testing.T, id string) error {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(n.run, "containerd", "io.containerd.runtime.v2.task", n.config.Namespace, id,
+		"bootstrap.json"))
+	if err != nil {
+		return err
+	}
+	var boot struct {
+		Address string `json:"address"`
+	}
+	if err := json.Unmarshal(data, &boot); err != nil {
+		return err
+	}
+	conn, err := net.Dial("unix", strings.TrimPrefix(boot.Address, "unix://"))
+	if err != nil {
+		return err
+	}
+	client := ttrpc.NewClient(conn)
+	defer client.Close()
+	_, err = taskapi.NewTTRPCTaskClient(client).Delete(n.context(t.Context()), &taskapi.DeleteRequest{ID: id})
+	return err
 }

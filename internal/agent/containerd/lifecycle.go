@@ -101,17 +101,17 @@ func (r *Runtime) delete(ctx context.Context, id string, creations int) error {
 
 // deleteTask kills the container's processes and removes its task from runc and the shim. Killing comes first: a shim that is
 // told to delete a container that was never started waits ten seconds for its output, and for that time answers nobody.
+// A caller that goes away does not interrupt it: containerd would keep a shim that has no task any more.
 func (r *Runtime) deleteTask(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
 	defer cancel()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-		if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
-			return nil
-		}
+		err = errgrpc.ToNative(err)
 		if err == nil && got.Process.Status != apitask.Status_STOPPED {
 			err = r.end(ctx, id)
 		}
+		// Not found may mean that the shim has no task, but is still there: what an interrupted deletion leaves.
 		if err == nil || errdefs.IsNotFound(err) {
 			_, err = r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
 			err = errgrpc.ToNative(err)
