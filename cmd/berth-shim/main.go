@@ -1,9 +1,9 @@
 //go:build linux
 
 // Command berth-shim is containerd's runc shim as a small binary of its own: the stock task service, which also notes how
-// containers ended (see recorder). Every container start executes it twice and one stays per task, so it links little of Berth:
-// the all-in-one binary would cost three times the memory. It is embedded in berth and unpacked as containerd-shim-runc-v2 (see
-// internal/embedded). Under the name docker-init it is the first process of a container whose task definition asks for
+// containers ended (see recorder) and finishes what it has begun (see steady). Every container start executes it twice and one
+// stays per task, so it links little of Berth: the all-in-one binary would cost three times the memory. It is embedded in berth
+// and unpacked as containerd-shim-runc-v2 (see internal/embedded). Under the name docker-init it is the first process of a container whose task definition asks for
 // initProcessEnabled.
 package main
 
@@ -31,10 +31,13 @@ func main() {
 		Requires: []plugin.Type{plugins.EventPlugin, plugins.InternalPlugin},
 		InitFn:   newTaskService,
 	})
-	shim.RunShim(context.Background(), manager{stock.NewShimManager("io.containerd.runc.v2")})
+	shim.RunShim(context.Background(), manager{stock.NewShimManager("io.containerd.runc.v2")}, ownLogger)
 }
 
 func newTaskService(ic *plugin.InitContext) (any, error) {
+	if err := openLog(ic.Context); err != nil {
+		return nil, err
+	}
 	publisher, err := ic.GetByID(plugins.EventPlugin, "publisher")
 	if err != nil {
 		return nil, err
@@ -52,5 +55,5 @@ func newTaskService(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &recorder{TTRPCTaskService: service, bundles: filepath.Dir(dir)}, nil
+	return &recorder{TTRPCTaskService: newSteady(service), bundles: filepath.Dir(dir)}, nil
 }

@@ -120,6 +120,9 @@ func (c Config) server() *srvconfig.Config {
 		State:   c.State,
 		TempDir: filepath.Join(c.Root, "tmp"),
 		Debug:   srvconfig.Debug{Level: level},
+		// containerd gives up a shim, and kills its containers, that has not answered for so long when containerd comes back. On a
+		// machine that is busy, five seconds (the default) can be too short; a shim that is gone is noticed at once in any case.
+		Timeouts: map[string]string{"io.containerd.timeout.shim.load": "1m0s"},
 		Plugins: map[string]any{
 			"io.containerd.server.v1.grpc":  map[string]any{"address": c.Socket},
 			"io.containerd.server.v1.ttrpc": map[string]any{"address": c.Socket + ".ttrpc"},

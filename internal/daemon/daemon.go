@@ -183,32 +183,38 @@ func (d *Daemon) PID() int {
 }
 
 // Supervise starts containerd again whenever it ends or stops answering, until ctx is done; it then leaves it running.
-// Starts that fail are repeated with growing pauses.
+// The pauses before it does grow while starts fail or containerd ends at once.
 func (d *Daemon) Supervise(ctx context.Context) error {
-	pause := 50 * time.Millisecond
-	for ctx.Err() == nil {
+	pause := minPause
+	for {
 		since := time.Now()
 		if r, ok := load(d.c); ok {
 			d.watch(ctx, r)
 		}
 		if ctx.Err() != nil {
-			break
+			return ctx.Err()
 		}
-		if time.Since(since) > 30*time.Second {
-			pause = 50 * time.Millisecond
+		if time.Since(since) > steadyAfter {
+			pause = minPause
 		}
-		d.log.Warn("containerd ended; starting it again")
-		if err := d.Start(ctx); err != nil {
-			d.log.Error("containerd cannot be started; trying again", "error", err, "in", pause)
-		}
+		d.log.Warn("containerd ended; starting it again", "in", pause)
 		select {
 		case <-ctx.Done():
+			return ctx.Err()
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, 10*time.Second)
+		pause = min(2*pause, maxPause)
+		if err := d.Start(ctx); err != nil {
+			d.log.Error("containerd cannot be started; trying again", "error", err)
+		}
 	}
-	return ctx.Err()
 }
+
+const (
+	minPause    = 50 * time.Millisecond
+	maxPause    = 10 * time.Second
+	steadyAfter = time.Second // a containerd that ran for so long does not crash at its start
+)
 
 const (
 	healthInterval = 10 * time.Second

@@ -46,6 +46,11 @@ func Run(ctx context.Context, c Config) error {
 	if _, err := mount.CleanupTempMounts(0); err != nil {
 		log.G(ctx).WithError(err).Warn("left-over mounts could not be removed")
 	}
+	for _, snapshotter := range []string{"overlayfs", "native"} {
+		if err := sweepSnapshots(ctx, filepath.Join(c.Root, "io.containerd.snapshotter.v1."+snapshotter)); err != nil {
+			log.G(ctx).WithError(err).Warn("left-over snapshots could not be removed")
+		}
+	}
 	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o700); err != nil {
 		return fmt.Errorf("make the folder of containerd's socket: %w", err)
 	}

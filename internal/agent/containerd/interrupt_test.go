@@ -3,6 +3,7 @@ package containerd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/ttrpc"
+
+	"github.com/berthdev/berth/internal/agent"
 )
 
 // Creations that are interrupted at any moment, by their caller or by kill -9 of containerd, leave nothing when their containers
@@ -47,6 +50,69 @@ func TestInterruptedCreations(t *testing.T) {
 	all, err := n.client.ContainerService().List(n.context(t.Context()))
 	if err != nil || len(all) != 0 {
 		t.Errorf("containers %v are left over, %v", all, err)
+	}
+}
+
+// kill -9 of containerd at any moment of a container's creation or start: asked again, as the agent does, the container is there and
+// runs once, and its exit code is its own.
+func TestContainerdIsKilledInAStart(t *testing.T) {
+	n := newNode(t)
+	image := n.busybox(t, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	supervised := make(chan error, 1)
+	go func() { supervised <- n.daemon.Supervise(ctx) }()
+	const rounds = 24
+	for i := range rounds {
+		s := n.container(image, `trap 'exit 7' TERM; echo ran; while :; do sleep 0.02; done`)
+		if i%2 == 1 {
+			s = n.container(image, `echo ran; exit 7`)
+		}
+		pid := n.daemon.PID()
+		kill := time.AfterFunc(time.Duration(i)*4*time.Millisecond, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+		n.insist(t, "create", func() error { return n.Create(t.Context(), s) })
+		n.insist(t, "start", func() error { return n.Start(t.Context(), s.ID) })
+		kill.Stop()
+		waitFor(t, "its output", func() bool { return strings.HasPrefix(read(t, s.Stdout), "ran") })
+		if i%2 == 0 {
+			n.insist(t, "signal", func() error {
+				all, err := n.List(t.Context())
+				if err != nil {
+					return err
+				}
+				if len(all) != 1 || all[0].Status != agent.ContainerRunning {
+					t.Errorf("round %d: %+v", i, all)
+				}
+				return n.Signal(t.Context(), s.ID, syscall.SIGTERM)
+			})
+		}
+		waitFor(t, "its end", func() bool {
+			all, err := n.List(t.Context())
+			return err == nil && len(all) == 1 && all[0].Status == agent.ContainerExited
+		})
+		if got, _ := n.state(t, s.ID); got.ExitCode != 7 {
+			t.Errorf("round %d: exit code %d", i, got.ExitCode)
+		}
+		if out := read(t, s.Stdout); out != "ran" {
+			t.Errorf("round %d: output %q", i, out)
+		}
+		n.insist(t, "delete", func() error { return n.Delete(t.Context(), s.ID) })
+	}
+	stop()
+	<-supervised
+	waitFor(t, "the end of all shims", func() bool { return len(n.shims(t)) == 0 })
+}
+
+// insist repeats what may fail because containerd is being restarted; what is final for the agent ends the test.
+func (n *node) insist(t *testing.T, what string, op func() error) {
+	t.Helper()
+	for begun := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		err := op()
+		if err == nil {
+			return
+		}
+		if _, final := errors.AsType[*agent.Error](err); final || time.Since(begun) > 20*time.Second {
+			t.Fatalf("%s: %v", what, err)
+		}
 	}
 }
 

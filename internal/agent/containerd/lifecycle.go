@@ -32,6 +32,9 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	}
 	err = errgrpc.ToNative(err)
 	if errdefs.IsNotFound(err) {
+		if n, _ := note.Read(r.note(id)); n.Exited {
+			return nil // it ran, and a containerd that came back has cleaned up after it
+		}
 		return &agent.Error{Name: "CannotStartContainerError", Message: "start container " + id + ": it was not created"}
 	}
 	got, gerr := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
