@@ -212,8 +212,8 @@ func (d *Daemon) Supervise(ctx context.Context) error {
 
 const (
 	minPause    = 50 * time.Millisecond
-	maxPause    = 10 * time.Second
-	steadyAfter = time.Second // a containerd that ran for so long does not crash at its start
+	maxPause    = 5 * time.Second
+	steadyAfter = 250 * time.Millisecond // a containerd that ran for so long does not crash at its start
 )
 
 const (
