@@ -85,8 +85,8 @@ func TestCyclesLeaveNothing(t *testing.T) {
 	t.Logf("%d tasks left nothing: %v", cycles, before)
 }
 
-// TestKilledAtRandomPoints kills the server at random moments while tasks start and stop. What was acknowledged happens all the same.
-// With BERTH_CHAOS=1 it goes on for longer and kills containerd too, while tasks stop.
+// TestKilledAtRandomPoints kills the server and containerd at random moments while tasks start and stop. What was acknowledged
+// happens all the same. BERTH_CHAOS=1 makes it longer.
 func TestKilledAtRandomPoints(t *testing.T) {
 	b := start(t)
 	b.importImage("app:1")
@@ -95,10 +95,9 @@ func TestKilledAtRandomPoints(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
 	running, stopping := []string{}, []string{}
-	chaos := os.Getenv("BERTH_CHAOS") == "1"
-	rounds := 6
-	if chaos {
-		rounds = 12
+	rounds := 9
+	if os.Getenv("BERTH_CHAOS") == "1" {
+		rounds = 30
 	}
 	for round := range rounds {
 		running = append(running, b.run(def, 2, types.NetworkModeAwsvpc)...)
@@ -116,10 +115,7 @@ func TestKilledAtRandomPoints(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
-		if chaos && round%3 == 2 { // a container whose start containerd did not finish is killed with it, and reported so
-			for _, arn := range running {
-				b.reaches(arn, "RUNNING")
-			}
+		if round%3 == 2 {
 			b.killContainerd()
 		} else {
 			b.signal(syscall.SIGKILL)

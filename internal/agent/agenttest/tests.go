@@ -195,9 +195,6 @@ func restartAdopts(r *rig) {
 }
 
 func restartAtAnyMoment(r *rig) {
-	if os.Getenv("BERTH_INTEGRATION") == "1" && os.Getenv("BERTH_CHAOS") != "1" {
-		r.Skip("kills in the middle of real starts: set BERTH_CHAOS=1")
-	}
 	for moment := range 8 {
 		id := r.add(define(r.env.Modes[0], r.program("web", Serve), r.program("side", Serve, sidecar)))
 		<-time.After(time.Duration(moment*15) * time.Millisecond) // the moment of a kill is the test's subject
