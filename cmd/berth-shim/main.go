@@ -46,7 +46,11 @@ func newTaskService(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	service, err := task.NewTaskService(ic.Context, publisher.(shim.Publisher), stop.(shutdown.Service))
+	// The stock watcher of OOM kills ends when its context is canceled. That of a shutdown has an error of its own, at which the
+	// watcher would write to the log without pause until the process has ended.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ic.Context))
+	context.AfterFunc(ic.Context, cancel)
+	service, err := task.NewTaskService(ctx, publisher.(shim.Publisher), stop.(shutdown.Service))
 	if err != nil {
 		return nil, err
 	}

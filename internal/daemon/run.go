@@ -54,6 +54,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o700); err != nil {
 		return fmt.Errorf("make the folder of containerd's socket: %w", err)
 	}
+	useSteady()
 	s, err := server.New(ctx, conf)
 	if err != nil {
 		return fmt.Errorf("start containerd: %w", err)

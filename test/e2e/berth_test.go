@@ -149,7 +149,7 @@ func (b *berth) showLog() {
 	}
 	b.t.Logf("the end of berth up's log:\n%s", data)
 	if data, _ := os.ReadFile(filepath.Join(b.dir, "containerd.log")); len(data) > 0 {
-		b.t.Logf("the end of containerd's log:\n%s", data[max(0, len(data)-8000):])
+		b.t.Logf("the end of containerd's log:\n%s", data[max(0, len(data)-20000):])
 	}
 }
 

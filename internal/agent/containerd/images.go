@@ -203,5 +203,8 @@ func (m *Images) local(ctx context.Context, name string) (images.Image, bool, er
 		return images.Image{}, false, err
 	}
 	available, _, _, missing, err := images.Check(ctx, m.r.client.ContentStore(), image.Target, platforms.Default())
+	if err != nil && passing(err) { // containerd is away: nobody knows
+		return images.Image{}, false, err
+	}
 	return image, err == nil && available && len(missing) == 0, nil
 }
