@@ -10,6 +10,7 @@ import (
 	"time"
 
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
+	apitask "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthdev/berth/internal/agent"
+	"github.com/berthdev/berth/internal/agent/containerd/note"
 	"github.com/berthdev/berth/internal/cgroup"
 )
 
@@ -50,7 +52,10 @@ func (r *Runtime) Create(ctx context.Context, spec agent.ContainerSpec) error {
 
 // exists tells whether the container is there with its task. The rest of one without a task is removed.
 func (r *Runtime) exists(ctx context.Context, id string) (bool, error) {
-	if _, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id}); err == nil {
+	if got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id}); err == nil {
+		if _, begun := note.Read(r.note(id)); !begun && got.Process.Status == apitask.Status_STOPPED {
+			return false, r.Delete(ctx, id) // it was being deleted
+		}
 		return true, nil
 	} else if err := errgrpc.ToNative(err); !errdefs.IsNotFound(err) {
 		return false, err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	apievents "github.com/containerd/containerd/api/events"
+	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/core/events"
 	"github.com/containerd/typeurl/v2"
 
@@ -82,9 +83,21 @@ func (r *Runtime) exited(ctx context.Context, e *events.Envelope) {
 	if err != nil || l.taskID == "" { // already deleted, or a step of a build
 		return
 	}
+	if r.stale(ctx, exit) {
+		return
+	}
 	r.send(agent.ContainerState{ID: exit.ContainerID, TaskID: l.taskID, Name: l.name, Labels: l.own, Status: agent.ContainerExited,
 		ExitCode: int32(exit.ExitStatus), FinishedAt: exit.ExitedAt.AsTime(),
 		OOMKilled: r.oomKilled(l.taskID, exit.ContainerID, int32(exit.ExitStatus))})
+}
+
+// stale tells whether the process that ended is of a container that was deleted before it was started, perhaps to be made anew.
+func (r *Runtime) stale(ctx context.Context, exit *apievents.TaskExit) bool {
+	if _, begun := note.Read(r.note(exit.ContainerID)); !begun {
+		return true
+	}
+	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: exit.ContainerID})
+	return err == nil && got.Process.Pid != exit.Pid
 }
 
 // catchUp sends the exits in the list that were not sent yet.

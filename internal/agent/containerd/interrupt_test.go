@@ -13,6 +13,8 @@ import (
 	"time"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	tasks "github.com/containerd/containerd/api/services/tasks/v1"
+	apitask "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/ttrpc"
 
 	"github.com/berthdev/berth/internal/agent"
@@ -113,6 +115,39 @@ func (n *node) insist(t *testing.T, what string, op func() error) {
 		if _, final := errors.AsType[*agent.Error](err); final || time.Since(begun) > 20*time.Second {
 			t.Fatalf("%s: %v", what, err)
 		}
+	}
+}
+
+// A container that is killed before it was started, by a deletion that got no further, has no end to report and is made anew.
+func TestKilledBeforeItsStart(t *testing.T) {
+	n := newNode(t)
+	s := n.container(n.busybox(t, nil), `echo ran; exit 7`)
+	if err := n.Create(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.kill(n.context(t.Context()), s.ID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the end of its process", func() bool {
+		got, err := n.client.TaskService().Get(n.context(t.Context()), &tasks.GetRequest{ContainerID: s.ID})
+		return err == nil && got.Process.Status == apitask.Status_STOPPED
+	})
+	if got, ok := n.state(t, s.ID); !ok || got.Status != agent.ContainerCreated {
+		t.Errorf("killed before its start: %+v", got)
+	}
+	if err := n.Create(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(t.Context(), s.ID); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case e := <-n.Exits():
+		if e.ExitCode != 7 {
+			t.Errorf("exit code %d", e.ExitCode)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("no exit is reported")
 	}
 }
 

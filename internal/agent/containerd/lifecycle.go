@@ -111,6 +111,9 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 		err = errgrpc.ToNative(err)
+		if err == nil && got.Process.Status == apitask.Status_CREATED {
+			err = note.Remove(r.note(id)) // it never ran, and has no end: whoever finds it half deleted makes it anew
+		}
 		if err == nil && got.Process.Status != apitask.Status_STOPPED {
 			err = r.end(ctx, id)
 		}

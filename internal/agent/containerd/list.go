@@ -74,6 +74,9 @@ func (r *Runtime) describe(s *agent.ContainerState, p *apitask.Process) {
 	case apitask.Status_RUNNING, apitask.Status_PAUSED, apitask.Status_PAUSING:
 		s.Status, s.PID = agent.ContainerRunning, p.Pid
 	case apitask.Status_STOPPED:
+		if _, begun := note.Read(r.note(s.ID)); !begun {
+			return // killed before it was started
+		}
 		s.Status, s.ExitCode, s.FinishedAt = agent.ContainerExited, int32(p.ExitStatus), p.ExitedAt.AsTime()
 		s.OOMKilled = r.oomKilled(s.TaskID, s.ID, s.ExitCode)
 	default:
