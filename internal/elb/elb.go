@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/wire"
@@ -69,6 +71,7 @@ func New(c Config) *wire.Service {
 	wire.Handle(s, "ModifyRule", nil, a.modifyRule)
 	wire.Handle(s, "DeleteRule", nil, a.deleteRule)
 	wire.Handle(s, "SetRulePriorities", nil, a.setRulePriorities)
+	wire.Handle(s, "DescribeAccountLimits", nil, a.describeAccountLimits)
 	wire.Handle(s, "AddTags", nil, a.addTags)
 	wire.Handle(s, "RemoveTags", nil, a.removeTags)
 	wire.Handle(s, "DescribeTags", nil, a.describeTags)
@@ -117,10 +120,13 @@ func checkName(kind string, name *string) error {
 	return nil
 }
 
-// dnsName is <name>-<9 or 10 digits>.elb.<region>.localhost.
-func dnsName(name, id, region string) string {
+// dnsName is <name>-<9 or 10 digits>.elb.<region>.localhost, with "internal-" before it for internal load balancers.
+func dnsName(name, id, region string, scheme types.LoadBalancerSchemeEnum) string {
 	h := fnv.New32a()
 	h.Write([]byte(id))
+	if scheme == types.LoadBalancerSchemeEnumInternal {
+		name = "internal-" + name
+	}
 	return fmt.Sprintf("%s-%09d.elb.%s.localhost", name, h.Sum32(), region)
 }
 

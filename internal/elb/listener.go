@@ -2,9 +2,7 @@ package elb
 
 import (
 	"context"
-	"maps"
 	"slices"
-	"strconv"
 
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
@@ -13,15 +11,18 @@ import (
 	"github.com/berthdev/berth/internal/store"
 )
 
-// listenerAttributes are the attributes of an HTTP listener and their defaults (ELB API reference, ListenerAttribute).
-var listenerAttributes = map[string]string{"routing.http.response.server.enabled": "true"}
-
 func (a *api) createListener(ctx context.Context, in *elb.CreateListenerInput) (*elb.CreateListenerOutput, error) {
 	if err := checkListener(in.Protocol, in.Port); err != nil {
 		return nil, err
 	}
 	if in.Port == nil || in.Protocol == "" {
 		return nil, invalid("A listener protocol and port must be specified")
+	}
+	if err := checkPlain(in.Certificates, in.SslPolicy, in.AlpnPolicy, in.MutualAuthentication); err != nil {
+		return nil, err
+	}
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
 	}
 	var made *model.Listener
 	err := a.Store.Update(ctx, func(tx store.Tx) error {
@@ -38,8 +39,11 @@ func (a *api) createListener(ctx context.Context, in *elb.CreateListenerInput) (
 				return model.Errorf("DuplicateListener", "A listener already exists on this port for this load balancer '%s'", lb.ARN)
 			}
 		}
+		if err := listenerLimit.admits(count(store.Listeners.By(tx, store.ByLoadBalancer, lb.ARN)) + 1); err != nil {
+			return err
+		}
 		arn := a.Scope.ARN("elasticloadbalancing", "listener/"+lbPath(lb.ARN)+"/"+a.hex16())
-		made = &model.Listener{ARN: arn, LoadBalancerARN: lb.ARN, Attributes: maps.Clone(listenerAttributes), Tags: in.Tags,
+		made = &model.Listener{ARN: arn, LoadBalancerARN: lb.ARN, Attributes: defaults(listenerAttributes), Tags: in.Tags,
 			Listener: types.Listener{ListenerArn: &arn, LoadBalancerArn: &lb.ARN, Port: in.Port, Protocol: in.Protocol, DefaultActions: actions}}
 		store.Listeners.Put(tx, made)
 		return nil
@@ -60,6 +64,21 @@ func checkListener(protocol types.ProtocolEnum, port *int32) error {
 	}
 	if port != nil && (*port < 1 || *port > 65535) {
 		return invalid("Port '%d' must be between 1 and 65535", *port)
+	}
+	return nil
+}
+
+// checkPlain refuses what only a listener with TLS can have.
+func checkPlain(certificates []types.Certificate, policy *string, alpn []string, mutual *types.MutualAuthenticationAttributes) error {
+	switch {
+	case len(certificates) > 0:
+		return invalid("Certificates cannot be specified for an HTTP listener")
+	case text(policy) != "":
+		return invalid("A security policy cannot be specified for an HTTP listener")
+	case len(alpn) > 0:
+		return invalid("ALPN policies cannot be specified for an HTTP listener")
+	case mutual != nil && text(mutual.Mode) != "off":
+		return invalid("Mutual authentication cannot be specified for an HTTP listener")
 	}
 	return nil
 }
@@ -105,7 +124,7 @@ func (a *api) changeListener(ctx context.Context, arn *string, change func(store
 			return noListener()
 		}
 		next := *old
-		next.Attributes = maps.Clone(old.Attributes)
+		next.Attributes = whole(old.Attributes, listenerAttributes)
 		if err := change(tx, &next); err != nil {
 			return err
 		}
@@ -116,6 +135,9 @@ func (a *api) changeListener(ctx context.Context, arn *string, change func(store
 
 func (a *api) modifyListener(ctx context.Context, in *elb.ModifyListenerInput) (*elb.ModifyListenerOutput, error) {
 	if err := checkListener(in.Protocol, in.Port); err != nil {
+		return nil, err
+	}
+	if err := checkPlain(in.Certificates, in.SslPolicy, in.AlpnPolicy, in.MutualAuthentication); err != nil {
 		return nil, err
 	}
 	out := &elb.ModifyListenerOutput{}
@@ -159,11 +181,7 @@ func (a *api) deleteListener(ctx context.Context, in *elb.DeleteListenerInput) (
 }
 
 func listenerAttributeList(m map[string]string) []types.ListenerAttribute {
-	list := []types.ListenerAttribute{}
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		list = append(list, types.ListenerAttribute{Key: &k, Value: new(m[k])})
-	}
-	return list
+	return list(m, listenerAttributes, func(k, v *string) types.ListenerAttribute { return types.ListenerAttribute{Key: k, Value: v} })
 }
 
 func (a *api) describeListenerAttributes(_ context.Context, in *elb.DescribeListenerAttributesInput) (*elb.DescribeListenerAttributesOutput, error) {
@@ -182,11 +200,9 @@ func (a *api) describeListenerAttributes(_ context.Context, in *elb.DescribeList
 func (a *api) modifyListenerAttributes(ctx context.Context, in *elb.ModifyListenerAttributesInput) (*elb.ModifyListenerAttributesOutput, error) {
 	out := &elb.ModifyListenerAttributesOutput{}
 	err := a.changeListener(ctx, in.ListenerArn, func(_ store.Tx, l *model.Listener) error {
-		for _, at := range in.Attributes {
-			if _, ok := listenerAttributes[text(at.Key)]; !ok {
-				return model.Errorf("InvalidConfigurationRequest", "Berth does not support the listener attribute '%s' yet", text(at.Key))
-			}
-			l.Attributes[*at.Key] = text(at.Value)
+		if err := set(l.Attributes, listenerAttributes, "Listener", in.Attributes,
+			func(at types.ListenerAttribute) (k, v *string) { return at.Key, at.Value }); err != nil {
+			return err
 		}
 		out.Attributes = listenerAttributeList(l.Attributes)
 		return nil
@@ -197,115 +213,4 @@ func (a *api) modifyListenerAttributes(ctx context.Context, in *elb.ModifyListen
 // describeListenerCertificates lists none: there are no HTTPS listeners.
 func (a *api) describeListenerCertificates(context.Context, *elb.DescribeListenerCertificatesInput) (*elb.DescribeListenerCertificatesOutput, error) {
 	return &elb.DescribeListenerCertificatesOutput{Certificates: []types.Certificate{}}, nil
-}
-
-// forwardsTo tells whether any of the actions leads to the group.
-func forwardsTo(actions []types.Action, group string) bool {
-	for _, act := range actions {
-		if text(act.TargetGroupArn) == group {
-			return true
-		}
-		if act.ForwardConfig != nil {
-			for _, t := range act.ForwardConfig.TargetGroups {
-				if text(t.TargetGroupArn) == group {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// checkActions validates a listener's or a rule's actions and fills in what AWS fills in.
-func checkActions(r store.Reader, in []types.Action) ([]types.Action, error) {
-	if len(in) != 1 {
-		return nil, invalid("Exactly one action must be specified: Berth supports no authenticate actions before it")
-	}
-	act := in[0]
-	if act.Order == nil && len(in) > 1 {
-		act.Order = new(int32(1))
-	}
-	var err error
-	switch act.Type {
-	case types.ActionTypeEnumForward:
-		err = checkForward(r, &act)
-	case types.ActionTypeEnumFixedResponse:
-		err = checkFixed(act.FixedResponseConfig)
-	case types.ActionTypeEnumRedirect:
-		err = checkRedirect(&act)
-	case "":
-		err = invalid("An action type must be specified")
-	default:
-		err = unsupported("actions of type " + string(act.Type))
-	}
-	return []types.Action{act}, err
-}
-
-// checkForward keeps both spellings in step: a single group is in TargetGroupArn and in ForwardConfig.
-func checkForward(r store.Reader, act *types.Action) error {
-	conf := act.ForwardConfig
-	if conf == nil && act.TargetGroupArn == nil {
-		return invalid("A target group must be specified")
-	}
-	full := types.ForwardActionConfig{TargetGroupStickinessConfig: &types.TargetGroupStickinessConfig{Enabled: new(false)}}
-	if conf == nil || len(conf.TargetGroups) == 0 {
-		full.TargetGroups = []types.TargetGroupTuple{{TargetGroupArn: act.TargetGroupArn, Weight: new(int32(1))}}
-	} else {
-		for _, t := range conf.TargetGroups {
-			t.Weight = or(t.Weight, 1)
-			if *t.Weight < 0 || *t.Weight > 999 {
-				return invalid("Target group weight '%d' must be between 0 and 999", *t.Weight)
-			}
-			full.TargetGroups = append(full.TargetGroups, t)
-		}
-		if s := conf.TargetGroupStickinessConfig; s != nil {
-			if s.Enabled != nil && *s.Enabled {
-				return unsupported("target group stickiness")
-			}
-			full.TargetGroupStickinessConfig = s
-		}
-	}
-	if len(full.TargetGroups) > 5 {
-		return model.Errorf("TooManyTargetGroups", "You can specify at most 5 target groups for an action")
-	}
-	for _, t := range full.TargetGroups {
-		if _, ok := store.TargetGroups.Get(r, text(t.TargetGroupArn)); !ok {
-			return noTargetGroup()
-		}
-	}
-	if len(full.TargetGroups) == 1 {
-		act.TargetGroupArn = full.TargetGroups[0].TargetGroupArn
-	}
-	act.ForwardConfig = &full
-	return nil
-}
-
-func checkFixed(f *types.FixedResponseActionConfig) error {
-	if f == nil || f.StatusCode == nil {
-		return invalid("A status code must be specified for a fixed response")
-	}
-	if n, err := strconv.Atoi(*f.StatusCode); err != nil || n < 200 || n > 599 || n >= 300 && n < 400 {
-		return invalid("The status code '%s' must be 2XX, 4XX or 5XX", *f.StatusCode)
-	}
-	if len(text(f.MessageBody)) > 1024 {
-		return invalid("The message body can have at most 1024 characters")
-	}
-	return nil
-}
-
-func checkRedirect(act *types.Action) error {
-	if act.RedirectConfig == nil {
-		return invalid("A redirect configuration must be specified")
-	}
-	r := *act.RedirectConfig
-	if r.StatusCode != types.RedirectActionStatusCodeEnumHttp301 && r.StatusCode != types.RedirectActionStatusCodeEnumHttp302 {
-		return invalid("The redirect status code '%s' must be HTTP_301 or HTTP_302", r.StatusCode)
-	}
-	r.Protocol, r.Host, r.Port = or(r.Protocol, "#{protocol}"), or(r.Host, "#{host}"), or(r.Port, "#{port}")
-	r.Path, r.Query = or(r.Path, "/#{path}"), or(r.Query, "#{query}")
-	if *r.Protocol == "#{protocol}" && *r.Host == "#{host}" && *r.Port == "#{port}" && *r.Path == "/#{path}" {
-		return model.Errorf("InvalidLoadBalancerAction", "The redirect would lead to itself: change the protocol, the host, the port or the path")
-	}
-	act.RedirectConfig = &r
-	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -15,25 +14,15 @@ import (
 	"github.com/berthdev/berth/internal/store"
 )
 
-// lbAttributes are the attributes of an Application Load Balancer and their defaults (ELB API reference, LoadBalancerAttribute).
-var lbAttributes = map[string]string{
-	"deletion_protection.enabled": "false", "access_logs.s3.enabled": "false", "access_logs.s3.bucket": "", "access_logs.s3.prefix": "",
-	"connection_logs.s3.enabled": "false", "connection_logs.s3.bucket": "", "connection_logs.s3.prefix": "",
-	"health_check_logs.s3.enabled": "false", "health_check_logs.s3.bucket": "", "health_check_logs.s3.prefix": "",
-	"idle_timeout.timeout_seconds": "60", "client_keep_alive.seconds": "3600", "ipv6.deny_all_igw_traffic": "false",
-	"load_balancing.cross_zone.enabled": "true", "routing.http.desync_mitigation_mode": "defensive",
-	"routing.http.drop_invalid_header_fields.enabled": "false", "routing.http.preserve_host_header.enabled": "false",
-	"routing.http.x_amzn_tls_version_and_cipher_suite.enabled": "false", "routing.http.xff_client_port.enabled": "false",
-	"routing.http.xff_header_processing.mode": "append", "routing.http2.enabled": "true", "waf.fail_open.enabled": "false",
-	"zonal_shift.config.enabled": "false",
-}
-
 func (a *api) createLoadBalancer(ctx context.Context, in *elb.CreateLoadBalancerInput) (*elb.CreateLoadBalancerOutput, error) {
 	if err := checkName("load balancer", in.Name); err != nil {
 		return nil, err
 	}
 	if in.Type != "" && in.Type != types.LoadBalancerTypeEnumApplication {
 		return nil, unsupported(string(in.Type) + " load balancers")
+	}
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
 	}
 	lb, err := a.newLoadBalancer(in)
 	if err != nil {
@@ -47,6 +36,9 @@ func (a *api) createLoadBalancer(ctx context.Context, in *elb.CreateLoadBalancer
 			lb = old
 			return nil
 		}
+		if err := balancerLimit.admits(count(store.LoadBalancers.Scan(tx, "")) + 1); err != nil {
+			return err
+		}
 		store.LoadBalancers.Put(tx, lb)
 		return nil
 	})
@@ -57,12 +49,16 @@ func (a *api) createLoadBalancer(ctx context.Context, in *elb.CreateLoadBalancer
 }
 
 func (a *api) newLoadBalancer(in *elb.CreateLoadBalancerInput) (*model.LoadBalancer, error) {
-	ids := in.Subnets
-	for _, m := range in.SubnetMappings {
-		ids = append(ids, text(m.SubnetId))
+	zones, err := a.zones(in.Subnets, in.SubnetMappings)
+	if err != nil {
+		return nil, err
 	}
-	if len(ids) < 2 {
-		return nil, invalid("At least two subnets in two different Availability Zones must be specified")
+	if t := cmp.Or(in.IpAddressType, types.IpAddressTypeIpv4); t != types.IpAddressTypeIpv4 {
+		return nil, unsupported("the address type " + string(t))
+	}
+	scheme := cmp.Or(in.Scheme, types.LoadBalancerSchemeEnumInternetFacing)
+	if !slices.Contains(scheme.Values(), scheme) {
+		return nil, invalid("Scheme '%s' must be one of 'internal, internet-facing'", scheme)
 	}
 	id := a.hex16()
 	name := *in.Name
@@ -71,16 +67,35 @@ func (a *api) newLoadBalancer(in *elb.CreateLoadBalancerInput) (*model.LoadBalan
 	if len(groups) == 0 && a.SecurityGroup != "" {
 		groups = []string{a.SecurityGroup}
 	}
-	lb := &model.LoadBalancer{ARN: arn, Name: name, Attributes: maps.Clone(lbAttributes), Tags: in.Tags, LB: types.LoadBalancer{
-		LoadBalancerArn: &arn, LoadBalancerName: &name, DNSName: new(dnsName(name, id, a.Scope.Region)), CanonicalHostedZoneId: new("Z35SXDOTRQ7X7K"),
-		CreatedTime: new(a.Now()), Scheme: cmp.Or(in.Scheme, types.LoadBalancerSchemeEnumInternetFacing), VpcId: &a.VPC,
-		Type: types.LoadBalancerTypeEnumApplication, IpAddressType: cmp.Or(in.IpAddressType, types.IpAddressTypeIpv4),
-		SecurityGroups: groups, AvailabilityZones: a.zones(ids)}}
+	lb := &model.LoadBalancer{ARN: arn, Name: name, Attributes: defaults(lbAttributes), Tags: in.Tags, LB: types.LoadBalancer{
+		LoadBalancerArn: &arn, LoadBalancerName: &name, DNSName: new(dnsName(name, id, a.Scope.Region, scheme)), CanonicalHostedZoneId: new("Z35SXDOTRQ7X7K"),
+		CreatedTime: new(a.Now()), Scheme: scheme, VpcId: &a.VPC,
+		Type: types.LoadBalancerTypeEnumApplication, IpAddressType: types.IpAddressTypeIpv4,
+		SecurityGroups: groups, AvailabilityZones: zones}}
+	if scheme == types.LoadBalancerSchemeEnumInternal {
+		lb.Attributes["ipv6.deny_all_igw_traffic"] = "true"
+	}
 	return lb, nil
 }
 
 // zones gives each subnet its zone; a subnet that nobody knows gets the next letter.
-func (a *api) zones(ids []string) []types.AvailabilityZone {
+func (a *api) zones(subnets []string, mappings []types.SubnetMapping) ([]types.AvailabilityZone, error) {
+	ids := slices.Clone(subnets)
+	for _, m := range mappings {
+		if m.AllocationId != nil || m.PrivateIPv4Address != nil || m.IPv6Address != nil {
+			return nil, invalid("You cannot specify addresses for the subnets of an application load balancer")
+		}
+		ids = append(ids, text(m.SubnetId))
+	}
+	if len(subnets) > 0 && len(mappings) > 0 {
+		return nil, invalid("You can specify either subnets or subnet mappings, but not both")
+	}
+	if len(ids) < 2 {
+		return nil, invalid("At least two subnets in two different Availability Zones must be specified")
+	}
+	if len(slices.Compact(slices.Sorted(slices.Values(ids)))) < len(ids) {
+		return nil, model.Errorf("InvalidConfigurationRequest", "A subnet can be specified only once")
+	}
 	zones := make([]types.AvailabilityZone, len(ids))
 	for i, id := range ids {
 		zone := a.Scope.Region + string(rune('a'+i%3))
@@ -91,7 +106,7 @@ func (a *api) zones(ids []string) []types.AvailabilityZone {
 		}
 		zones[i] = types.AvailabilityZone{SubnetId: &ids[i], ZoneName: &zone, LoadBalancerAddresses: []types.LoadBalancerAddress{}}
 	}
-	return zones
+	return zones, nil
 }
 
 func subnetIDs(lb *model.LoadBalancer) []string {
@@ -129,7 +144,7 @@ func (a *api) describeLoadBalancers(_ context.Context, in *elb.DescribeLoadBalan
 		}
 		for _, want := range in.LoadBalancerArns {
 			if !named[want] {
-				err = model.Errorf("LoadBalancerNotFound", "Load balancer '%s' not found", want)
+				err = noLoadBalancer()
 			}
 		}
 		for _, want := range in.Names {
@@ -171,7 +186,7 @@ func (a *api) changeLB(ctx context.Context, arn *string, change func(*model.Load
 			return model.Errorf("LoadBalancerNotFound", "Load balancer '%s' not found", text(arn))
 		}
 		next := *old
-		next.Attributes = maps.Clone(old.Attributes)
+		next.Attributes = whole(old.Attributes, lbAttributes)
 		if err := change(&next); err != nil {
 			return err
 		}
@@ -181,11 +196,7 @@ func (a *api) changeLB(ctx context.Context, arn *string, change func(*model.Load
 }
 
 func lbAttributeList(m map[string]string) []types.LoadBalancerAttribute {
-	list := []types.LoadBalancerAttribute{}
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		list = append(list, types.LoadBalancerAttribute{Key: &k, Value: new(m[k])})
-	}
-	return list
+	return list(m, lbAttributes, func(k, v *string) types.LoadBalancerAttribute { return types.LoadBalancerAttribute{Key: k, Value: v} })
 }
 
 func (a *api) describeLoadBalancerAttributes(_ context.Context, in *elb.DescribeLoadBalancerAttributesInput) (*elb.DescribeLoadBalancerAttributesOutput, error) {
@@ -204,11 +215,9 @@ func (a *api) describeLoadBalancerAttributes(_ context.Context, in *elb.Describe
 func (a *api) modifyLoadBalancerAttributes(ctx context.Context, in *elb.ModifyLoadBalancerAttributesInput) (*elb.ModifyLoadBalancerAttributesOutput, error) {
 	out := &elb.ModifyLoadBalancerAttributesOutput{}
 	err := a.changeLB(ctx, in.LoadBalancerArn, func(lb *model.LoadBalancer) error {
-		for _, at := range in.Attributes {
-			if _, ok := lbAttributes[text(at.Key)]; !ok {
-				return model.Errorf("InvalidConfigurationRequest", "Load balancer attribute key '%s' is not recognized", text(at.Key))
-			}
-			lb.Attributes[*at.Key] = text(at.Value)
+		if err := set(lb.Attributes, lbAttributes, "Load balancer", in.Attributes,
+			func(at types.LoadBalancerAttribute) (k, v *string) { return at.Key, at.Value }); err != nil {
+			return err
 		}
 		out.Attributes = lbAttributeList(lb.Attributes)
 		return nil
@@ -224,14 +233,11 @@ func (a *api) setSecurityGroups(ctx context.Context, in *elb.SetSecurityGroupsIn
 }
 
 func (a *api) setSubnets(ctx context.Context, in *elb.SetSubnetsInput) (*elb.SetSubnetsOutput, error) {
-	ids := in.Subnets
-	for _, m := range in.SubnetMappings {
-		ids = append(ids, text(m.SubnetId))
+	zones, err := a.zones(in.Subnets, in.SubnetMappings)
+	if err != nil {
+		return nil, err
 	}
-	if len(ids) < 2 {
-		return nil, invalid("At least two subnets in two different Availability Zones must be specified")
-	}
-	out := &elb.SetSubnetsOutput{AvailabilityZones: a.zones(ids)}
+	out := &elb.SetSubnetsOutput{AvailabilityZones: zones}
 	return out, a.changeLB(ctx, in.LoadBalancerArn, func(lb *model.LoadBalancer) error {
 		lb.LB.AvailabilityZones, out.IpAddressType = out.AvailabilityZones, lb.LB.IpAddressType
 		return nil

@@ -29,6 +29,9 @@ func (a *api) createRule(ctx context.Context, in *elb.CreateRuleInput) (*elb.Cre
 	if len(in.Transforms) > 0 {
 		return nil, unsupported("transforms of rules")
 	}
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
+	}
 	var made *model.Rule
 	err = a.Store.Update(ctx, func(tx store.Tx) error {
 		l, ok := store.Listeners.Get(tx, text(in.ListenerArn))
@@ -41,6 +44,9 @@ func (a *api) createRule(ctx context.Context, in *elb.CreateRuleInput) (*elb.Cre
 		}
 		if taken(tx, l.ARN, int(*in.Priority), "") {
 			return model.Errorf("PriorityInUse", "Priority '%d' is currently in use", *in.Priority)
+		}
+		if err := ruleLimit.admits(count(store.Rules.By(tx, store.ByListener, l.ARN)) + 1); err != nil {
+			return err
 		}
 		id := a.hex16()
 		arn := a.Scope.ARN("elasticloadbalancing", "listener-rule/"+lbPath(l.LoadBalancerARN)+"/"+model.ARNTail(l.ARN)+"/"+id)
@@ -72,20 +78,23 @@ func checkConditions(in []types.RuleCondition) ([]types.RuleCondition, error) {
 	total := 0
 	out := make([]types.RuleCondition, len(in))
 	for i, c := range in {
+		if hasRegex(c) {
+			return nil, unsupported("regular expressions in conditions")
+		}
 		n, err := checkCondition(&c)
 		if err != nil {
 			return nil, err
 		}
-		if len(c.RegexValues) > 0 {
-			return nil, unsupported("regular expressions in conditions")
-		}
 		total += n
 		out[i] = c
 	}
-	if total > 5 {
-		return nil, model.Errorf("TooManyConditionValues", "A rule can only have '5' condition values")
-	}
-	return out, nil
+	return out, conditionLimit.admits(total)
+}
+
+func hasRegex(c types.RuleCondition) bool {
+	return len(c.RegexValues) > 0 || c.PathPatternConfig != nil && len(c.PathPatternConfig.RegexValues) > 0 ||
+		c.HostHeaderConfig != nil && len(c.HostHeaderConfig.RegexValues) > 0 ||
+		c.HttpHeaderConfig != nil && len(c.HttpHeaderConfig.RegexValues) > 0
 }
 
 // checkCondition returns how many values the condition has.
@@ -210,6 +219,10 @@ func (a *api) modifyRule(ctx context.Context, in *elb.ModifyRuleInput) (*elb.Mod
 	err := a.Store.Update(ctx, func(tx store.Tx) error {
 		old, ok := store.Rules.Get(tx, text(in.RuleArn))
 		if !ok {
+			if r, ok := findRule(tx, text(in.RuleArn)); ok && *r.IsDefault {
+				return model.Errorf("OperationNotPermitted", "Default rule '%s' cannot be modified: modify the listener's default actions",
+					*in.RuleArn)
+			}
 			return noRule()
 		}
 		next := *old
@@ -247,6 +260,9 @@ func (a *api) deleteRule(ctx context.Context, in *elb.DeleteRuleInput) (*elb.Del
 func (a *api) setRulePriorities(ctx context.Context, in *elb.SetRulePrioritiesInput) (*elb.SetRulePrioritiesOutput, error) {
 	out := &elb.SetRulePrioritiesOutput{Rules: []types.Rule{}}
 	err := a.Store.Update(ctx, func(tx store.Tx) error {
+		if len(in.RulePriorities) == 0 {
+			return invalid("At least one rule priority must be specified")
+		}
 		out.Rules = []types.Rule{}
 		var changed []*model.Rule
 		for _, p := range in.RulePriorities {

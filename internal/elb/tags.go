@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
@@ -52,11 +53,35 @@ func retag(tx store.Reader, arn string, change func([]types.Tag) []types.Tag) ([
 	return nil, invalid("'%s' is not a valid resource ARN", arn)
 }
 
-func (a *api) addTags(ctx context.Context, in *elb.AddTagsInput) (*elb.AddTagsOutput, error) {
-	for _, t := range in.Tags {
-		if k := text(t.Key); k == "" || len(k) > 128 || strings.HasPrefix(k, "aws:") || len(text(t.Value)) > 256 {
-			return nil, invalid("The tag key '%.40s' is not valid", k)
+// maxTags is how many tags a resource may have.
+const maxTags = 50
+
+func tooManyTags() error {
+	return model.Errorf("TooManyTags", "The maximum number of tags per resource is %d", maxTags)
+}
+
+// checkTags validates the tags of one request.
+func checkTags(tags []types.Tag) error {
+	seen := map[string]bool{}
+	for _, t := range tags {
+		k := text(t.Key)
+		if k == "" || utf8.RuneCountInString(k) > 128 || strings.HasPrefix(k, "aws:") || utf8.RuneCountInString(text(t.Value)) > 256 {
+			return invalid("The tag key '%.40s' is not valid: it needs 1 to 128 characters that do not begin with 'aws:', and a value of at most 256", k)
 		}
+		if seen[k] {
+			return model.Errorf("DuplicateTagKeys", "The tag key '%.40s' is specified more than once", k)
+		}
+		seen[k] = true
+	}
+	if len(tags) > maxTags {
+		return tooManyTags()
+	}
+	return nil
+}
+
+func (a *api) addTags(ctx context.Context, in *elb.AddTagsInput) (*elb.AddTagsOutput, error) {
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
 	}
 	return &elb.AddTagsOutput{}, a.Store.Update(ctx, func(tx store.Tx) error {
 		for _, arn := range in.ResourceArns {
@@ -73,8 +98,8 @@ func (a *api) addTags(ctx context.Context, in *elb.AddTagsInput) (*elb.AddTagsOu
 			if err != nil {
 				return err
 			}
-			if len(tags) > 50 {
-				return model.Errorf("TooManyTags", "The maximum number of tags per resource is 50")
+			if len(tags) > maxTags {
+				return tooManyTags()
 			}
 		}
 		return nil

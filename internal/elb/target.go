@@ -21,6 +21,9 @@ func (a *api) registerTargets(ctx context.Context, in *elb.RegisterTargetsInput)
 		if len(in.Targets) == 0 {
 			return invalid("At least one target must be specified")
 		}
+		if err := targetLimit.admits(len(in.Targets)); err != nil {
+			return err
+		}
 		for _, d := range in.Targets {
 			t, err := a.newTarget(tx, g, d)
 			if err != nil {
@@ -32,7 +35,7 @@ func (a *api) registerTargets(ctx context.Context, in *elb.RegisterTargetsInput)
 			store.Targets.Put(tx, t)
 			store.TargetHealths.Delete(tx, t.Key())
 		}
-		return nil
+		return targetLimit.admits(count(store.Targets.By(tx, store.ByTargetGroup, g.ARN)))
 	})
 }
 
@@ -45,9 +48,12 @@ func (a *api) newTarget(r store.Reader, g *model.TargetGroup, d types.TargetDesc
 	if g.Group.TargetType == types.TargetTypeEnumIp {
 		addr, err := netip.ParseAddr(t.ID)
 		if err != nil || !addr.Is4() {
-			return nil, invalid("The IP address '%s' is not a valid IPv4 address", t.ID)
+			return nil, invalid("The IP address '%.100s' is not a valid IPv4 address", t.ID)
 		}
-		t.Address = t.ID
+		if addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+			return nil, invalid("The IP address '%s' cannot be a target", t.ID)
+		}
+		t.ID, t.Address = addr.String(), addr.String()
 		return t, nil
 	}
 	for i := range store.Instances.Scan(r, "") {
@@ -59,7 +65,7 @@ func (a *api) newTarget(r store.Reader, g *model.TargetGroup, d types.TargetDesc
 			return t, nil
 		}
 	}
-	return nil, model.Errorf("InvalidTarget", "The following targets are not in the target group VPC or do not exist: '%s'", t.ID)
+	return nil, model.Errorf("InvalidTarget", "The following targets are not in the target group VPC or do not exist: '%.100s'", t.ID)
 }
 
 func (a *api) deregisterTargets(ctx context.Context, in *elb.DeregisterTargetsInput) (*elb.DeregisterTargetsOutput, error) {
@@ -71,7 +77,7 @@ func (a *api) deregisterTargets(ctx context.Context, in *elb.DeregisterTargetsIn
 		for _, d := range in.Targets {
 			found := false
 			for _, old := range slices.Collect(store.Targets.By(tx, store.ByTargetGroup, g.ARN)) {
-				if old.ID != text(d.Id) || d.Port != nil && old.Port != *d.Port {
+				if !describes(d, old) {
 					continue
 				}
 				found = true
@@ -82,7 +88,7 @@ func (a *api) deregisterTargets(ctx context.Context, in *elb.DeregisterTargetsIn
 				}
 			}
 			if !found {
-				return model.Errorf("InvalidTarget", "The following targets are not registered: '%s'", text(d.Id))
+				return model.Errorf("InvalidTarget", "The following targets are not registered: '%.100s'", text(d.Id))
 			}
 		}
 		return nil
@@ -97,25 +103,38 @@ func (a *api) describeTargetHealth(_ context.Context, in *elb.DescribeTargetHeal
 			err = noTargetGroup()
 			return
 		}
-		asked := map[string]bool{}
-		for t := range store.Targets.By(r, store.ByTargetGroup, g.ARN) {
-			if len(in.Targets) > 0 && !slices.ContainsFunc(in.Targets, func(d types.TargetDescription) bool {
-				return text(d.Id) == t.ID && (d.Port == nil || *d.Port == t.Port)
-			}) {
-				continue
+		targets := slices.Collect(store.Targets.By(r, store.ByTargetGroup, g.ARN))
+		if len(in.Targets) == 0 {
+			for _, t := range targets {
+				out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, health(r, g, t))
 			}
-			asked[t.ID] = true
-			out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, health(r, g, t))
+			return
 		}
 		for _, d := range in.Targets {
-			if !asked[text(d.Id)] {
+			found := false
+			for _, t := range targets {
+				if describes(d, t) {
+					found = true
+					out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, health(r, g, t))
+				}
+			}
+			if !found {
+				d.Port = or(d.Port, *g.Group.Port)
 				out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, types.TargetHealthDescription{Target: &d,
 					TargetHealth: &types.TargetHealth{State: types.TargetHealthStateEnumUnused, Reason: types.TargetHealthReasonEnumNotRegistered,
 						Description: new("Target is not registered to the target group")}})
 			}
 		}
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// describes tells whether a description means the target; without a port it means all of that id.
+func describes(d types.TargetDescription, t *model.Target) bool {
+	return text(d.Id) == t.ID && (d.Port == nil || *d.Port == t.Port)
 }
 
 // health joins what is asked of a target and what the proxy sees of it.

@@ -3,7 +3,6 @@ package elb
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,41 +14,33 @@ import (
 	"github.com/berthdev/berth/internal/store"
 )
 
-// tgAttributes are the attributes of an ALB's target group and their defaults (ELB API reference, TargetGroupAttribute).
-var tgAttributes = map[string]string{
-	"deregistration_delay.timeout_seconds": "300", "stickiness.enabled": "false", "stickiness.type": "lb_cookie",
-	"stickiness.lb_cookie.duration_seconds": "86400", "stickiness.app_cookie.cookie_name": "", "stickiness.app_cookie.duration_seconds": "86400",
-	"load_balancing.cross_zone.enabled": "use_load_balancer_configuration", "load_balancing.algorithm.type": "round_robin",
-	"load_balancing.algorithm.anomaly_mitigation": "off", "slow_start.duration_seconds": "0",
-	"target_group_health.dns_failover.minimum_healthy_targets.count": "1", "target_group_health.dns_failover.minimum_healthy_targets.percentage": "off",
-	"target_group_health.unhealthy_state_routing.minimum_healthy_targets.count":      "1",
-	"target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage": "off",
-}
-
 func (a *api) createTargetGroup(ctx context.Context, in *elb.CreateTargetGroupInput) (*elb.CreateTargetGroupOutput, error) {
 	if err := checkName("target group", in.Name); err != nil {
+		return nil, err
+	}
+	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
 	g, err := a.newTargetGroup(in)
 	if err != nil {
 		return nil, err
 	}
-	err = a.Store.Update(ctx, func(tx store.Tx) error {
+	out := &elb.CreateTargetGroupOutput{TargetGroups: []types.TargetGroup{g.Group}}
+	return out, a.Store.Update(ctx, func(tx store.Tx) error {
 		for old := range store.TargetGroups.By(tx, store.ByName, g.Name) {
 			if old.Group.Protocol != g.Group.Protocol || *old.Group.Port != *g.Group.Port || old.Group.TargetType != g.Group.TargetType ||
 				text(old.Group.VpcId) != text(g.Group.VpcId) {
 				return model.Errorf("DuplicateTargetGroupName", "A target group with the same name '%s' exists, but with different settings", g.Name)
 			}
-			g = old
+			out.TargetGroups = []types.TargetGroup{withBalancers(tx, old)}
 			return nil
+		}
+		if err := groupLimit.admits(count(store.TargetGroups.Scan(tx, "")) + 1); err != nil {
+			return err
 		}
 		store.TargetGroups.Put(tx, g)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &elb.CreateTargetGroupOutput{TargetGroups: []types.TargetGroup{g.Group}}, nil
 }
 
 func (a *api) newTargetGroup(in *elb.CreateTargetGroupInput) (*model.TargetGroup, error) {
@@ -75,16 +66,16 @@ func (a *api) newTargetGroup(in *elb.CreateTargetGroupInput) (*model.TargetGroup
 		UnhealthyThresholdCount: or(in.UnhealthyThresholdCount, 2), HealthCheckPath: or(in.HealthCheckPath, "/"),
 		HealthCheckPort: or(in.HealthCheckPort, "traffic-port"), HealthCheckProtocol: cmp.Or(in.HealthCheckProtocol, types.ProtocolEnumHttp),
 		Matcher: &types.Matcher{HttpCode: new("200")}}
-	if in.Matcher != nil && in.Matcher.HttpCode != nil {
+	if in.Matcher != nil {
 		g.Matcher = in.Matcher
 	}
-	if g.VpcId == nil {
-		g.VpcId = &a.VPC
+	if t := cmp.Or(in.IpAddressType, g.IpAddressType); t != g.IpAddressType {
+		return nil, unsupported("the address type " + string(t))
 	}
 	if err := checkHealthCheck(&g); err != nil {
 		return nil, err
 	}
-	return &model.TargetGroup{ARN: arn, Name: *in.Name, Group: g, Attributes: maps.Clone(tgAttributes), Tags: in.Tags, CreatedAt: a.Now()}, nil
+	return &model.TargetGroup{ARN: arn, Name: *in.Name, Group: g, Attributes: defaults(tgAttributes), Tags: in.Tags, CreatedAt: a.Now()}, nil
 }
 
 func or[T any](p *T, def T) *T {
@@ -112,12 +103,37 @@ func checkHealthCheck(g *types.TargetGroup) error {
 	if !strings.HasPrefix(*g.HealthCheckPath, "/") || len(*g.HealthCheckPath) > 1024 {
 		return invalid("Health check path '%s' must begin with a '/' character, and can have at most 1024 characters", *g.HealthCheckPath)
 	}
+	if !*g.HealthCheckEnabled {
+		return invalid("Health check enabled must be true for target groups with target type '%s'", g.TargetType)
+	}
+	if err := checkMatcher(g.Matcher); err != nil {
+		return err
+	}
 	if g.HealthCheckProtocol != types.ProtocolEnumHttp {
 		return unsupported("health checks with protocol " + string(g.HealthCheckProtocol))
 	}
 	if p := *g.HealthCheckPort; p != "traffic-port" {
 		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
 			return invalid("Health check port '%s' must be 'traffic-port' or a port number", p)
+		}
+	}
+	return nil
+}
+
+// checkMatcher admits codes and ranges of codes between 200 and 499, as AWS does for HTTP.
+func checkMatcher(m *types.Matcher) error {
+	if m.GrpcCode != nil {
+		return unsupported("gRPC codes in health checks")
+	}
+	for part := range strings.SplitSeq(text(m.HttpCode), ",") {
+		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		if !isRange {
+			to = from
+		}
+		low, err := strconv.Atoi(from)
+		high, err2 := strconv.Atoi(to)
+		if err != nil || err2 != nil || low < 200 || high > 499 || low > high {
+			return invalid("Health check matcher HTTP code '%.100s' must be within '200-499' inclusive", text(m.HttpCode))
 		}
 	}
 	return nil
@@ -181,7 +197,7 @@ func (a *api) changeGroup(ctx context.Context, arn *string, change func(store.Tx
 			return noTargetGroup()
 		}
 		next := *old
-		next.Attributes = maps.Clone(old.Attributes)
+		next.Attributes = whole(old.Attributes, tgAttributes)
 		if err := change(tx, &next); err != nil {
 			return err
 		}
@@ -231,11 +247,7 @@ func (a *api) deleteTargetGroup(ctx context.Context, in *elb.DeleteTargetGroupIn
 }
 
 func tgAttributeList(m map[string]string) []types.TargetGroupAttribute {
-	list := []types.TargetGroupAttribute{}
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		list = append(list, types.TargetGroupAttribute{Key: &k, Value: new(m[k])})
-	}
-	return list
+	return list(m, tgAttributes, func(k, v *string) types.TargetGroupAttribute { return types.TargetGroupAttribute{Key: k, Value: v} })
 }
 
 func (a *api) describeTargetGroupAttributes(_ context.Context, in *elb.DescribeTargetGroupAttributesInput) (*elb.DescribeTargetGroupAttributesOutput, error) {
@@ -254,33 +266,12 @@ func (a *api) describeTargetGroupAttributes(_ context.Context, in *elb.DescribeT
 func (a *api) modifyTargetGroupAttributes(ctx context.Context, in *elb.ModifyTargetGroupAttributesInput) (*elb.ModifyTargetGroupAttributesOutput, error) {
 	out := &elb.ModifyTargetGroupAttributesOutput{}
 	err := a.changeGroup(ctx, in.TargetGroupArn, func(_ store.Tx, g *model.TargetGroup) error {
-		for _, at := range in.Attributes {
-			k, v := text(at.Key), text(at.Value)
-			if err := checkGroupAttribute(k, v); err != nil {
-				return err
-			}
-			g.Attributes[k] = v
+		if err := set(g.Attributes, tgAttributes, "Target group", in.Attributes,
+			func(at types.TargetGroupAttribute) (k, v *string) { return at.Key, at.Value }); err != nil {
+			return err
 		}
 		out.Attributes = tgAttributeList(g.Attributes)
 		return nil
 	})
 	return out, err
-}
-
-func checkGroupAttribute(k, v string) error {
-	if _, ok := tgAttributes[k]; !ok {
-		return model.Errorf("InvalidConfigurationRequest", "Target group attribute key '%s' is not recognized", k)
-	}
-	n, err := strconv.Atoi(v)
-	switch {
-	case k == "deregistration_delay.timeout_seconds" && (err != nil || n < 0 || n > 3600):
-		return invalid("Target group attribute '%s' must be between 0 and 3600", k)
-	case k == "stickiness.enabled" && v == "true":
-		return unsupported("sticky sessions")
-	case k == "slow_start.duration_seconds" && v != "0":
-		return unsupported("slow start")
-	case k == "load_balancing.algorithm.type" && v != "round_robin" && v != "least_outstanding_requests":
-		return unsupported("the load balancing algorithm '" + v + "'")
-	}
-	return nil
 }
