@@ -77,7 +77,7 @@ bench: build
 
 ## lint: the import ladder and the rest of .golangci.yml. Builds golangci-lint on first use.
 lint:
-	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0 run
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
 
 clean:
 	rm -rf bin $(EMBEDDED)/runc $(EMBEDDED)/containerd-shim-runc-v2

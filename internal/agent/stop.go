@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -195,13 +196,13 @@ func (t *task) erase() {
 		if c.ran && keepsLogs(c.def.LogConfiguration) {
 			t.rec.LogsKept = true
 		} else {
-			err = os.RemoveAll(t.logDir(c))
+			err = errors.Join(err, os.RemoveAll(t.logDir(c)))
 		}
 	}
 	if t.rec.LogsKept {
-		err = t.rec.save(t.dir)
+		err = errors.Join(err, t.rec.save(t.dir))
 	} else {
-		err = os.RemoveAll(t.dir)
+		err = errors.Join(err, os.RemoveAll(t.dir))
 	}
 	if err != nil {
 		t.log.Warn("the task's folder cannot be deleted; trying again later", "error", err)

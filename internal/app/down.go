@@ -154,7 +154,7 @@ func removeCgroup(tree *cgroup.Tree, group string) (err error) {
 		if err = tree.Remove(group); err == nil {
 			return nil
 		}
-		time.Sleep(100 * time.Millisecond)
+		<-time.After(100 * time.Millisecond)
 	}
 	return err
 }

@@ -216,6 +216,6 @@ func (in *Instance) serverPID() int {
 		return 0
 	}
 	var pid int
-	fmt.Fscan(f, &pid)
+	_, _ = fmt.Fscan(f, &pid)
 	return pid
 }

@@ -92,7 +92,7 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 		defer close(stopped)
 		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		srv.Shutdown(grace)
+		_ = srv.Shutdown(grace) // what is still open then is closed with the process
 	})
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err

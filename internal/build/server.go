@@ -121,7 +121,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.controller = c
 	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(16<<20), grpc.MaxSendMsgSize(16<<20))
 	c.Register(s.grpc)
-	go s.grpc.Serve(handOver{s})
+	go func() { _ = s.grpc.Serve(handOver{s}) }() // ends with Stop
 	return nil
 }
 

@@ -197,7 +197,7 @@ func removeTree(dir string) error {
 func (t *Tree) Processes(path string) []int {
 	var pids []int
 	for _, d := range t.dirs(path) {
-		filepath.WalkDir(d, func(p string, e fs.DirEntry, err error) error {
+		_ = filepath.WalkDir(d, func(p string, e fs.DirEntry, err error) error {
 			if err != nil || !e.IsDir() {
 				return nil
 			}

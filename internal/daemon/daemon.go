@@ -86,7 +86,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 	}
 	ended := make(chan struct{})
 	go func() { // reaps the child for as long as it is ours
-		cmd.Wait()
+		_ = cmd.Wait()
 		close(ended)
 	}()
 	err = d.ready(ctx, startTimeout, func() bool {

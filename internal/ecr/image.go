@@ -3,6 +3,7 @@ package ecr
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"regexp"
 	"slices"
 
@@ -216,8 +217,8 @@ func (a *api) batchDeleteImage(ctx context.Context, in *ecr.BatchDeleteImageInpu
 	for _, f := range found {
 		img, err := a.deleteImage(ctx, f)
 		if err != nil {
-			if model.ErrorCode(err) != "" {
-				out.Failures = append(out.Failures, types.ImageFailure{ImageId: &f.id, FailureReason: new(err.(*model.Error).Message),
+			if refused, ok := errors.AsType[*model.Error](err); ok {
+				out.Failures = append(out.Failures, types.ImageFailure{ImageId: &f.id, FailureReason: &refused.Message,
 					FailureCode: types.ImageFailureCodeImageReferencedByManifestList})
 				continue
 			}

@@ -122,10 +122,10 @@ func (a *api) deleteService(ctx context.Context, in *sdk.DeleteServiceInput) (*s
 		if err != nil {
 			return err
 		}
-		switch {
-		case svc.Status == inactive:
+		switch svc.Status {
+		case inactive:
 			return model.Errorf("ServiceNotActiveException", "Service was not ACTIVE.")
-		case svc.Status == active:
+		case active:
 			if err := deletable(state(tx, svc), force); err != nil {
 				return err
 			}

@@ -34,7 +34,7 @@ type targetConn struct {
 
 func (c *targetConn) touch() {
 	if at, ok := c.due(); ok {
-		c.SetDeadline(at) // fails only on a closed connection, which the next call reports
+		_ = c.SetDeadline(at) // fails only on a closed connection, which the next call reports
 	}
 }
 
@@ -72,7 +72,7 @@ type clientConn struct {
 // Write implements io.Writer.
 func (c *clientConn) Write(b []byte) (int, error) {
 	if at, ok := c.due(); ok {
-		c.SetWriteDeadline(at) // fails only on a closed connection, which Write reports
+		_ = c.SetWriteDeadline(at) // fails only on a closed connection, which Write reports
 	}
 	return c.Conn.Write(b)
 }

@@ -79,7 +79,7 @@ func (b *buffers) Put(v []byte) { b.pool.Put(&v) }
 func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, p *passage) {
 	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody {
 		// A target may answer while the client still sends. A writer that can't do this reads the rest first.
-		http.NewResponseController(w).EnableFullDuplex()
+		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
 	f.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), passageKey{}, p)))
 }

@@ -75,7 +75,7 @@ func (p *Proxy) ask(ctx context.Context, url string, check HealthCheck) verdict 
 	case err != nil:
 		return verdict{elbtypes.TargetHealthReasonEnumFailedHealthChecks, "Health checks failed"}
 	}
-	io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10)) // the status has said it all
+	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10)) // the status has said it all
 	res.Body.Close()
 	if !codeFits(check.Codes, res.StatusCode) {
 		return verdict{elbtypes.TargetHealthReasonEnumResponseCodeMismatch,

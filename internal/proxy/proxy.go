@@ -228,7 +228,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, l *live, in entran
 		case a.Fixed != nil:
 			way.own(w).Set("Content-Type", or(a.Fixed.ContentType, "text/plain")+"; charset=utf-8")
 			w.WriteHeader(a.Fixed.Status)
-			io.WriteString(w, a.Fixed.Body) // fails only when the client is gone
+			_, _ = io.WriteString(w, a.Fixed.Body) // fails only when the client is gone
 		case a.Redirect != nil:
 			w.Header().Set("Location", a.Redirect.location(r, port))
 			way.refuse(w, a.Redirect.Status)

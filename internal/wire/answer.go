@@ -127,7 +127,7 @@ func (x *exchange) hide(err error) *model.Error {
 func (x *exchange) failModelled(err modelledError) {
 	body := map[string]json.RawMessage{}
 	if entry, ok := x.service.Types.LookupEntry(reflect.TypeOf(err).Elem().Name()); ok {
-		json.Unmarshal(encodeJSON(err, entry.Schema), &body) // encodeJSON writes JSON
+		_ = json.Unmarshal(encodeJSON(err, entry.Schema), &body) // encodeJSON writes JSON
 	}
 	body["__type"], _ = json.Marshal(err.ErrorCode()) // a string always marshals
 	out, _ := json.Marshal(body)                      // it was JSON a moment ago

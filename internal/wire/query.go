@@ -180,7 +180,7 @@ type xmlWriter struct {
 }
 
 func (w *xmlWriter) text(s string) {
-	xml.EscapeText(&w.buf, []byte(s)) // writing to a Builder cannot fail
+	_ = xml.EscapeText(&w.buf, []byte(s)) // writing to a Builder cannot fail
 }
 
 func (w *xmlWriter) element(name string, body func()) {

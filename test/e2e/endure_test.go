@@ -168,13 +168,14 @@ func TestTaskRoleHasCredentialsThatWork(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, e := range events.Events {
-			if err := json.Unmarshal([]byte(*e.Message), &role); err != nil {
-				return fmt.Errorf("%s: %w", *e.Message, err)
-			}
-			return nil
+		if len(events.Events) == 0 {
+			return fmt.Errorf("no line yet")
 		}
-		return fmt.Errorf("no line yet")
+		line := *events.Events[0].Message
+		if err := json.Unmarshal([]byte(line), &role); err != nil {
+			return fmt.Errorf("%s: %w", line, err)
+		}
+		return nil
 	})
 	conf := b.config()
 	conf.Credentials = credentials.NewStaticCredentialsProvider(role.AccessKeyId, role.SecretAccessKey, role.Token)

@@ -33,13 +33,13 @@ func (b *berth) instanceID() string {
 // killContainerd ends this Berth's containerd with SIGKILL.
 func (b *berth) killContainerd() {
 	b.t.Helper()
-	for _, pid := range processes(" containerd --config", b.instanceID()) {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			b.t.Fatal(err)
-		}
-		return
+	pids := processes(" containerd --config", b.instanceID())
+	if len(pids) == 0 {
+		b.t.Fatal("found no containerd of this instance")
 	}
-	b.t.Fatal("found no containerd of this instance")
+	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // processes returns the pids whose command line has both words.

@@ -115,7 +115,7 @@ func (m *Images) Import(ctx context.Context, from io.Reader) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("import images: %w", err)
 	}
-	defer release(context.WithoutCancel(ctx))
+	defer func() { _ = release(context.WithoutCancel(ctx)) }() // it ends by itself after a day
 	plain, err := compression.DecompressStream(from)
 	if err != nil {
 		return nil, fmt.Errorf("import images: read the archive: %w", err)

@@ -18,7 +18,7 @@ func panics(t *testing.T, s store.Store) {
 				t.Errorf("the caller got %v", p)
 			}
 		}()
-		s.Update(ctx, func(tx store.Tx) error {
+		_ = s.Update(ctx, func(tx store.Tx) error {
 			store.Families.Put(tx, &model.Family{Name: "a"})
 			panic("mistake")
 		})

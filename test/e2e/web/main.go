@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -35,7 +36,11 @@ func main() {
 		}
 	case "probe": // a health check: is the server there?
 		res, err := http.Get("http://127.0.0.1:" + port() + "/")
-		if err != nil || res.StatusCode != 200 {
+		if err != nil {
+			os.Exit(1)
+		}
+		res.Body.Close()
+		if res.StatusCode != 200 {
 			os.Exit(1)
 		}
 	case "role": // prints the credentials of the task's role
@@ -44,7 +49,11 @@ func main() {
 			fmt.Println("no credentials:", err)
 			os.Exit(1)
 		}
-		io.Copy(os.Stdout, res.Body)
+		_, err = io.Copy(os.Stdout, res.Body)
+		res.Body.Close()
+		if err != nil {
+			os.Exit(1)
+		}
 		fmt.Println()
 	case "fetch":
 		res, err := http.Get(os.Args[2])
@@ -52,6 +61,7 @@ func main() {
 			fmt.Println("fetch failed:", err)
 			os.Exit(3)
 		}
+		res.Body.Close()
 		fmt.Println("fetched", res.StatusCode)
 	}
 }
@@ -83,7 +93,7 @@ func serve() {
 		defer close(done)
 		<-ctx.Done()
 		fmt.Println("got SIGTERM")
-		srv.Shutdown(context.Background())
+		_ = srv.Shutdown(context.Background())
 	}()
 	fmt.Println("listening on", srv.Addr)
 	for i := range 3 {
@@ -105,5 +115,6 @@ func eat() {
 			b[i] = 1
 		}
 		all = append(all, b)
+		runtime.KeepAlive(all)
 	}
 }

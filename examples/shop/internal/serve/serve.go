@@ -41,7 +41,7 @@ func Main(name string, mux *http.ServeMux) {
 		log.Info("stopping: finishing requests")
 		grace, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		srv.Shutdown(grace)
+		_ = srv.Shutdown(grace) // the process ends in any case
 	}()
 	log.Info("listening", "address", srv.Addr, "task", task)
 	if err := srv.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
@@ -55,7 +55,7 @@ func Main(name string, mux *http.ServeMux) {
 func JSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v)
+	_ = json.NewEncoder(w).Encode(v) // fails only when the client is gone
 }
 
 // Fail answers with a sentence.
