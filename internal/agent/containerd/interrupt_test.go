@@ -107,7 +107,7 @@ func TestContainerdIsKilledInAStart(t *testing.T) {
 // insist repeats what may fail because containerd is being restarted; what is final for the agent ends the test.
 func (n *node) insist(t *testing.T, what string, op func() error) {
 	t.Helper()
-	for begun := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+	for begun := time.Now(); ; <-time.After(50 * time.Millisecond) {
 		err := op()
 		if err == nil {
 			return
