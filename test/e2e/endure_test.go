@@ -45,13 +45,13 @@ func (b *berth) remains() map[string]int {
 	return count
 }
 
-// TestCyclesLeaveNothing starts and stops tasks, BERTH_CYCLES of them (200 unless told), and counts what is left.
+// TestCyclesLeaveNothing starts and stops tasks, BERTH_CYCLES of them (1,000 unless told), and counts what is left.
 func TestCyclesLeaveNothing(t *testing.T) {
 	b := start(t)
 	b.importImage("app:1")
 	cycles, _ := strconv.Atoi(os.Getenv("BERTH_CYCLES"))
 	if cycles == 0 {
-		cycles = 200
+		cycles = 1000
 	}
 	modes := []types.NetworkMode{types.NetworkModeAwsvpc, types.NetworkModeBridge, types.NetworkModeHost}
 	defs := map[types.NetworkMode]string{}
