@@ -154,10 +154,4 @@ type LogSink interface {
 type LogEvent = model.LogEvent
 
 // Error is a failure with the name that users of ECS know, such as CannotPullContainerError.
-type Error struct {
-	Name    string
-	Message string
-}
-
-// Error implements error: "<Name>: <Message>".
-func (e *Error) Error() string { return e.Name + ": " + e.Message }
+type Error = model.TaskError

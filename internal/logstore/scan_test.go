@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/berthdev/berth/internal/agent"
+	"github.com/berthdev/berth/internal/model"
 )
 
 // modelled is what the model of TestScanIsAFilteredSort knows of an event.
@@ -33,7 +33,7 @@ func TestScanIsAFilteredSort(t *testing.T) {
 		var all []modelled
 		for range rapid.IntRange(0, 8).Draw(rt, "batches") {
 			stream := rapid.SampledFrom(names).Draw(rt, "stream")
-			var batch []agent.LogEvent
+			var batch []model.LogEvent
 			for range rapid.IntRange(1, 40).Draw(rt, "events") {
 				message := fmt.Sprint(len(all))
 				at := rapid.IntRange(0, 30).Draw(rt, "at")
@@ -117,9 +117,9 @@ func TestSweepKeepsTheRest(t *testing.T) {
 	for _, name := range []string{"forever", "day"} {
 		for _, stream := range []string{"both", "old"} {
 			ok(t, s.Prepare(ctx, name, stream, true))
-			ok(t, s.Write(ctx, name, stream, []agent.LogEvent{line(0, "first")}))
+			ok(t, s.Write(ctx, name, stream, []model.LogEvent{line(0, "first")}))
 		}
-		ok(t, s.Write(ctx, name, "both", []agent.LogEvent{line(10, "second")}))
+		ok(t, s.Write(ctx, name, "both", []model.LogEvent{line(10, "second")}))
 	}
 	ok(t, s.UpdateGroup("day", func(g *Group) error { g.RetentionDays = 1; return nil }))
 	for _, want := range []int{2, 0} { // the second time nothing is left to do
@@ -138,7 +138,7 @@ func TestSweepKeepsTheRest(t *testing.T) {
 	if err != nil || old.HasEvents {
 		t.Errorf("old: %+v, %v", old, err)
 	}
-	ok(t, s.Write(ctx, "day", "old", []agent.LogEvent{line(20, "new")}))
+	ok(t, s.Write(ctx, "day", "old", []model.LogEvent{line(20, "new")}))
 	equal(t, "day", messages(t, s, "day", Query{}), "both:second", "old:new")
 }
 
@@ -149,7 +149,7 @@ func TestSweepPassesManyStreams(t *testing.T) {
 	for i := range streams {
 		name := fmt.Sprintf("s%04d", i)
 		ok(t, s.CreateStream("g", name))
-		ok(t, s.Write(ctx, "g", name, []agent.LogEvent{line(0, "x")}))
+		ok(t, s.Write(ctx, "g", name, []model.LogEvent{line(0, "x")}))
 	}
 	if n, err := s.Sweep(epoch.AddDate(0, 0, 2)); err != nil || n != streams {
 		t.Errorf("swept %d, %v", n, err)

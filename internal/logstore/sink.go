@@ -6,12 +6,10 @@ import (
 
 	"github.com/cockroachdb/pebble"
 
-	"github.com/berthdev/berth/internal/agent"
+	"github.com/berthdev/berth/internal/model"
 )
 
-var _ agent.LogSink = (*Store)(nil)
-
-// Prepare implements agent.LogSink: the stream is made when it is missing, the group only when createGroup is set.
+// Prepare implements the log driver's sink: the stream is made when it is missing, the group only when createGroup is set.
 func (s *Store) Prepare(_ context.Context, group, stream string, createGroup bool) error {
 	err := s.CreateStream(group, stream)
 	if errors.Is(err, ErrNoGroup) && createGroup {
@@ -29,13 +27,13 @@ func (s *Store) Prepare(_ context.Context, group, stream string, createGroup boo
 	case errors.Is(err, ErrBadName):
 		cause = "InvalidParameterException: " + cause
 	}
-	return &agent.Error{Name: "ResourceInitializationError",
+	return &model.TaskError{Name: "ResourceInitializationError",
 		Message: "failed to validate logger args: failed to create Cloudwatch log stream: " + cause}
 }
 
-// Write implements agent.LogSink: it returns after the events are synced. Events may come in any order of time; those of one
+// Write implements the log driver's sink: it returns after the events are synced. Events may come in any order of time; those of one
 // millisecond keep the order of their writing. Errors: ErrNoGroup, ErrNoStream, ErrDiskFull, ErrClosed.
-func (s *Store) Write(ctx context.Context, group, stream string, events []agent.LogEvent) error {
+func (s *Store) Write(ctx context.Context, group, stream string, events []model.LogEvent) error {
 	if len(events) == 0 {
 		return nil
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/vfs"
 
-	"github.com/berthdev/berth/internal/agent"
+	"github.com/berthdev/berth/internal/model"
 )
 
 var ctx = context.Background()
@@ -41,8 +41,8 @@ func ok(t testing.TB, err error) {
 }
 
 // line makes an event ms milliseconds after the epoch.
-func line(ms int, message string) agent.LogEvent {
-	return agent.LogEvent{At: epoch.Add(time.Duration(ms) * time.Millisecond), Message: message}
+func line(ms int, message string) model.LogEvent {
+	return model.LogEvent{At: epoch.Add(time.Duration(ms) * time.Millisecond), Message: message}
 }
 
 func messages(t testing.TB, s *Store, group string, q Query) (all []string) {
@@ -91,9 +91,9 @@ func TestRefusals(t *testing.T) {
 		"streams":             {noStreams, ErrNoGroup},
 		"scan of no group":    {scan("no", Query{}), ErrNoGroup},
 		"scan of no stream":   {scan("/ecs/web", Query{Streams: []string{"one", "no"}}), ErrNoStream},
-		"write to no group":   {s.Write(ctx, "no", "one", []agent.LogEvent{line(0, "")}), ErrNoGroup},
-		"write to no stream":  {s.Write(ctx, "/ecs/web", "no", []agent.LogEvent{line(0, "")}), ErrNoStream},
-		"prefix is no stream": {s.Write(ctx, "/ecs/web", "on", []agent.LogEvent{line(0, "")}), ErrNoStream},
+		"write to no group":   {s.Write(ctx, "no", "one", []model.LogEvent{line(0, "")}), ErrNoGroup},
+		"write to no stream":  {s.Write(ctx, "/ecs/web", "no", []model.LogEvent{line(0, "")}), ErrNoStream},
+		"prefix is no stream": {s.Write(ctx, "/ecs/web", "on", []model.LogEvent{line(0, "")}), ErrNoStream},
 	} {
 		if !errors.Is(c.got, c.want) {
 			t.Errorf("%s: %v, want %v", name, c.got, c.want)
@@ -104,7 +104,7 @@ func TestRefusals(t *testing.T) {
 func TestPrepareAnswersAsTheAwslogsDriver(t *testing.T) {
 	s := openDir(t, t.TempDir(), config())
 	err := s.Prepare(ctx, "/ecs/web", "web/nginx/1", false)
-	refusal, is := errors.AsType[*agent.Error](err)
+	refusal, is := errors.AsType[*model.TaskError](err)
 	const want = "ResourceInitializationError: failed to validate logger args: failed to create Cloudwatch log stream: " +
 		"ResourceNotFoundException: The specified log group does not exist."
 	if !is || refusal.Error() != want {
@@ -164,7 +164,7 @@ func TestStreamRecordsWhatItHolds(t *testing.T) {
 	if st, err := s.Stream("g", "s"); err != nil || st.HasEvents || st.LastIngestion != 0 || st.CreatedAt != epoch.UnixMilli() {
 		t.Errorf("new stream %+v, %v", st, err)
 	}
-	ok(t, s.Write(ctx, "g", "s", []agent.LogEvent{line(5, "b"), line(3, "a"), line(5, "c")}))
+	ok(t, s.Write(ctx, "g", "s", []model.LogEvent{line(5, "b"), line(3, "a"), line(5, "c")}))
 	st, err := s.Stream("g", "s")
 	ok(t, err)
 	at := epoch.UnixMilli()
@@ -178,12 +178,12 @@ func TestDeletedNamesStartAnew(t *testing.T) {
 	s := openDir(t, t.TempDir(), config())
 	for range 2 {
 		ok(t, s.Prepare(ctx, "g", "s", true))
-		ok(t, s.Write(ctx, "g", "s", []agent.LogEvent{line(0, "x")}))
+		ok(t, s.Write(ctx, "g", "s", []model.LogEvent{line(0, "x")}))
 		equal(t, "events", messages(t, s, "g", Query{}), "s:x")
 		ok(t, s.DeleteStream("g", "s"))
 		equal(t, "after the stream's deletion", messages(t, s, "g", Query{}))
 		ok(t, s.Prepare(ctx, "g", "s", true))
-		ok(t, s.Write(ctx, "g", "s", []agent.LogEvent{line(0, "y")}))
+		ok(t, s.Write(ctx, "g", "s", []model.LogEvent{line(0, "y")}))
 		ok(t, s.DeleteGroup("g"))
 	}
 	ok(t, s.CreateGroup(Group{Name: "g"}))
@@ -201,7 +201,7 @@ func TestPowerLossKeepsWhatReturned(t *testing.T) {
 	ok(t, s.Prepare(ctx, "g", "s", true))
 	var want []string
 	for i := range 50 {
-		ok(t, s.Write(ctx, "g", "s", []agent.LogEvent{line(i, fmt.Sprint(i))}))
+		ok(t, s.Write(ctx, "g", "s", []model.LogEvent{line(i, fmt.Sprint(i))}))
 		want = append(want, fmt.Sprint("s:", i))
 	}
 	fs.SetIgnoreSyncs(true) // the power fails here: nothing that Close does reaches the disk
@@ -212,7 +212,7 @@ func TestPowerLossKeepsWhatReturned(t *testing.T) {
 	ok(t, err)
 	defer s.Close()
 	equal(t, "after power loss", messages(t, s, "g", Query{}), want...)
-	ok(t, s.Write(ctx, "g", "s", []agent.LogEvent{line(0, "again")}))
+	ok(t, s.Write(ctx, "g", "s", []model.LogEvent{line(0, "again")}))
 	equal(t, "numbers go on", messages(t, s, "g", Query{End: epoch.UnixMilli() + 1}), "s:0", "s:again")
 }
 
@@ -224,7 +224,7 @@ func TestFullDiskIsRefused(t *testing.T) {
 	c := config()
 	c.MinFree = 1 << 60
 	s = openDir(t, dir, c)
-	if err := s.Write(ctx, "g", "s", []agent.LogEvent{line(0, "x")}); !errors.Is(err, ErrDiskFull) {
+	if err := s.Write(ctx, "g", "s", []model.LogEvent{line(0, "x")}); !errors.Is(err, ErrDiskFull) {
 		t.Errorf("got %v", err)
 	}
 	ok(t, s.DeleteGroup("g")) // makes room, and so is let through
@@ -236,14 +236,14 @@ func TestFollowersAreToldAndReleased(t *testing.T) {
 	ok(t, s.Prepare(ctx, "other", "s", true))
 	live, stop := context.WithCancel(ctx)
 	mine, forever := s.Follow(live, "g"), s.Follow(ctx, "g")
-	ok(t, s.Write(ctx, "other", "s", []agent.LogEvent{line(0, "x")}))
+	ok(t, s.Write(ctx, "other", "s", []model.LogEvent{line(0, "x")}))
 	select {
 	case <-mine:
 		t.Error("told of another group")
 	default:
 	}
 	for range 3 {
-		ok(t, s.Write(ctx, "g", "s", []agent.LogEvent{line(0, "x")}))
+		ok(t, s.Write(ctx, "g", "s", []model.LogEvent{line(0, "x")}))
 	}
 	<-mine
 	stop()
@@ -268,7 +268,7 @@ func TestClosedStoreRefuses(t *testing.T) {
 	var scanned error
 	for _, scanned = range s.Scan(ctx, "g", Query{}) {
 	}
-	write := s.Write(ctx, "g", "s", []agent.LogEvent{line(0, "")})
+	write := s.Write(ctx, "g", "s", []model.LogEvent{line(0, "")})
 	for _, err := range []error{group, groups, swept, scanned, write} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("got %v", err)
@@ -289,7 +289,7 @@ func TestWritersShareTheStore(t *testing.T) {
 			}
 			for i := range each {
 				for _, stream := range []string{own, "shared"} {
-					if err := s.Write(ctx, "g", stream, []agent.LogEvent{line(i, "x")}); err != nil {
+					if err := s.Write(ctx, "g", stream, []model.LogEvent{line(i, "x")}); err != nil {
 						t.Error(err)
 					}
 				}
