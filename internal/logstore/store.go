@@ -1,5 +1,5 @@
 // Package logstore keeps the lines that containers write: groups of streams of events, on disk, ordered by time. The API over it
-// is package logs; the agent writes to it through agent.LogSink.
+// is package logs; the agent writes to it as the sink of its log driver.
 //
 // Durability: what Write and every other change returned from is synced. Syncs of concurrent writers are joined, and at most one
 // is made in SyncInterval, so a lone writer waits up to that long. An event is visible to readers just before it is synced.
