@@ -67,8 +67,9 @@ func TestHeadersThatTargetsGet(t *testing.T) {
 	if answer.Get("X-Hop") != "" || answer.Get("Server") != "mirror" {
 		t.Errorf("the client sees %v", answer)
 	}
-	if s, _ = r.seen(r.request("GET", "/", nil, header("X-Amzn-Trace-Id", "Root=1-1-2"))); s.Header.Get("X-Amzn-Trace-Id") != "Root=1-1-2" {
-		t.Errorf("the client's trace id became %q", s.Header.Get("X-Amzn-Trace-Id"))
+	s, _ = r.seen(r.request("GET", "/", nil, header("X-Amzn-Trace-Id", "Root=1-1-2;CalledFrom=app")))
+	if id := s.Header.Get("X-Amzn-Trace-Id"); !regexp.MustCompile(`^Self=1-[0-9a-f]{8}-[0-9a-f]{24};Root=1-1-2;CalledFrom=app$`).MatchString(id) {
+		t.Errorf("the client's trace id became %q", id)
 	}
 	for name, c := range map[string]struct {
 		how  ForwardedFor
@@ -86,6 +87,18 @@ func TestHeadersThatTargetsGet(t *testing.T) {
 		if s.Header.Get("Bad_name") != "" || s.Header.Get("Good-Name") != "1" {
 			t.Errorf("%s: headers %v", name, s.Header)
 		}
+	}
+}
+
+func TestTraced(t *testing.T) {
+	for said, want := range map[string]string{"": "Root=new", "Root=a": "Self=new;Root=a", "Self=a": "Self=new", "x=y": "Root=new;x=y",
+		"Self=a; Root=b;;x=y": "Self=new;Root=b;x=y", strings.Repeat("x", maxTrace+1): "Root=new"} {
+		if got := traced([]string{said}, "new"); got != want {
+			t.Errorf("%.40q becomes %q, want %q", said, got, want)
+		}
+	}
+	if got := traced([]string{"Root=a", "x=y"}, "new"); got != "Self=new;Root=a;x=y" {
+		t.Errorf("two headers become %q", got)
 	}
 }
 

@@ -29,9 +29,7 @@ func (f *forwarder) rewrite(pr *httputil.ProxyRequest) {
 	forwardedFor(h, pr.In, p.balancer.ForwardedFor)
 	h["X-Forwarded-Proto"] = []string{"http"}
 	h["X-Forwarded-Port"] = []string{strconv.Itoa(p.port)}
-	if len(h["X-Amzn-Trace-Id"]) == 0 {
-		h["X-Amzn-Trace-Id"] = []string{traceID(f.proxy.Now())}
-	}
+	h["X-Amzn-Trace-Id"] = []string{traced(h["X-Amzn-Trace-Id"], traceID(f.proxy.Now()))}
 }
 
 func forwardedFor(out http.Header, in *http.Request, how ForwardedFor) {
@@ -69,7 +67,39 @@ func validName(name string) bool {
 	return name != ""
 }
 
-// traceID makes the value of an X-Amzn-Trace-Id: "Root=1-<seconds>-<24 digits>", all hexadecimal. It is no secret.
+// maxTrace bounds what is kept of a client's X-Amzn-Trace-Id.
+const maxTrace = 7 << 10
+
+// traced is the X-Amzn-Trace-Id that a target gets (ELB user guide, "Request tracing"): a new Root field where there was none, and a
+// new Self field where a Root or Self was; what else the client said is kept.
+func traced(prior []string, id string) string {
+	if len(prior) == 0 {
+		return "Root=" + id
+	}
+	said := strings.Join(prior, ";")
+	if len(said) > maxTrace {
+		return "Root=" + id
+	}
+	var rest strings.Builder
+	name := "Root="
+	for field := range strings.SplitSeq(said, ";") {
+		field = strings.TrimSpace(field)
+		switch {
+		case field == "":
+			continue
+		case strings.HasPrefix(field, "Self="):
+			name = "Self="
+			continue
+		case strings.HasPrefix(field, "Root="):
+			name = "Self="
+		}
+		rest.WriteString(";")
+		rest.WriteString(field)
+	}
+	return name + id + rest.String()
+}
+
+// traceID makes the value of a field of X-Amzn-Trace-Id: "1-<seconds>-<24 digits>", all hexadecimal. It is no secret.
 func traceID(now time.Time) string {
 	var b [16]byte
 	seconds, high, low := uint32(now.Unix()), rand.Uint64(), rand.Uint32()
@@ -79,7 +109,7 @@ func traceID(now time.Time) string {
 	for i := range 8 {
 		b[4+i] = byte(high >> (8 * i))
 	}
-	id := append(make([]byte, 0, 40), "Root=1-"...)
+	id := append(make([]byte, 0, 35), "1-"...)
 	id = append(hex.AppendEncode(id, b[:4]), '-')
 	return string(hex.AppendEncode(id, b[4:]))
 }
@@ -117,7 +147,7 @@ func (p *passage) own(w http.ResponseWriter) http.Header {
 // titles are the statuses that the load balancer gives itself, as an ALB words them.
 var titles = map[int]string{
 	301: "301 Moved Permanently", 302: "302 Found", 405: "405 Not Allowed",
-	502: "502 Bad Gateway", 503: "503 Service Temporarily Unavailable", 504: "504 Gateway Time-out",
+	505: "505 HTTP Version Not Supported", 502: "502 Bad Gateway", 503: "503 Service Temporarily Unavailable", 504: "504 Gateway Time-out",
 }
 
 // refuse answers with a status and the page that an ALB makes of it.

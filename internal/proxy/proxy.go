@@ -216,7 +216,11 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, l *live, in entran
 	way := passage{entrance: in, port: port, stats: l.stats[in.balancer.ARN]}
 	way.stats.Requests.Add(1)
 	p.age(w, r, in.balancer.ClientKeepAlive)
-	if r.Method == http.MethodTrace || r.Method == http.MethodConnect {
+	switch {
+	case r.ProtoMajor > 1 && in.balancer.HTTP1Only:
+		way.refuse(w, http.StatusHTTPVersionNotSupported)
+		return
+	case r.Method == http.MethodTrace || r.Method == http.MethodConnect:
 		way.refuse(w, http.StatusMethodNotAllowed)
 		return
 	}

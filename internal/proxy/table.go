@@ -23,6 +23,7 @@ type Balancer struct {
 	ForwardedFor    ForwardedFor
 	// DropInvalidHeaders removes headers from requests whose names hold anything but letters, digits and hyphens.
 	DropInvalidHeaders bool
+	HTTP1Only          bool       // requests over HTTP/2 are refused
 	Listeners          []Listener // in the order of their ports
 }
 

@@ -39,6 +39,7 @@ func balancer(lb *model.LoadBalancer) proxy.Balancer {
 		IdleTimeout:        time.Duration(max(1, number(lb.Attributes, "idle_timeout.timeout_seconds", 60))) * time.Second,
 		ClientKeepAlive:    time.Duration(number(lb.Attributes, "client_keep_alive.seconds", 3600)) * time.Second,
 		DropInvalidHeaders: lb.Attributes["routing.http.drop_invalid_header_fields.enabled"] == "true",
+		HTTP1Only:          lb.Attributes["routing.http2.enabled"] == "false",
 		ForwardedFor: proxy.ForwardedFor{Preserve: xff == "preserve", Remove: xff == "remove",
 			ClientPort: lb.Attributes["routing.http.xff_client_port.enabled"] == "true"}}
 }

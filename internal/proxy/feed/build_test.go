@@ -64,7 +64,7 @@ func TestBuild(t *testing.T) {
 	put(t, s, func(tx store.Tx) {
 		store.LoadBalancers.Put(tx, balancerRow("lb-a", "a.elb", epoch.Add(time.Hour), map[string]string{"idle_timeout.timeout_seconds": "7",
 			"client_keep_alive.seconds": "60", "routing.http.xff_header_processing.mode": "remove",
-			"routing.http.xff_client_port.enabled": "true", "routing.http.drop_invalid_header_fields.enabled": "true"}))
+			"routing.http2.enabled": "false", "routing.http.xff_client_port.enabled": "true", "routing.http.drop_invalid_header_fields.enabled": "true"}))
 		store.LoadBalancers.Put(tx, balancerRow("lb-z", "z.elb", epoch, nil)) // the older one comes first
 		store.Listeners.Put(tx, listenerRow("l-1", "lb-a", 8080, forward(tuple("tg-b", 1)), nil))
 		store.Listeners.Put(tx, listenerRow("l-2", "lb-a", 80, []types.Action{{Type: types.ActionTypeEnumFixedResponse,
@@ -98,7 +98,7 @@ func TestBuild(t *testing.T) {
 	want := proxy.Table{
 		Balancers: []proxy.Balancer{
 			{ARN: "lb-z", DNSName: "z.elb", IdleTimeout: time.Minute, ClientKeepAlive: time.Hour},
-			{ARN: "lb-a", DNSName: "a.elb", IdleTimeout: 7 * time.Second, ClientKeepAlive: time.Minute, DropInvalidHeaders: true,
+			{ARN: "lb-a", DNSName: "a.elb", IdleTimeout: 7 * time.Second, ClientKeepAlive: time.Minute, DropInvalidHeaders: true, HTTP1Only: true,
 				ForwardedFor: proxy.ForwardedFor{Remove: true, ClientPort: true},
 				Listeners: []proxy.Listener{
 					{ARN: "l-2", Port: 80, HideServer: true, Headers: map[string]string{"X-Frame-Options": "DENY"}, Rules: []proxy.Rule{
