@@ -27,6 +27,9 @@ type Runtime interface {
 	Delete(ctx context.Context, id string) error
 	// List returns every container of this instance of Berth, running or not.
 	List(ctx context.Context) ([]ContainerState, error)
+	// Usage measures a container whose process runs. Nothing is measured while nobody asks.
+	// Errors: ErrNotRunning; anything else means that it could not be measured.
+	Usage(ctx context.Context, id string) (Usage, error)
 	// Exits returns the channel on which the state of a container is sent soon after its process ends. It may miss exits
 	// while the runtime itself restarts; List finds those. Closed when the runtime is closed.
 	Exits() <-chan ContainerState

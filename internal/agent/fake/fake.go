@@ -42,10 +42,11 @@ func New(cfg Config) *Machine {
 		cfg.Now = time.Now
 	}
 	logs := newLogs(cfg.Now)
+	network := &Network{subnet: cfg.Subnet, networks: map[string]*network{}, next: cfg.Subnet.Addr().Next().Next()}
 	return &Machine{
-		Runtime: newRuntime(cfg, logs),
+		Runtime: newRuntime(cfg, logs, network),
 		Images:  &Images{cfg: cfg, pulls: map[string]int{}},
-		Network: &Network{subnet: cfg.Subnet, networks: map[string]*network{}, next: cfg.Subnet.Addr().Next().Next()},
+		Network: network,
 		Logs:    logs,
 	}
 }

@@ -138,3 +138,15 @@ func (n *Network) List(context.Context) ([]string, error) {
 	defer n.mu.Unlock()
 	return slices.Sorted(maps.Keys(n.networks)), nil
 }
+
+// connects tells whether the namespace at path has an interface.
+func (n *Network) connects(path string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, net := range n.networks {
+		if net.info.NetnsPath == path {
+			return net.info.IPv4 != ""
+		}
+	}
+	return false
+}

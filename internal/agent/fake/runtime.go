@@ -23,8 +23,10 @@ var ErrClosed = errors.New("the runtime is closed")
 // Runtime keeps containers in memory.
 type Runtime struct {
 	faults
-	cfg  Config
-	logs *Logs
+	cfg     Config
+	logs    *Logs
+	network *Network
+	made    time.Time
 
 	mu         sync.Mutex
 	closed     bool
@@ -38,12 +40,14 @@ type container struct {
 	spec   agent.ContainerSpec
 	script Script
 	state  agent.ContainerState
+	begun  time.Time   // its process
 	timer  *time.Timer // ends the process
 }
 
-func newRuntime(cfg Config, logs *Logs) *Runtime {
+func newRuntime(cfg Config, logs *Logs, network *Network) *Runtime {
 	return &Runtime{
-		cfg: cfg, logs: logs, nextPID: 1000, containers: map[string]*container{}, exits: make(chan agent.ContainerState, exitBuffer),
+		cfg: cfg, logs: logs, network: network, made: cfg.Now(), nextPID: 1000, containers: map[string]*container{},
+		exits: make(chan agent.ContainerState, exitBuffer),
 	}
 }
 
@@ -94,7 +98,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 		return &agent.Error{Name: "CannotStartContainerError", Message: c.script.StartError}
 	}
 	r.nextPID++
-	c.state.Status, c.state.PID = agent.ContainerRunning, r.nextPID
+	c.state.Status, c.state.PID, c.begun = agent.ContainerRunning, r.nextPID, r.cfg.Now()
 	r.write(c, c.spec.Name+" started")
 	for _, line := range c.script.Output {
 		r.write(c, line)
