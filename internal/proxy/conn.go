@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"net"
+	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -62,18 +64,83 @@ func (c *targetConn) CloseWrite() error {
 	return net.ErrClosed
 }
 
-// clientConn is a client's connection, which ends when the client takes nothing for the idle timeout. What it sends is the
-// http.Server's affair.
+// clientConn is a client's connection, which ends when nothing came or went for the idle timeout: between requests, in the middle of
+// one, or because the client takes nothing. While a request is answered, its deadline for reading leaves the time that targets may
+// take to be reached, so that their silence is answered for first. The http.Server's own, earlier deadlines hold.
 type clientConn struct {
 	net.Conn
 	quiet
+
+	mu      sync.Mutex
+	silent  time.Time // when silence ends the connection
+	asked   time.Time // what the server asked for; zero: nothing
+	between bool      // no request is under way
+}
+
+// note is an http.Server's ConnState.
+func note(c net.Conn, state http.ConnState) {
+	if c, ok := c.(*clientConn); ok && (state == http.StateIdle || state == http.StateActive) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.between = state == http.StateIdle
+		_ = c.setRead() // fails only on a closed connection
+	}
+}
+
+// touch notes that something is going on.
+func (c *clientConn) touch() {
+	at, ok := c.due()
+	if !ok {
+		return
+	}
+	_ = c.Conn.SetWriteDeadline(at) // both fail only on a closed connection, which the next call reports
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.silent = at.Add(c.idle / 4)
+	_ = c.setRead()
+}
+
+// setRead makes the earlier of both deadlines the connection's. It needs the lock.
+func (c *clientConn) setRead() error {
+	at := c.silent
+	if !c.between {
+		at = at.Add(attempts * dialTimeout)
+	}
+	if !c.asked.IsZero() && c.asked.Before(at) {
+		at = c.asked
+	}
+	return c.Conn.SetReadDeadline(at)
+}
+
+// SetReadDeadline implements net.Conn.
+func (c *clientConn) SetReadDeadline(t time.Time) error {
+	c.touch()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = t
+	return c.setRead()
+}
+
+// SetDeadline implements net.Conn. An http.Server calls it to take its deadlines back from an upgraded connection.
+func (c *clientConn) SetDeadline(t time.Time) error {
+	if err := c.Conn.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	return c.SetReadDeadline(t)
+}
+
+// Read implements io.Reader.
+func (c *clientConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.touch()
+	}
+	return n, err
 }
 
 // Write implements io.Writer.
 func (c *clientConn) Write(b []byte) (int, error) {
-	if at, ok := c.due(); ok {
-		_ = c.SetWriteDeadline(at) // fails only on a closed connection, which Write reports
-	}
+	c.touch()
 	return c.Conn.Write(b)
 }
 
@@ -97,5 +164,7 @@ func (l clientListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &clientConn{Conn: c, quiet: quiet{idle: time.Duration(l.idle.Load())}}, nil
+	client := &clientConn{Conn: c, quiet: quiet{idle: time.Duration(l.idle.Load())}}
+	client.touch()
+	return client, nil
 }

@@ -1,10 +1,7 @@
 package proxy
 
 import (
-	"bufio"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -245,85 +242,5 @@ func TestTargetsThatComeAndGoFailNoRequest(t *testing.T) {
 	wg.Wait()
 	if failed.Load() > 0 || total.Load() < 100 {
 		t.Errorf("%d of %d requests failed", failed.Load(), total.Load())
-	}
-}
-
-func TestSilentConnectionsEnd(t *testing.T) {
-	r := newRig(t, model.PaceFast)
-	table := r.table([]Group{unchecked("g", backend(t, func(w http.ResponseWriter, req *http.Request) {
-		io.WriteString(w, "begun")
-		w.(http.Flusher).Flush()
-		for i := range 8 { // a stream that speaks keeps its connection
-			if req.URL.Path == "/silent" {
-				<-req.Context().Done()
-				return
-			}
-			select {
-			case <-req.Context().Done():
-			case <-time.After(100 * time.Millisecond):
-			}
-			fmt.Fprint(w, i)
-			w.(http.Flusher).Flush()
-		}
-	}))}, Rule{Action: forwardTo("g")})
-	table.Balancers[0].IdleTimeout = 400 * time.Millisecond
-	r.proxy.Apply(table)
-	r.expect("/", 200, "begun01234567")
-	began := time.Now()
-	res, err := r.client.Get(r.url("/silent"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if took := time.Since(began); string(b) != "begun" || err == nil || took < 400*time.Millisecond || took > 5*time.Second {
-		t.Errorf("a silent stream gave %q, %v after %s", b, err, took)
-	}
-}
-
-func TestAClientThatTakesNothingIsLeft(t *testing.T) {
-	r := newRig(t, model.PaceFast)
-	ended := make(chan struct{})
-	table := r.table([]Group{unchecked("g", backend(t, func(w http.ResponseWriter, _ *http.Request) {
-		defer close(ended)
-		for b := make([]byte, 64<<10); ; {
-			if _, err := w.Write(b); err != nil {
-				return
-			}
-		}
-	}))}, Rule{Action: forwardTo("g")})
-	table.Balancers[0].IdleTimeout = 300 * time.Millisecond
-	r.proxy.Apply(table)
-	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
-		t.Fatal(err)
-	}
-	select { // nothing more is read
-	case <-ended:
-	case <-time.After(15 * time.Second):
-		t.Error("the target writes still")
-	}
-}
-
-func TestOldConnectionsAreAskedToComeAnew(t *testing.T) {
-	r := newRig(t, model.PaceFast)
-	table := r.serve(unchecked("g", named(t, "x")))
-	if _, _, h := r.do(r.request("GET", "/", nil)); h.Get("Connection") != "" {
-		t.Errorf("%v", h)
-	}
-	table.Balancers[0].ClientKeepAlive = time.Nanosecond
-	r.proxy.Apply(table)
-	res, err := r.client.Get(r.url("/"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if !res.Close {
-		t.Error("the connection is kept")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"net"
 	"net/http"
 	"strconv"
@@ -20,7 +21,7 @@ const retryPort = time.Second
 type port struct {
 	proxy  *Proxy
 	number int
-	idle   atomic.Int64 // time.Duration: how long a client may take nothing
+	idle   atomic.Int64 // time.Duration: how long a client's connection may be silent
 	server *http.Server
 	listen map[string]net.Listener // by address
 	retry  *time.Timer             // not nil while an address could not be taken
@@ -71,7 +72,8 @@ func (p *Proxy) tell(entrances []entrance, problem string) {
 
 func (p *Proxy) newPort(number int) *port {
 	q := &port{proxy: p, number: number, listen: map[string]net.Listener{}}
-	q.server = &http.Server{Handler: q, ReadHeaderTimeout: 60 * time.Second, IdleTimeout: 65 * time.Second, MaxHeaderBytes: 64 << 10,
+	q.server = &http.Server{Handler: q, ReadHeaderTimeout: 60 * time.Second, MaxHeaderBytes: 64 << 10, ConnState: note,
+		ErrorLog: stdlog.New(logWriter{p.Log}, "", 0),
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, bornKey{}, p.Now())
 		}}
