@@ -198,4 +198,3 @@ func TestSmuggledRequestsDoNotReachTargets(t *testing.T) {
 		t.Error("a request was smuggled to the target")
 	}
 }
-
