@@ -110,12 +110,7 @@ func (a *api) listAttributes(_ context.Context, in *sdk.ListAttributesInput) (*s
 		return nil, invalid("An attribute value can be given only together with the name of an attribute.")
 	}
 	list := []types.Attribute{}
-	var err error
-	a.store.View(func(r store.Reader) {
-		var c *model.Cluster
-		if c, err = a.cluster(r, in.Cluster); err != nil {
-			return
-		}
+	err := a.viewCluster(a.cluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
 		for i := range store.Instances.By(r, store.ByCluster, c.Name) {
 			if i.Status == inactive {
 				continue
@@ -129,6 +124,7 @@ func (a *api) listAttributes(_ context.Context, in *sdk.ListAttributesInput) (*s
 				}
 			}
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, err

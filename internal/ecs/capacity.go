@@ -93,7 +93,7 @@ func (a *api) describeCapacityProviders(
 		refs = builtin
 	}
 	if len(refs) > maxDescribed {
-		return nil, invalid("Capacity providers can have at most %d elements.", maxDescribed)
+		return nil, tooMany("Capacity providers", maxDescribed)
 	}
 	out := &sdk.DescribeCapacityProvidersOutput{CapacityProviders: []types.CapacityProvider{}, Failures: []types.Failure{}}
 	for _, ref := range refs {

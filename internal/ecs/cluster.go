@@ -129,7 +129,7 @@ func (a *api) describeClusters(_ context.Context, in *sdk.DescribeClustersInput)
 		refs = []string{model.DefaultCluster}
 	}
 	if len(refs) > maxDescribed {
-		return nil, invalid("Clusters can have at most %d elements.", maxDescribed)
+		return nil, tooMany("Clusters", maxDescribed)
 	}
 	out := &sdk.DescribeClustersOutput{Clusters: []types.Cluster{}, Failures: []types.Failure{}}
 	a.store.View(func(r store.Reader) {

@@ -13,6 +13,11 @@ func invalid(format string, args ...any) error {
 	return model.Errorf("InvalidParameterException", format, args...)
 }
 
+// tooMany refuses a list of more than most elements; what names its elements.
+func tooMany(what string, most int) error {
+	return invalid("%s can have at most %d elements.", what, most)
+}
+
 func clientError(format string, args ...any) error {
 	return model.Errorf("ClientException", format, args...)
 }

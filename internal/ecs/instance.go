@@ -37,16 +37,11 @@ func (a *api) describeContainerInstances(
 	case n == 0:
 		return nil, invalid("Container instance cannot be empty.")
 	case n > maxDescribed:
-		return nil, invalid("Container instances can have at most %d elements.", maxDescribed)
+		return nil, tooMany("Container instances", maxDescribed)
 	}
 	out := &sdk.DescribeContainerInstancesOutput{ContainerInstances: []types.ContainerInstance{}, Failures: []types.Failure{}}
 	tags := slices.Contains(in.Include, types.ContainerInstanceFieldTags)
-	var err error
-	a.store.View(func(r store.Reader) {
-		var c *model.Cluster
-		if c, err = a.anyCluster(r, in.Cluster); err != nil {
-			return
-		}
+	err := a.viewCluster(a.anyCluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
 		for _, ref := range in.ContainerInstances {
 			i, ok := a.instance(r, c.Name, ref)
 			if !ok {
@@ -55,6 +50,7 @@ func (a *api) describeContainerInstances(
 			}
 			out.ContainerInstances = append(out.ContainerInstances, a.drawInstance(r, i, tags))
 		}
+		return nil
 	})
 	return out, err
 }
@@ -70,15 +66,10 @@ func (a *api) listContainerInstances(
 		return nil, invalid("Invalid container instance status '%s'.", in.Status)
 	}
 	arns := []string{}
-	var err error
-	a.store.View(func(r store.Reader) {
-		var c *model.Cluster
-		if c, err = a.cluster(r, in.Cluster); err != nil {
-			return
-		}
-		var matches func(*model.Instance) bool
-		if matches, err = instanceFilter(r, c.Name, value(in.Filter)); err != nil {
-			return
+	err := a.viewCluster(a.cluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
+		matches, err := instanceFilter(r, c.Name, value(in.Filter))
+		if err != nil {
+			return err
 		}
 		for i := range store.Instances.By(r, store.ByCluster, c.Name) {
 			wanted := i.Status == string(in.Status) || (in.Status == "" && i.Status != inactive)
@@ -86,6 +77,7 @@ func (a *api) listContainerInstances(
 				arns = append(arns, i.ARN)
 			}
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, err

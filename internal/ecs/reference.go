@@ -63,6 +63,19 @@ func (a *api) cluster(r store.Reader, ref *string) (*model.Cluster, error) {
 	return c, err
 }
 
+// viewCluster calls f with the cluster that find finds, in one snapshot.
+func (a *api) viewCluster(
+	find func(store.Reader, *string) (*model.Cluster, error), ref *string, f func(store.Reader, *model.Cluster) error,
+) (err error) {
+	a.store.View(func(r store.Reader) {
+		var c *model.Cluster
+		if c, err = find(r, ref); err == nil {
+			err = f(r, c)
+		}
+	})
+	return err
+}
+
 // service finds a service of a cluster, whatever its status.
 func (a *api) service(r store.Reader, cluster, ref string) (*model.Service, error) {
 	if name, ok := a.member("service", cluster, ref); ok && name != "" {

@@ -45,16 +45,11 @@ func (a *api) describeServices(_ context.Context, in *sdk.DescribeServicesInput)
 	case n == 0:
 		return nil, invalid("Services cannot be empty.")
 	case n > maxServices:
-		return nil, invalid("Services can have at most %d elements.", maxServices)
+		return nil, tooMany("Services", maxServices)
 	}
 	out := &sdk.DescribeServicesOutput{Services: []types.Service{}, Failures: []types.Failure{}}
 	tags := slices.Contains(in.Include, types.ServiceFieldTags)
-	var err error
-	a.store.View(func(r store.Reader) {
-		var c *model.Cluster
-		if c, err = a.anyCluster(r, in.Cluster); err != nil {
-			return
-		}
+	err := a.viewCluster(a.anyCluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
 		for _, ref := range in.Services {
 			svc, err := a.service(r, c.Name, ref)
 			if err != nil {
@@ -64,23 +59,20 @@ func (a *api) describeServices(_ context.Context, in *sdk.DescribeServicesInput)
 			}
 			out.Services = append(out.Services, a.drawService(r, svc, tags))
 		}
+		return nil
 	})
 	return out, err
 }
 
 func (a *api) listServices(_ context.Context, in *sdk.ListServicesInput) (*sdk.ListServicesOutput, error) {
 	arns := []string{}
-	var err error
-	a.store.View(func(r store.Reader) {
-		var c *model.Cluster
-		if c, err = a.cluster(r, in.Cluster); err != nil {
-			return
-		}
+	err := a.viewCluster(a.cluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
 		for s := range store.Services.By(r, store.ByCluster, c.Name) {
 			if s.Status == active && listedService(r, s, in) {
 				arns = append(arns, s.ARN)
 			}
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, err

@@ -29,21 +29,17 @@ func (a *api) listServiceDeployments(
 		}
 	}
 	var list []*model.Deployment
-	var err error
-	a.store.View(func(r store.Reader) {
-		var c *model.Cluster
-		var svc *model.Service
-		if c, err = a.cluster(r, in.Cluster); err != nil {
-			return
-		}
-		if svc, err = a.service(r, c.Name, *in.Service); err != nil {
-			return
+	err := a.viewCluster(a.cluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
+		svc, err := a.service(r, c.Name, *in.Service)
+		if err != nil {
+			return err
 		}
 		for d := range store.Deployments.Scan(r, svc.Key()+"/") {
 			if d.ServiceDeploymentID != "" && listedDeployment(d, in) {
 				list = append(list, d)
 			}
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, err

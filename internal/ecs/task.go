@@ -77,16 +77,11 @@ func (a *api) describeTasks(_ context.Context, in *sdk.DescribeTasksInput) (*sdk
 	case n == 0:
 		return nil, invalid("Tasks cannot be empty.")
 	case n > maxDescribed:
-		return nil, invalid("Tasks can have at most %d elements.", maxDescribed)
+		return nil, tooMany("Tasks", maxDescribed)
 	}
 	out := &sdk.DescribeTasksOutput{Tasks: []types.Task{}, Failures: []types.Failure{}}
 	tags := slices.Contains(in.Include, types.TaskFieldTags)
-	var err error
-	a.store.View(func(r store.Reader) {
-		var c *model.Cluster
-		if c, err = a.anyCluster(r, in.Cluster); err != nil {
-			return
-		}
+	err := a.viewCluster(a.anyCluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
 		for _, ref := range in.Tasks {
 			if t, ok := a.task(r, c.Name, ref); ok {
 				out.Tasks = append(out.Tasks, a.drawTask(r, t, tags))
@@ -95,6 +90,7 @@ func (a *api) describeTasks(_ context.Context, in *sdk.DescribeTasksInput) (*sdk
 			arn := arnOf(ref, func(id string) string { return a.scope.TaskARN(c.Name, id) })
 			out.Failures = append(out.Failures, failure(arn, missing))
 		}
+		return nil
 	})
 	return out, err
 }
@@ -107,21 +103,17 @@ func (a *api) listTasks(_ context.Context, in *sdk.ListTasksInput) (*sdk.ListTas
 		return nil, notYet("daemons")
 	}
 	var tasks []*model.Task
-	var err error
-	a.store.View(func(r store.Reader) {
-		var c *model.Cluster
-		if c, err = a.cluster(r, in.Cluster); err != nil {
-			return
-		}
-		var wanted func(*model.Task) bool
-		if wanted, err = a.taskFilter(r, c.Name, in); err != nil {
-			return
+	err := a.viewCluster(a.cluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
+		wanted, err := a.taskFilter(r, c.Name, in)
+		if err != nil {
+			return err
 		}
 		for t := range store.Tasks.By(r, store.ByCluster, c.Name) {
 			if wanted(t) {
 				tasks = append(tasks, t)
 			}
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
