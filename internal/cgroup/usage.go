@@ -47,7 +47,8 @@ type IOUsage struct {
 	Bytes, Operations []IOCount
 }
 
-// IOCount is one kind of operation on one device. Op is read, write, sync, async, discard or total; v2 counts read and write only.
+// IOCount is one kind of operation on one device. Op is as Docker's clients know it: Read, Write, Sync, Async, Discard and Total on
+// v1, read and write on v2.
 type IOCount struct {
 	Major, Minor uint64
 	Op           string
@@ -195,7 +196,7 @@ func (r *reader) blkio(files ...string) []IOCount {
 			if len(f) != 3 { // the last line is a total of all devices
 				continue
 			}
-			if c, ok := ioCount(f[0], strings.ToLower(f[1]), f[2]); ok {
+			if c, ok := ioCount(f[0], f[1], f[2]); ok {
 				all = append(all, c)
 			}
 		}

@@ -43,8 +43,8 @@ func TestUsageOnV1(t *testing.T) {
 			PerCPU: []time.Duration{3 * time.Second, 500 * time.Millisecond}, Periods: 10, ThrottledPeriods: 4, Throttled: 7 * time.Millisecond},
 		Memory: MemoryUsage{Usage: 1 << 20, Peak: 2 << 20, Limit: 64 << 20, Failures: 3,
 			Stat: map[string]uint64{"cache": 4096, "rss": 8192, "hierarchical_memory_limit": 64 << 20, "total_cache": 4096}},
-		IO: IOUsage{Bytes: []IOCount{{254, 0, "read", 4096}, {254, 0, "write", 0}, {254, 0, "total", 4096}},
-			Operations: []IOCount{{254, 0, "read", 1}}},
+		IO: IOUsage{Bytes: []IOCount{{254, 0, "Read", 4096}, {254, 0, "Write", 0}, {254, 0, "Total", 4096}},
+			Operations: []IOCount{{254, 0, "Read", 1}}},
 		Pids: PidsUsage{Current: 5, Limit: 16384},
 	}
 	if !reflect.DeepEqual(got, want) {

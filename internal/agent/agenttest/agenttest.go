@@ -84,6 +84,7 @@ func Run(t *testing.T, env func(t *testing.T) Env) {
 		{"VolumesAreShared", volumes},
 		{"EnvironmentAndFiles", inside},
 		{"OutOfMemory", outOfMemory},
+		{"Measured", measured},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, env(t))

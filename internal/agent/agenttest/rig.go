@@ -4,9 +4,14 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"log/slog"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -248,4 +253,31 @@ func code(o model.Observed, name string) int32 {
 		return *c.ExitCode
 	}
 	return -1
+}
+
+// listens waits until the processes of a task catch SIGTERM: a shell that is stopped before it has read its trap, as the first
+// process of its namespace, does not hear the signal. Only where processes are real.
+func (r *rig) listens(id string) {
+	r.Helper()
+	if !r.env.Shell {
+		return
+	}
+	for name, pid := range r.processes(id) {
+		deadline := time.Now().Add(r.env.Patience)
+		for !catches(pid, syscall.SIGTERM) {
+			if time.Now().After(deadline) {
+				r.Fatalf("container %s does not catch SIGTERM", name)
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+	}
+}
+
+// catches says whether a process has a handler of a signal.
+func catches(pid uint32, sig syscall.Signal) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(status), "SigCgt:")
+	line, _, _ := strings.Cut(rest, "\n")
+	mask, _ := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	return mask>>(sig-1)&1 == 1
 }

@@ -2,6 +2,7 @@ package agenttest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/agent"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/task"
 )
@@ -34,6 +36,7 @@ func runsAndStops(r *rig) {
 		if n := len(r.processes(id)); n != 2 {
 			r.Errorf("%s: %d processes", mode, n)
 		}
+		r.listens(id)
 		r.stop(id)
 	}
 	for mode, id := range ids {
@@ -306,5 +309,39 @@ func outOfMemory(r *rig) {
 	o := r.reach(id, model.Stopped)
 	if code(o, "eat") != 137 || named(o, "eat").Reason != "OutOfMemoryError: Container killed due to memory usage" {
 		r.Errorf("exit code %d, reason %q", code(o, "eat"), named(o, "eat").Reason)
+	}
+}
+
+func measured(r *rig) {
+	measure := func(id string) (agent.Usage, error) { return r.env.Runtime.Usage(context.Background(), id) }
+	for _, mode := range r.env.Modes {
+		id := r.add(define(mode, r.program("web", Serve)))
+		web := named(r.reach(id, model.Running), "web")
+		u, err := measure(web.RuntimeID)
+		if err != nil {
+			r.Errorf("%s: %v", mode, err)
+		}
+		if u.CPU.Total <= 0 || u.Memory.Usage == 0 || u.Memory.Limit != 64<<20 || u.Pids.Current < 1 || time.Since(u.At) > r.env.Patience {
+			r.Errorf("%s: %+v", mode, u)
+		}
+		if u.Machine.CPUs < 1 || u.Machine.CPU <= 0 || u.Machine.Memory < u.Memory.Limit {
+			r.Errorf("%s: the machine is %+v", mode, u.Machine)
+		}
+		connected := mode == types.NetworkModeAwsvpc || mode == types.NetworkModeBridge
+		if _, ok := u.Networks["eth0"]; ok != connected || len(u.Networks) > 1 {
+			r.Errorf("%s: networks %+v", mode, u.Networks)
+		}
+		later, err := measure(web.RuntimeID)
+		if err != nil || later.CPU.Total < u.CPU.Total || later.Machine.CPU < u.Machine.CPU {
+			r.Errorf("%s: measured less the second time: %+v, then %+v; %v", mode, u, later, err)
+		}
+		r.stop(id)
+		r.reach(id, model.Stopped)
+		if _, err := measure(web.RuntimeID); !errors.Is(err, agent.ErrNotRunning) {
+			r.Errorf("%s: after its end: %v", mode, err)
+		}
+	}
+	if _, err := measure("nobody"); !errors.Is(err, agent.ErrNotRunning) {
+		r.Errorf("of nobody: %v", err)
 	}
 }

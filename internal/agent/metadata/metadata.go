@@ -16,12 +16,14 @@ import (
 	"github.com/berthdev/berth/internal/agent"
 )
 
-// Tasks finds the tasks of this node. agent.Agent is the real one.
+// Tasks finds and measures the tasks of this node. agent.Agent is the real one.
 type Tasks interface {
 	// Container returns the task and the name of the container with this runtime id.
 	Container(runtimeID string) (view *agent.View, name string, ok bool)
 	// Credentials returns the task that the credentials of this id are for.
 	Credentials(id string) (*agent.View, bool)
+	// Usage measures the container with this runtime id. Errors: agent.ErrNotRunning.
+	Usage(ctx context.Context, runtimeID string) (agent.Usage, error)
 }
 
 // Credentials makes temporary credentials of a role.
@@ -37,16 +39,10 @@ type RoleCredentials struct {
 	Expiration      time.Time
 }
 
-// Stats measures containers. The value is written as JSON, in the shape of Docker's stats; nil means that there are none yet.
-type Stats interface {
-	Stats(ctx context.Context, runtimeID string) (any, error)
-}
-
 // Config is what a Server works with. Tasks is required.
 type Config struct {
 	Tasks       Tasks
 	Credentials Credentials // nil: no task has a role's credentials
-	Stats       Stats       // nil: containers' stats are null, as they are before the first measurement
 
 	AvailabilityZone string
 	Subnet           netip.Prefix // of awsvpc tasks; the zero Prefix leaves it out
@@ -59,6 +55,7 @@ type Server struct {
 	cfg    Config
 	limits limits
 	issued issued
+	meter  *meter
 }
 
 // New makes a server.
@@ -69,7 +66,7 @@ func New(cfg Config) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, limits: newLimits(), issued: newIssued()}
+	return &Server{cfg: cfg, limits: newLimits(), issued: newIssued(), meter: newMeter(cfg.Tasks)}
 }
 
 // Guard decides whether a request may see a task.
@@ -143,41 +140,18 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request, guard Guard, v
 	case "taskWithTags":
 		write(w, http.StatusOK, d.task(true))
 	case "stats":
-		s.stats(w, r, subject, []string{id}, false)
+		s.stats(w, r, d, subject, []string{name}, false)
 	case "task/stats":
-		var ids []string
+		var names []string
 		for _, c := range view.Observed.Containers {
 			if c.RuntimeID != "" {
-				ids = append(ids, c.RuntimeID)
+				names = append(names, c.Name)
 			}
 		}
-		s.stats(w, r, subject, ids, true)
+		s.stats(w, r, d, subject, names, true)
 	default:
 		http.NotFound(w, r)
 	}
-}
-
-// stats writes the stats of one container, or of several by their ids.
-func (s *Server) stats(w http.ResponseWriter, r *http.Request, subject string, ids []string, several bool) {
-	all := map[string]any{}
-	for _, id := range ids {
-		all[id] = nil
-		if s.cfg.Stats == nil {
-			continue
-		}
-		v, err := s.cfg.Stats.Stats(r.Context(), id)
-		if err != nil {
-			s.cfg.Log.Warn("a container cannot be measured", "container", id, "error", err)
-			write(w, http.StatusInternalServerError, subject+"failed to get stats")
-			return
-		}
-		all[id] = v
-	}
-	if several {
-		write(w, http.StatusOK, all)
-		return
-	}
-	write(w, http.StatusOK, all[ids[0]])
 }
 
 func tooMany(w http.ResponseWriter) {

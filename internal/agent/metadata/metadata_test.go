@@ -21,8 +21,11 @@ const id = "0123456789abcdef0123456789abcdef"
 
 var start = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
-// one is a node with one task.
-type one struct{ view *agent.View }
+// one is a node with one task, whose containers do not run when usage is nil.
+type one struct {
+	view  *agent.View
+	usage func(runtimeID string) (agent.Usage, error)
+}
 
 func (o one) Container(runtimeID string) (*agent.View, string, bool) {
 	return o.view, "web", runtimeID == id+"-web"
@@ -30,6 +33,13 @@ func (o one) Container(runtimeID string) (*agent.View, string, bool) {
 
 func (o one) Credentials(credentials string) (*agent.View, bool) {
 	return o.view, credentials == o.view.CredentialsID
+}
+
+func (o one) Usage(_ context.Context, runtimeID string) (agent.Usage, error) {
+	if o.usage == nil {
+		return agent.Usage{}, agent.ErrNotRunning
+	}
+	return o.usage(runtimeID)
 }
 
 // counter issues credentials that last an hour, or fails.
@@ -74,7 +84,7 @@ func ask(h http.Handler, path, from string) (int, string) {
 }
 
 func TestShapes(t *testing.T) {
-	s := New(Config{Tasks: one{aTask()}, AvailabilityZone: "us-east-1a", Subnet: netip.MustParsePrefix("10.0.0.0/16"), Now: func() time.Time { return start }})
+	s := New(Config{Tasks: one{view: aTask()}, AvailabilityZone: "us-east-1a", Subnet: netip.MustParsePrefix("10.0.0.0/16"), Now: func() time.Time { return start }})
 	h := s.Handler(FromTask)
 	const container = `{"DockerId":"0123456789abcdef0123456789abcdef-web","Name":"web","DockerName":"ecs-web-7-web-11111111222233334444","Image":"nginx:1",` +
 		`"ImageID":"sha256:d","Ports":[{"ContainerPort":80,"Protocol":"tcp","HostPort":80}],"Labels":{"a":"b","com.amazonaws.ecs.cluster":"shop",` +
@@ -110,7 +120,7 @@ func TestShapes(t *testing.T) {
 
 func TestOnlyTheTaskItselfIsAnswered(t *testing.T) {
 	now := start
-	s := New(Config{Tasks: one{aTask()}, Credentials: &counter{now: &now}, Now: func() time.Time { return now }})
+	s := New(Config{Tasks: one{view: aTask()}, Credentials: &counter{now: &now}, Now: func() time.Time { return now }})
 	for _, c := range []struct {
 		path, from string
 		guard      Guard
@@ -141,7 +151,7 @@ func TestOnlyTheTaskItselfIsAnswered(t *testing.T) {
 func TestCredentialsAreRenewedBeforeTheyExpire(t *testing.T) {
 	now := start
 	issuer := &counter{now: &now}
-	h := New(Config{Tasks: one{aTask()}, Credentials: issuer, Now: func() time.Time { return now }}).Handler(FromTask)
+	h := New(Config{Tasks: one{view: aTask()}, Credentials: issuer, Now: func() time.Time { return now }}).Handler(FromTask)
 	get := func() map[string]string {
 		code, body := ask(h, "/v2/credentials/secret-id", "10.0.0.7")
 		out := map[string]string{}
@@ -175,7 +185,7 @@ func TestCredentialsAreRenewedBeforeTheyExpire(t *testing.T) {
 
 func TestThrottle(t *testing.T) {
 	now := start
-	h := New(Config{Tasks: one{aTask()}, Now: func() time.Time { return now }}).Handler(Anyone)
+	h := New(Config{Tasks: one{view: aTask()}, Now: func() time.Time { return now }}).Handler(Anyone)
 	count := func(n int) (ok int) {
 		for range n {
 			if code, _ := ask(h, "/v4/"+id+"-web/stats", "10.0.0.7"); code == 200 {
