@@ -17,6 +17,7 @@ import (
 	"github.com/berthdev/berth/internal/ec2"
 	"github.com/berthdev/berth/internal/ecr"
 	"github.com/berthdev/berth/internal/ecs"
+	"github.com/berthdev/berth/internal/eks"
 	"github.com/berthdev/berth/internal/elb"
 	"github.com/berthdev/berth/internal/iam"
 	"github.com/berthdev/berth/internal/logs"
@@ -98,6 +99,7 @@ func (s *server) services() []*wire.Service {
 			Subnets: subnets, SecurityGroup: network.SecurityGroup}),
 		sts.New(),
 		ec2.New(network),
+		eks.New(),
 	}
 }
 

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	smithy "github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/traits"
 
 	"github.com/berthdev/berth/internal/model"
 )
@@ -42,11 +44,17 @@ func (x *exchange) contentType() string {
 	return typeREST
 }
 
-func (x *exchange) write(status int, body []byte) {
-	x.w.Header().Set("Content-Type", x.contentType())
-	x.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	x.w.WriteHeader(status)
-	x.w.Write(body) // the client may be gone; there is nobody left to tell
+func (x *exchange) write(a answer) {
+	if a.status == http.StatusNoContent || a.status == http.StatusNotModified {
+		x.w.WriteHeader(a.status) // these have no body
+		return
+	}
+	if h := x.w.Header(); h.Get("Content-Type") == "" { // unless the output has a member for it
+		h.Set("Content-Type", cmp.Or(a.kind, x.contentType()))
+	}
+	x.w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
+	x.w.WriteHeader(a.status)
+	x.w.Write(a.body) // the client may be gone; there is nobody left to tell
 }
 
 func (x *exchange) xmlAnswer(out any) []byte {
@@ -101,13 +109,13 @@ func (x *exchange) fail(err error) {
 	code, status := x.errorName(refused.Code)
 	switch x.contentType() {
 	case typeXML:
-		x.write(status, x.xmlError(code, refused.Message))
+		x.write(answer{status: status, body: x.xmlError(code, refused.Message)})
 		return
 	case typeREST:
 		x.w.Header().Set("X-Amzn-Errortype", code)
 	}
 	body, _ := json.Marshal(map[string]string{"__type": code, "message": refused.Message}) // strings always marshal
-	x.write(status, body)
+	x.write(answer{status: status, body: body})
 }
 
 // hide logs a fault and returns what the client sees of it.
@@ -118,7 +126,7 @@ func (x *exchange) hide(err error) *model.Error {
 	}
 	x.e.Log.Error("request failed", "request", x.id, "service", service, "operation", x.op, "error", err)
 	code := "InternalFailure"
-	if x.contentType() == typeJSON11 {
+	if x.contentType() == typeJSON11 || x.modelledStatus("ServerException") != 0 {
 		code = "ServerException"
 	}
 	return model.Errorf(code, "Something went wrong inside Berth; its log has request %s", x.id)
@@ -126,20 +134,29 @@ func (x *exchange) hide(err error) *model.Error {
 
 func (x *exchange) failModelled(err modelledError) {
 	body := map[string]json.RawMessage{}
-	if entry, ok := x.service.Types.LookupEntry(reflect.TypeOf(err).Elem().Name()); ok {
-		_ = json.Unmarshal(encodeJSON(err, entry.Schema), &body) // encodeJSON writes JSON
+	rest := x.service.Protocol == RESTJSON
+	if entry, ok := x.service.Types.LookupEntry(reflect.TypeOf(err).Elem().Name()); ok && rest {
+		_ = json.Unmarshal(encodeMembers(err, entry.Schema, x.w.Header()).body, &body) // it writes JSON
+	} else if ok {
+		_ = json.Unmarshal(encodeJSON(err, entry.Schema), &body) // as this does
 	}
 	body["__type"], _ = json.Marshal(err.ErrorCode()) // a string always marshals
 	out, _ := json.Marshal(body)                      // it was JSON a moment ago
 	_, status := x.errorName(err.ErrorCode())
-	if err.ErrorFault() == smithy.FaultServer {
+	if err.ErrorFault() == smithy.FaultServer && status < http.StatusInternalServerError {
 		status = http.StatusInternalServerError
 	}
-	x.write(status, out)
+	if rest {
+		x.w.Header().Set("X-Amzn-Errortype", err.ErrorCode())
+	}
+	x.write(answer{status: status, body: out})
 }
 
 // errorName spells the errors of the endpoint itself as the service's protocol does, and gives the HTTP status.
 func (x *exchange) errorName(code string) (string, int) {
+	if status := x.modelledStatus(code); status != 0 {
+		return code, status
+	}
 	switch code {
 	case "ServerException", "InternalFailure", "InternalError", "InternalServerException":
 		return code, http.StatusInternalServerError
@@ -147,6 +164,9 @@ func (x *exchange) errorName(code string) (string, int) {
 		return code, http.StatusServiceUnavailable
 	case "RequestEntityTooLargeException":
 		return code, http.StatusRequestEntityTooLarge
+	}
+	if code == "UnknownOperationException" && x.contentType() == typeREST {
+		return code, http.StatusNotFound
 	}
 	for _, n := range authNames {
 		if code == n.json || code == n.query {
@@ -162,6 +182,19 @@ func (x *exchange) errorName(code string) (string, int) {
 		}
 	}
 	return code, http.StatusBadRequest
+}
+
+// modelledStatus is the HTTP status that the model of a REST service gives one of its errors, 0 without one.
+func (x *exchange) modelledStatus(code string) int {
+	if x.service == nil || x.service.Protocol != RESTJSON || x.service.Types == nil {
+		return 0
+	}
+	if entry, ok := x.service.Types.LookupEntry(code); ok {
+		if t, ok := smithy.SchemaTrait[*traits.HTTPError](entry.Schema); ok {
+			return t.Code
+		}
+	}
+	return 0
 }
 
 // authNames: services that speak JSON refuse callers by one set of names, query services by another.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
@@ -28,22 +29,31 @@ func decodeJSON(body []byte, s *smithy.Schema, into any, unions bool) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}")
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	var doc any
-	if err := d.Decode(&doc); err != nil {
-		return malformed("the body is not JSON: " + err.Error())
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return malformed("the body goes on after its JSON value")
-	}
-	if doc == nil {
-		return malformed("the body is null, want an object")
+	doc, err := parseJSON(body)
+	if err != nil {
+		return err
 	}
 	if s == nil { // an operation without input
 		return nil
 	}
 	return (&assigner{unions}).assign(reflect.ValueOf(into).Elem(), s, doc, "")
+}
+
+// parseJSON reads a body of exactly one JSON value that is not null; numbers are json.Number.
+func parseJSON(body []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var doc any
+	if err := d.Decode(&doc); err != nil {
+		return nil, malformed("the body is not JSON: " + err.Error())
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, malformed("the body goes on after its JSON value")
+	}
+	if doc == nil {
+		return nil, malformed("the body is null, want an object")
+	}
+	return doc, nil
 }
 
 func malformed(text string) *model.Error { return model.Errorf("SerializationException", "%s", text) }
@@ -224,6 +234,9 @@ func assignTime(v reflect.Value, in any, path string) error {
 		return nil
 	}
 	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		t, err = http.ParseTime(text)
+	}
 	if err != nil {
 		return wrong(path, in, "a timestamp")
 	}

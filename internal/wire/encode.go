@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"math"
+	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
@@ -77,21 +78,7 @@ func appendJSON(b []byte, s *smithy.Schema, v reflect.Value) []byte {
 	case v.Type() == timeType:
 		return appendTime(b, s, v.Interface().(time.Time))
 	case v.Kind() == reflect.Struct:
-		b = append(b, '{')
-		first := true
-		for _, m := range planOf(v.Type(), s) {
-			f := v.FieldByIndex(m.index)
-			if unset(f) {
-				continue
-			}
-			if !first {
-				b = append(b, ',')
-			}
-			first = false
-			b = append(appendText(b, m.name), ':')
-			b = appendJSON(b, m.schema, f)
-		}
-		return append(b, '}')
+		return appendMembers(b, v, planOf(v.Type(), s))
 	case v.Kind() == reflect.Slice && v.Type().Elem() == byteType:
 		return appendText(b, base64.StdEncoding.EncodeToString(v.Bytes()))
 	case v.Kind() == reflect.Slice:
@@ -109,6 +96,25 @@ func appendJSON(b []byte, s *smithy.Schema, v reflect.Value) []byte {
 		return appendVariant(b, s, v.Elem())
 	}
 	return appendScalar(b, v)
+}
+
+// appendMembers writes an object of the members of plan that v has set.
+func appendMembers(b []byte, v reflect.Value, plan []memberField) []byte {
+	b = append(b, '{')
+	first := true
+	for _, m := range plan {
+		f := v.FieldByIndex(m.index)
+		if unset(f) {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(appendText(b, m.name), ':')
+		b = appendJSON(b, m.schema, f)
+	}
+	return append(b, '}')
 }
 
 func appendMap(b []byte, s *smithy.Schema, v reflect.Value) []byte {
@@ -183,13 +189,21 @@ func appendText(b []byte, s string) []byte {
 }
 
 func appendTime(b []byte, s *smithy.Schema, t time.Time) []byte {
-	if f, ok := smithy.SchemaTrait[*traits.TimestampFormat](s); ok {
-		switch f.Format {
-		case "date-time":
-			return appendText(b, t.UTC().Format("2006-01-02T15:04:05.999Z"))
-		case "http-date":
-			return appendText(b, t.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT"))
-		}
+	if f, ok := smithy.SchemaTrait[*traits.TimestampFormat](s); ok && f.Format != "epoch-seconds" {
+		return appendText(b, formatTime(f.Format, t))
 	}
-	return strconv.AppendFloat(b, float64(t.UnixMilli())/1000, 'f', -1, 64)
+	return strconv.AppendFloat(b, epochSeconds(t), 'f', -1, 64)
 }
+
+// formatTime writes a time in one of the formats of the timestampFormat trait.
+func formatTime(format string, t time.Time) string {
+	switch format {
+	case "date-time":
+		return t.UTC().Format("2006-01-02T15:04:05.999Z")
+	case "http-date":
+		return t.UTC().Format(http.TimeFormat)
+	}
+	return strconv.FormatFloat(epochSeconds(t), 'f', -1, 64)
+}
+
+func epochSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

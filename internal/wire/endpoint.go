@@ -38,7 +38,8 @@ type Config struct {
 type Endpoint struct {
 	Config
 	byTarget map[string]*Service // JSON services, by X-Amz-Target prefix
-	byName   map[string]*Service // query services, by the name in a signature's scope
+	byName   map[string]*Service // query and REST services, by the name in a signature's scope
+	routes   map[string][]route  // of REST services, by the same name
 }
 
 // NewEndpoint makes an Endpoint.
@@ -52,12 +53,16 @@ func NewEndpoint(c Config) *Endpoint {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Endpoint{Config: c, byTarget: map[string]*Service{}, byName: map[string]*Service{}}
+	e := &Endpoint{Config: c, byTarget: map[string]*Service{}, byName: map[string]*Service{}, routes: map[string][]route{}}
 	for _, s := range c.Services {
-		if s.Protocol == Query || s.Protocol == EC2Query {
-			e.byName[s.Name] = s
-		} else {
+		switch s.Protocol {
+		case JSON11, JSON10:
 			e.byTarget[s.Target] = s
+		case RESTJSON:
+			e.routes[s.Name] = routesOf(s)
+			fallthrough
+		default:
+			e.byName[s.Name] = s
 		}
 	}
 	return e
@@ -71,19 +76,27 @@ type exchange struct {
 	id      string
 	service *Service // nil while, or because, none is known
 	op      string
-	form    url.Values // of query services
+	form    url.Values        // of query services
+	labels  map[string]string // of the path, by member (REST services)
+}
+
+// answer is a response; kind is its content type, "" for the service's usual one.
+type answer struct {
+	status int
+	kind   string
+	body   []byte
 }
 
 // ServeHTTP implements http.Handler.
 func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{e: e, w: w, r: r, id: requestID()}
 	w.Header().Set("x-amzn-RequestId", x.id)
-	answer, err := x.serve()
+	a, err := x.serve()
 	if err != nil {
 		x.fail(err)
 		return
 	}
-	x.write(http.StatusOK, answer)
+	x.write(a)
 }
 
 func requestID() string {
@@ -93,9 +106,9 @@ func requestID() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
-// serve returns the answer's body. The service is looked up before the signature is checked, so that a refusal is written in its
+// serve returns the answer. The service is looked up before the signature is checked, so that a refusal is written in its
 // protocol; nothing is run before. A panic fails this request alone.
-func (x *exchange) serve() (answer []byte, err error) {
+func (x *exchange) serve() (a answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
@@ -103,53 +116,60 @@ func (x *exchange) serve() (answer []byte, err error) {
 	}()
 	body, err := x.body()
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	auth, refused := readAuthorization(x.r)
 	x.findService(auth)
 	if refused != nil {
-		return nil, refused
+		return answer{}, refused
 	}
 	caller, err := x.e.verify(x.r, auth, body)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	if body, err = x.inflate(body); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	if err := x.findOperation(auth, body); err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	return x.run(WithCaller(x.r.Context(), caller), body)
 }
 
 // run decodes the request, calls the handler and encodes what it returned.
-func (x *exchange) run(ctx context.Context, body []byte) ([]byte, error) {
+func (x *exchange) run(ctx context.Context, body []byte) (answer, error) {
 	op, ok := x.service.operations[x.op]
 	if !ok {
-		return nil, x.unknown()
+		return answer{}, x.unknown()
 	}
 	in := op.newInput()
-	var err error
-	if x.form != nil {
-		err = decodeQuery(x.form, in, x.service.Protocol == EC2Query)
-	} else {
-		err = decodeJSON(body, op.schema.Input, in, x.service.Unions)
-	}
-	if err != nil {
-		return nil, err
+	if err := x.decode(op, body, in); err != nil {
+		return answer{}, err
 	}
 	out, err := op.call(ctx, in)
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
 	if reflect.ValueOf(out).IsNil() {
 		out = op.newOutput()
 	}
-	if x.form != nil {
-		return x.xmlAnswer(out), nil
+	switch {
+	case x.form != nil:
+		return answer{status: http.StatusOK, body: x.xmlAnswer(out)}, nil
+	case x.service.Protocol == RESTJSON:
+		return encodeREST(out, op.schema, x.w.Header()), nil
 	}
-	return encodeJSON(out, op.schema.Output), nil
+	return answer{status: http.StatusOK, body: encodeJSON(out, op.schema.Output)}, nil
+}
+
+func (x *exchange) decode(op operation, body []byte, in any) error {
+	switch {
+	case x.form != nil:
+		return decodeQuery(x.form, in, x.service.Protocol == EC2Query)
+	case x.service.Protocol == RESTJSON:
+		return decodeREST(restRequest{x.r, x.labels, body}, op.schema.Input, in, x.service.Unions)
+	}
+	return decodeJSON(body, op.schema.Input, in, x.service.Unions)
 }
 
 func (x *exchange) body() ([]byte, error) {
@@ -197,18 +217,21 @@ func (x *exchange) findService(a *authorization) {
 		x.service, x.op = x.e.byTarget[prefix], op
 		return
 	}
-	if a != nil && x.isQuery() {
-		x.service = x.e.byName[a.service]
+	if a == nil {
+		return
+	}
+	if s := x.e.byName[a.service]; s != nil && (s.Protocol == RESTJSON || x.isQuery()) {
+		x.service = s
 	}
 }
 
-// isQuery tells whether a request without X-Amz-Target is of the query protocols; others are REST.
+// isQuery tells whether a request without X-Amz-Target seems to be of the query protocols; others are REST.
 func (x *exchange) isQuery() bool {
 	kind, _, _ := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
 	return kind == "application/x-www-form-urlencoded" || x.r.URL.Query().Has("Action")
 }
 
-// findOperation finds the operation, for query services in the parameters.
+// findOperation finds the operation: for query services in the parameters, for REST services by method and path.
 func (x *exchange) findOperation(a *authorization, body []byte) error {
 	if x.service == nil {
 		return model.Errorf("UnsupportedOperationException", "Berth does not serve %s yet", a.service)
@@ -219,6 +242,23 @@ func (x *exchange) findOperation(a *authorization, body []byte) error {
 	if x.r.Header.Get("X-Amz-Target") != "" {
 		return nil
 	}
+	if x.service.Protocol == RESTJSON {
+		return x.findRoute()
+	}
+	return x.findAction(body)
+}
+
+func (x *exchange) findRoute() error {
+	op, labels, ok := findRoute(x.e.routes[x.service.Name], x.r.Method, x.r.URL)
+	if !ok {
+		return model.Errorf("UnknownOperationException", "%s has no operation %.20s %.100s", x.service.Name, x.r.Method, x.r.URL.Path)
+	}
+	x.op, x.labels = op, labels
+	return nil
+}
+
+// findAction reads the parameters of a query service's request.
+func (x *exchange) findAction(body []byte) error {
 	form := x.r.URL.Query()
 	if kind, _, _ := mime.ParseMediaType(x.r.Header.Get("Content-Type")); kind == "application/x-www-form-urlencoded" {
 		posted, err := url.ParseQuery(string(body))

@@ -1,7 +1,10 @@
 package wire
 
 import (
+	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -47,10 +50,38 @@ func EncodeXML(s *Service, op string, out any) []byte {
 	return (&exchange{service: s, op: op, id: "request"}).xmlAnswer(out)
 }
 
+// DecodeREST finds the operation of a request of a REST service and reads its input into what newInput makes for it.
+func DecodeREST(s *Service, r *http.Request, newInput func(op string) (*smithy.Schema, any)) (op string, in any, err error) {
+	op, labels, ok := findRoute(routesOf(s), r.Method, r.URL)
+	if !ok {
+		return "", nil, fmt.Errorf("no route for %s %s", r.Method, r.URL)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return op, nil, err
+	}
+	schema, in := newInput(op)
+	return op, in, decodeREST(restRequest{r, labels, body}, schema, in, true)
+}
+
+// EncodeREST is the answer of an operation of a REST service.
+func EncodeREST(op *smithy.OperationSchema, out any) *http.Response {
+	w := httptest.NewRecorder()
+	x := &exchange{w: w, service: &Service{Protocol: RESTJSON}}
+	x.write(encodeREST(out, op, w.Header()))
+	return w.Result()
+}
+
 // Refuse is the answer to a request whose handler returned err.
 func Refuse(s *Service, err error) (status int, body []byte) {
+	w := RefuseREST(s, err)
+	return w.Code, w.Body.Bytes()
+}
+
+// RefuseREST is the same with the headers.
+func RefuseREST(s *Service, err error) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	x := &exchange{e: NewEndpoint(Config{}), w: w, r: httptest.NewRequest("POST", "/", nil), service: s, op: "Op", id: "request"}
 	x.fail(err)
-	return w.Code, w.Body.Bytes()
+	return w
 }

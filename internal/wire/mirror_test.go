@@ -23,17 +23,20 @@ import (
 	awsec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
 	awsecr "github.com/aws/aws-sdk-go-v2/service/ecr"
 	awsecs "github.com/aws/aws-sdk-go-v2/service/ecs"
+	awseks "github.com/aws/aws-sdk-go-v2/service/eks"
 	awselb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	awsiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	awssts "github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/berthdev/berth/internal/ec2"
+	"github.com/berthdev/berth/internal/eks"
 	"github.com/berthdev/berth/internal/wire"
 )
 
 // far is the other end of an SDK client: it keeps the request and sends what the test wants to be answered.
 type far struct {
 	request []byte
+	sent    *http.Request
 	answer  []byte
 	kind    string
 }
@@ -42,8 +45,11 @@ var errNoAnswer = errors.New("no answer")
 
 func (f *far) Do(r *http.Request) (*http.Response, error) {
 	var err error
-	if f.request, err = io.ReadAll(r.Body); err != nil {
-		return nil, err
+	f.request, f.sent = nil, r
+	if r.Body != nil {
+		if f.request, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
 	}
 	if f.answer == nil {
 		return nil, errNoAnswer
@@ -58,7 +64,7 @@ func clients(f *far) map[string]any {
 		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")}
 	return map[string]any{"ecs": awsecs.NewFromConfig(conf), "ecr": awsecr.NewFromConfig(conf), "logs": awslogs.NewFromConfig(conf),
 		"elasticloadbalancing": awselb.NewFromConfig(conf), "sts": awssts.NewFromConfig(conf), "iam": awsiam.NewFromConfig(conf),
-		"ec2": awsec2.NewFromConfig(conf)}
+		"ec2": awsec2.NewFromConfig(conf), "eks": awseks.NewFromConfig(conf)}
 }
 
 // left are the operations that stream and those whose input cannot be sent without a union.
@@ -155,12 +161,12 @@ func TestRequestsOfEveryOperation(t *testing.T) {
 		eachOperation(client, func(name string, inType, _ reflect.Type, call func(any) (any, error)) {
 			n++
 			in, got := filled(inType), reflect.New(inType).Interface()
-			f.request = nil
+			f.sent = nil
 			if _, err := call(in); !errors.Is(err, errNoAnswer) {
 				t.Errorf("%s:%s was not sent: %v", service, name, err)
 				return
 			}
-			err := readRequest(f.request, in, got)
+			err := readRequest(service, f, in, got)
 			if err != nil || !reflect.DeepEqual(in, got) {
 				t.Errorf("%s:%s: %v\nread %s\nof   %.2000s", service, name, err, difference(in, got), f.request)
 			}
@@ -177,11 +183,18 @@ func atLeast(t *testing.T, n int) {
 	}
 }
 
-func readRequest(body []byte, in, into any) error {
-	if s := schemaOf(in); s != nil {
-		return wire.DecodeJSON(body, s, into)
+func readRequest(service string, f *far, in, into any) error {
+	s := schemaOf(in)
+	if service == "eks" {
+		sent := f.sent.Clone(context.Background())
+		sent.Body = io.NopCloser(bytes.NewReader(f.request))
+		_, _, err := wire.DecodeREST(eks.New(), sent, func(string) (*smithy.Schema, any) { return s, into })
+		return err
 	}
-	form, err := url.ParseQuery(string(body))
+	if s != nil {
+		return wire.DecodeJSON(f.request, s, into)
+	}
+	form, err := url.ParseQuery(string(f.request))
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,8 @@ type Service struct {
 	Version string
 	// Namespace is the XML namespace of responses (query).
 	Namespace string
+	// Routes are the schemas of every operation that exists in AWS (REST), whose http traits say where each is found.
+	Routes []*smithy.Schema
 	// Modelled lists every operation that exists in AWS. One that is modelled but not handled is refused by name; one that
 	// is neither is an UnknownOperationException.
 	Modelled []string
@@ -42,7 +44,7 @@ const (
 	JSON10                   // awsJson1_0
 	Query                    // awsQuery
 	EC2Query                 // ec2Query
-	RESTJSON                 // restJson1; the endpoint does not route requests to such a service yet
+	RESTJSON                 // restJson1, without streams (event streams and payloads that are not read whole) and jsonName
 )
 
 type operation struct {

@@ -25,6 +25,7 @@ import (
 	"github.com/berthdev/berth/internal/ec2"
 	"github.com/berthdev/berth/internal/ecr"
 	"github.com/berthdev/berth/internal/ecs"
+	"github.com/berthdev/berth/internal/eks"
 	"github.com/berthdev/berth/internal/elb"
 	"github.com/berthdev/berth/internal/logs"
 	"github.com/berthdev/berth/internal/sts"
@@ -125,7 +126,7 @@ func TestErrorsOfTheSDK(t *testing.T) {
 // TestEveryModelledOperationIsListed: what AWS has and Berth does not is refused by name.
 func TestEveryModelledOperationIsListed(t *testing.T) {
 	all := map[string]*wire.Service{"ecs": ecs.New(ecs.Config{}), "ecr": ecr.New(ecr.Config{}), "logs": logs.New(logs.Config{}),
-		"sts": sts.New(), "ec2": ec2.New(ec2.DefaultNetwork(scope)), "elasticloadbalancing": elb.New(elb.Config{})}
+		"sts": sts.New(), "ec2": ec2.New(ec2.DefaultNetwork(scope)), "elasticloadbalancing": elb.New(elb.Config{}), "eks": eks.New()}
 	for name, service := range all {
 		want := slices.Clone(left)
 		eachOperation(clients(&far{})[name], func(op string, _, _ reflect.Type, _ func(any) (any, error)) {

@@ -1,0 +1,296 @@
+package wire
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strings"
+	"sync"
+
+	smithy "github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/traits"
+)
+
+// binding is where a member of an input, an output or an error of a REST service travels.
+type binding int
+
+const (
+	inBody binding = iota
+	inLabel
+	inQuery
+	inQueryParams // a map of the whole query
+	inHeader
+	inPrefixHeaders // a map of the headers with a prefix
+	inPayload       // the member is the body
+	inStatus
+)
+
+// boundField is a member and where it travels: key is the parameter, the header or the prefix.
+type boundField struct {
+	memberField
+	in  binding
+	key string
+}
+
+// bound is how a structure's members travel.
+type bound struct {
+	fields  []boundField  // all that are not in the body's object
+	body    []memberField // those that are
+	payload bool
+}
+
+// boundPlans caches the bindings of structures.
+var boundPlans sync.Map // of planKey to *bound
+
+func boundOf(t reflect.Type, s *smithy.Schema) *bound {
+	key := planKey{t, s}
+	if p, ok := boundPlans.Load(key); ok {
+		return p.(*bound)
+	}
+	b := &bound{}
+	for _, m := range planOf(t, s) {
+		in, key := bindingOf(m.schema)
+		if in == inBody {
+			b.body = append(b.body, m)
+			continue
+		}
+		b.payload = b.payload || in == inPayload
+		b.fields = append(b.fields, boundField{m, in, key})
+	}
+	p, _ := boundPlans.LoadOrStore(key, b)
+	return p.(*bound)
+}
+
+func bindingOf(m *smithy.Schema) (binding, string) {
+	if _, ok := smithy.SchemaTrait[*traits.HTTPLabel](m); ok {
+		return inLabel, m.MemberName()
+	}
+	if t, ok := smithy.SchemaTrait[*traits.HTTPQuery](m); ok {
+		return inQuery, t.Name
+	}
+	if _, ok := smithy.SchemaTrait[*traits.HTTPQueryParams](m); ok {
+		return inQueryParams, ""
+	}
+	if t, ok := smithy.SchemaTrait[*traits.HTTPHeader](m); ok {
+		return inHeader, t.Name
+	}
+	if t, ok := smithy.SchemaTrait[*traits.HTTPPrefixHeaders](m); ok {
+		return inPrefixHeaders, t.Prefix
+	}
+	if _, ok := smithy.SchemaTrait[*traits.HTTPPayload](m); ok {
+		return inPayload, ""
+	}
+	if _, ok := smithy.SchemaTrait[*traits.HTTPResponseCode](m); ok {
+		return inStatus, ""
+	}
+	return inBody, ""
+}
+
+// restRequest is what a REST input is read from.
+type restRequest struct {
+	*http.Request
+	labels map[string]string
+	body   []byte
+}
+
+// decodeREST fills the SDK's input struct from a request of restJson1. What decodeJSON takes of a body, it takes too; members
+// that travel elsewhere are not looked for in the body. Errors: *model.Error SerializationException.
+func decodeREST(r restRequest, s *smithy.Schema, into any, unions bool) error {
+	if s == nil { // an operation without input
+		return nil
+	}
+	a, v := &assigner{unions}, reflect.ValueOf(into).Elem()
+	plan, query := boundOf(v.Type(), s), r.URL.Query()
+	for _, f := range plan.fields {
+		if err := a.bound(v.FieldByIndex(f.index), f, r, query); err != nil {
+			return err
+		}
+	}
+	if plan.payload || len(plan.body) == 0 || len(r.body) == 0 {
+		return nil
+	}
+	doc, err := parseJSON(r.body)
+	if err != nil {
+		return err
+	}
+	object, ok := doc.(map[string]any)
+	if !ok {
+		return wrong("", doc, "an object")
+	}
+	for _, m := range plan.body {
+		if err := a.assign(v.FieldByIndex(m.index), m.schema, object[m.name], "."+m.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bound sets the member f, which is not in the body's object, to what the request has for it.
+func (a *assigner) bound(v reflect.Value, f boundField, r restRequest, query url.Values) error {
+	switch f.in {
+	case inLabel:
+		return a.texts(v, f, []string{r.labels[f.key]})
+	case inQuery:
+		return a.texts(v, f, query[f.key])
+	case inQueryParams:
+		all := map[string][]string{}
+		for name, values := range query {
+			if !strings.HasPrefix(name, "X-Amz-") { // a presigned request's
+				all[name] = values
+			}
+		}
+		return a.textMap(v, f, all)
+	case inHeader:
+		values := r.Header.Values(f.key)
+		if v.Kind() == reflect.Slice && v.Type().Elem() != byteType {
+			values = splitHeader(values, v.Type().Elem() == timeType)
+		}
+		return a.texts(v, f, values)
+	case inPrefixHeaders:
+		all := map[string][]string{}
+		for name, values := range r.Header {
+			if len(name) > len(f.key) && strings.EqualFold(name[:len(f.key)], f.key) {
+				all[name[len(f.key):]] = values
+			}
+		}
+		return a.textMap(v, f, all)
+	case inPayload:
+		return a.payload(v, f, r.body)
+	}
+	return nil
+}
+
+// texts sets v, or the elements of the list v, to what travels as text; none leaves it as it is.
+func (a *assigner) texts(v reflect.Value, f boundField, texts []string) error {
+	if len(texts) == 0 {
+		return nil
+	}
+	if v.Kind() != reflect.Slice || v.Type().Elem() == byteType {
+		return a.text(v, f, texts[0])
+	}
+	list := reflect.MakeSlice(v.Type(), len(texts), len(texts))
+	for i, text := range texts {
+		if err := a.text(list.Index(i), f, text); err != nil {
+			return err
+		}
+	}
+	v.Set(list)
+	return nil
+}
+
+func (a *assigner) text(v reflect.Value, f boundField, text string) error {
+	if _, ok := smithy.SchemaTrait[*traits.MediaType](f.schema); ok && f.in == inHeader {
+		plain, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return wrong("."+f.name, text, "base64")
+		}
+		text = string(plain)
+	}
+	return a.assign(v, f.schema, text, "."+f.name)
+}
+
+// textMap sets v, a map of strings or of lists of strings.
+func (a *assigner) textMap(v reflect.Value, f boundField, all map[string][]string) error {
+	if v.Kind() != reflect.Map || len(all) == 0 {
+		return nil
+	}
+	out := reflect.MakeMapWithSize(v.Type(), len(all))
+	for name, values := range all {
+		e := reflect.New(v.Type().Elem()).Elem()
+		if err := a.texts(e, f, values); err != nil {
+			return err
+		}
+		out.SetMapIndex(reflect.ValueOf(name).Convert(v.Type().Key()), e)
+	}
+	v.Set(out)
+	return nil
+}
+
+func (a *assigner) payload(v reflect.Value, f boundField, body []byte) error {
+	if len(body) == 0 {
+		return nil
+	}
+	switch f.schema.Type() {
+	case smithy.ShapeTypeBlob:
+		if v.Kind() != reflect.Slice {
+			return unsupported("." + f.name) // a stream
+		}
+		v.SetBytes(body)
+		return nil
+	case smithy.ShapeTypeString, smithy.ShapeTypeEnum:
+		return a.assign(v, f.schema, string(body), "."+f.name)
+	}
+	doc, err := parseJSON(body)
+	if err != nil {
+		return err
+	}
+	return a.assign(v, f.schema, doc, "."+f.name)
+}
+
+// encodeREST writes an output of restJson1, its headers into h.
+func encodeREST(out any, op *smithy.OperationSchema, h http.Header) answer {
+	a := answer{body: []byte("{}")}
+	if op.Output != nil {
+		a = encodeMembers(out, op.Output, h)
+	}
+	if t, ok := smithy.SchemaTrait[*traits.HTTP](op.Schema); ok && a.status == 0 {
+		a.status = t.Code
+	}
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	return a
+}
+
+// encodeMembers writes an output or an error. The status is 0 unless a member holds it.
+func encodeMembers(out any, s *smithy.Schema, h http.Header) (a answer) {
+	v := reflect.ValueOf(out).Elem()
+	plan := boundOf(v.Type(), s)
+	for _, f := range plan.fields {
+		value := v.FieldByIndex(f.index)
+		if unset(value) {
+			continue
+		}
+		for value.Kind() == reflect.Pointer {
+			value = value.Elem()
+		}
+		switch f.in {
+		case inHeader:
+			if text := headerText(f.schema, value); text != "" {
+				h.Set(f.key, text)
+			}
+		case inPrefixHeaders:
+			for k, e := range value.Seq2() {
+				h.Set(f.key+k.String(), e.String())
+			}
+		case inStatus:
+			a.status = int(value.Int())
+		case inPayload:
+			a.kind, a.body = encodePayload(f.schema, value)
+		}
+	}
+	if !plan.payload {
+		a.body = appendMembers(nil, v, plan.body)
+	}
+	return a
+}
+
+func encodePayload(s *smithy.Schema, v reflect.Value) (kind string, body []byte) {
+	if t, ok := smithy.SchemaTrait[*traits.MediaType](s); ok {
+		kind = t.Type
+	}
+	switch {
+	case v.Kind() == reflect.Slice && v.Type().Elem() == byteType:
+		if kind == "" {
+			kind = "application/octet-stream"
+		}
+		return kind, v.Bytes()
+	case v.Kind() == reflect.String:
+		if kind == "" {
+			kind = "text/plain"
+		}
+		return kind, []byte(v.String())
+	}
+	return kind, appendJSON(nil, s, v)
+}
