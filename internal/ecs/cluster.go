@@ -3,7 +3,6 @@ package ecs
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"regexp"
 	"slices"
 
@@ -71,8 +70,8 @@ func (a *api) createCluster(ctx context.Context, in *sdk.CreateClusterInput) (*s
 
 // same tells whether two values are stored alike; an empty list is the same as none.
 func same(a, b any) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
+	x, errX := model.EncodeJSON(a)
+	y, errY := model.EncodeJSON(b)
 	empty := func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(":[]"), []byte(":null")) }
 	return errX == nil && errY == nil && bytes.Equal(empty(x), empty(y))
 }

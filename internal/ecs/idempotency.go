@@ -3,7 +3,6 @@ package ecs
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -22,7 +21,7 @@ const (
 
 // digest is a request's SHA-256, in hexadecimal. The request must not hold its client token.
 func digest(request any) (string, error) {
-	b, err := json.Marshal(request)
+	b, err := model.EncodeJSON(request)
 	if err != nil {
 		return "", fmt.Errorf("hash a request: %w", err)
 	}

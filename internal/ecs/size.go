@@ -1,8 +1,9 @@
 package ecs
 
 import (
-	"encoding/json"
 	"regexp"
+
+	"github.com/berthdev/berth/internal/model"
 )
 
 // Bounds of what is stored, in bytes of JSON.
@@ -16,7 +17,7 @@ var nullMember = regexp.MustCompile(`"[A-Za-z0-9]+":null,?`)
 
 // size is how many bytes v takes as JSON without the members it does not have.
 func size(v any) int {
-	b, err := json.Marshal(v)
+	b, err := model.EncodeJSON(v)
 	if err != nil {
 		return maxRequest + 1
 	}

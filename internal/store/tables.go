@@ -1,8 +1,6 @@
 package store
 
 import (
-	"encoding/json"
-
 	"github.com/berthdev/berth/internal/model"
 )
 
@@ -119,7 +117,7 @@ func by[T any](name string, value func(*T) string) Index {
 func (t Table[T, P]) kind() Kind {
 	return Kind{Name: t.name, Indexes: t.indexes, Decode: func(b []byte) (any, error) {
 		v := P(new(T))
-		if err := json.Unmarshal(b, v); err != nil {
+		if err := model.DecodeJSON(b, v); err != nil {
 			return nil, err
 		}
 		return v, nil

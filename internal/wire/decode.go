@@ -24,8 +24,8 @@ import (
 
 // decodeJSON fills the SDK's input struct from a request body: its members by reflection over the schema, the types within by
 // their own Deserialize. Numbers and booleans may come as strings; null is absent; members that the model does not know are
-// ignored. unions allows unions and documents, which are refused by name otherwise. Errors: *model.Error SerializationException.
-func decodeJSON(body []byte, s *smithy.Schema, into any, unions bool) error {
+// ignored. Errors: *model.Error SerializationException.
+func decodeJSON(body []byte, s *smithy.Schema, into any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		body = []byte("{}")
 	}
@@ -36,7 +36,7 @@ func decodeJSON(body []byte, s *smithy.Schema, into any, unions bool) error {
 	if s == nil { // an operation without input
 		return nil
 	}
-	return (&assigner{unions}).assign(reflect.ValueOf(into).Elem(), s, doc, "")
+	return assign(reflect.ValueOf(into).Elem(), s, doc, "")
 }
 
 // parseJSON reads a body of exactly one JSON value that is not null; numbers are json.Number.
@@ -83,18 +83,15 @@ var (
 	byteType = reflect.TypeFor[byte]()
 )
 
-// assigner sets the members of an input struct.
-type assigner struct{ unions bool }
-
 // assign sets v, the Go value of schema s, to what in holds. path names it in errors.
-func (a *assigner) assign(v reflect.Value, s *smithy.Schema, in any, path string) error {
+func assign(v reflect.Value, s *smithy.Schema, in any, path string) error {
 	if in == nil {
 		return nil
 	}
 	switch {
 	case v.Kind() == reflect.Pointer:
 		p := reflect.New(v.Type().Elem())
-		if err := a.assign(p.Elem(), s, in, path); err != nil {
+		if err := assign(p.Elem(), s, in, path); err != nil {
 			return err
 		}
 		v.Set(p)
@@ -103,15 +100,15 @@ func (a *assigner) assign(v reflect.Value, s *smithy.Schema, in any, path string
 		return assignTime(v, in, path)
 	case v.Kind() == reflect.Struct:
 		if d, ok := v.Addr().Interface().(smithy.Deserializable); ok {
-			return d.Deserialize(&reader{unions: a.unions, base: path, current: in, fresh: true})
+			return d.Deserialize(&reader{base: path, current: in, fresh: true})
 		}
-		return a.assignStruct(v, s, in, path)
+		return assignStruct(v, s, in, path)
 	case v.Kind() == reflect.Slice && v.Type().Elem() == byteType:
 		return assignBlob(v, in, path)
 	case v.Kind() == reflect.Slice:
-		return a.assignList(v, s, in, path)
+		return assignList(v, s, in, path)
 	case v.Kind() == reflect.Map:
-		return a.assignMap(v, s, in, path)
+		return assignMap(v, s, in, path)
 	case v.Kind() == reflect.Interface: // a union or a document right in an input: reflection does not know its variants
 		return unsupported(path)
 	}
@@ -147,7 +144,7 @@ func field(v reflect.Value, member string) (reflect.Value, bool) {
 	return v.Field(i), true
 }
 
-func (a *assigner) assignStruct(v reflect.Value, s *smithy.Schema, in any, path string) error {
+func assignStruct(v reflect.Value, s *smithy.Schema, in any, path string) error {
 	object, ok := in.(map[string]any)
 	if !ok {
 		return wrong(path, in, "an object")
@@ -161,14 +158,14 @@ func (a *assigner) assignStruct(v reflect.Value, s *smithy.Schema, in any, path 
 		if !ok {
 			continue
 		}
-		if err := a.assign(f, m, object[name], path+"."+name); err != nil {
+		if err := assign(f, m, object[name], path+"."+name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *assigner) assignList(v reflect.Value, s *smithy.Schema, in any, path string) error {
+func assignList(v reflect.Value, s *smithy.Schema, in any, path string) error {
 	list, ok := in.([]any)
 	if !ok {
 		return wrong(path, in, "a list")
@@ -179,7 +176,7 @@ func (a *assigner) assignList(v reflect.Value, s *smithy.Schema, in any, path st
 			continue
 		}
 		e := reflect.New(v.Type().Elem()).Elem()
-		if err := a.assign(e, s.ListMember(), item, fmt.Sprintf("%s[%d]", path, i)); err != nil {
+		if err := assign(e, s.ListMember(), item, fmt.Sprintf("%s[%d]", path, i)); err != nil {
 			return err
 		}
 		out = reflect.Append(out, e)
@@ -188,7 +185,7 @@ func (a *assigner) assignList(v reflect.Value, s *smithy.Schema, in any, path st
 	return nil
 }
 
-func (a *assigner) assignMap(v reflect.Value, s *smithy.Schema, in any, path string) error {
+func assignMap(v reflect.Value, s *smithy.Schema, in any, path string) error {
 	object, ok := in.(map[string]any)
 	if !ok {
 		return wrong(path, in, "an object")
@@ -199,7 +196,7 @@ func (a *assigner) assignMap(v reflect.Value, s *smithy.Schema, in any, path str
 			continue
 		}
 		e := reflect.New(v.Type().Elem()).Elem()
-		if err := a.assign(e, s.MapValue(), item, path+"."+k); err != nil {
+		if err := assign(e, s.MapValue(), item, path+"."+k); err != nil {
 			return err
 		}
 		out.SetMapIndex(reflect.ValueOf(k).Convert(v.Type().Key()), e)

@@ -167,9 +167,9 @@ func (x *exchange) decode(op operation, body []byte, in any) error {
 	case x.form != nil:
 		return decodeQuery(x.form, in, x.service.Protocol == EC2Query)
 	case x.service.Protocol == RESTJSON:
-		return decodeREST(restRequest{x.r, x.labels, body}, op.schema.Input, in, x.service.Unions)
+		return decodeREST(restRequest{x.r, x.labels, body}, op.schema.Input, in)
 	}
-	return decodeJSON(body, op.schema.Input, in, x.service.Unions)
+	return decodeJSON(body, op.schema.Input, in)
 }
 
 func (x *exchange) body() ([]byte, error) {

@@ -14,15 +14,10 @@ import (
 
 // What the tests of package wire_test see of the codecs.
 var (
+	DecodeJSON         = decodeJSON
 	EncodeJSON         = encodeJSON
-	DecodeInput        = decodeJSON
 	ParseAuthorization = parseAuthorization
 )
-
-// DecodeJSON decodes for a service that keeps unions.
-func DecodeJSON(body []byte, s *smithy.Schema, into any) error {
-	return decodeJSON(body, s, into, true)
-}
 
 // DecodeQuery decodes awsQuery.
 func DecodeQuery(form url.Values, into any) error { return decodeQuery(form, into, false) }
@@ -61,7 +56,7 @@ func DecodeREST(s *Service, r *http.Request, newInput func(op string) (*smithy.S
 		return op, nil, err
 	}
 	schema, in := newInput(op)
-	return op, in, decodeREST(restRequest{r, labels, body}, schema, in, true)
+	return op, in, decodeREST(restRequest{r, labels, body}, schema, in)
 }
 
 // EncodeREST is the answer of an operation of a REST service.

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/big"
@@ -12,11 +11,12 @@ import (
 
 	smithy "github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/document"
+
+	"github.com/berthdev/berth/internal/model"
 )
 
-// reader is a smithy.ShapeDeserializer over a JSON value that was parsed already. It takes what assigner takes.
+// reader is a smithy.ShapeDeserializer over a JSON value that was parsed already. It takes what assign takes.
 type reader struct {
-	unions  bool
 	base    string // path of the first value
 	stack   []level
 	current any  // the value to be read next
@@ -89,9 +89,6 @@ func (d *reader) ReadStructMember() (*smithy.Schema, error) {
 
 // ReadUnion is called first for the variant that is set and then until it returns none.
 func (d *reader) ReadUnion(s *smithy.Schema) (*smithy.Schema, error) {
-	if !d.unions {
-		return nil, unsupported(d.path())
-	}
 	first := d.fresh
 	if first {
 		if err := d.openObject(s); err != nil {
@@ -173,30 +170,6 @@ func (d *reader) ReadBigInt(*smithy.Schema, *big.Int) error { return unsupported
 func (d *reader) ReadBigFloat(*smithy.Schema, *big.Float) error { return unsupported(d.path()) }
 
 func (d *reader) ReadDocument(_ *smithy.Schema, v *document.Value) error {
-	if !d.unions {
-		return unsupported(d.path())
-	}
-	*v = document.Opaque{Value: documentValue(d.take())}
+	*v = document.Opaque{Value: model.DocumentValue(d.take())}
 	return nil
-}
-
-// documentValue is a JSON value as the SDK's documents hold it.
-func documentValue(in any) any {
-	switch in := in.(type) {
-	case json.Number:
-		return document.Number(in)
-	case []any:
-		out := make([]any, len(in))
-		for i, v := range in {
-			out[i] = documentValue(v)
-		}
-		return out
-	case map[string]any:
-		out := make(map[string]any, len(in))
-		for k, v := range in {
-			out[k] = documentValue(v)
-		}
-		return out
-	}
-	return in
 }

@@ -33,7 +33,7 @@ type boundField struct {
 	key string
 }
 
-// bound is how a structure's members travel.
+// assignBound is how a structure's members travel.
 type bound struct {
 	fields  []boundField  // all that are not in the body's object
 	body    []memberField // those that are
@@ -96,14 +96,14 @@ type restRequest struct {
 
 // decodeREST fills the SDK's input struct from a request of restJson1. What decodeJSON takes of a body, it takes too; members
 // that travel elsewhere are not looked for in the body. Errors: *model.Error SerializationException.
-func decodeREST(r restRequest, s *smithy.Schema, into any, unions bool) error {
+func decodeREST(r restRequest, s *smithy.Schema, into any) error {
 	if s == nil { // an operation without input
 		return nil
 	}
-	a, v := &assigner{unions}, reflect.ValueOf(into).Elem()
+	v := reflect.ValueOf(into).Elem()
 	plan, query := boundOf(v.Type(), s), r.URL.Query()
 	for _, f := range plan.fields {
-		if err := a.bound(v.FieldByIndex(f.index), f, r, query); err != nil {
+		if err := assignBound(v.FieldByIndex(f.index), f, r, query); err != nil {
 			return err
 		}
 	}
@@ -119,20 +119,20 @@ func decodeREST(r restRequest, s *smithy.Schema, into any, unions bool) error {
 		return wrong("", doc, "an object")
 	}
 	for _, m := range plan.body {
-		if err := a.assign(v.FieldByIndex(m.index), m.schema, object[m.name], "."+m.name); err != nil {
+		if err := assign(v.FieldByIndex(m.index), m.schema, object[m.name], "."+m.name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// bound sets the member f, which is not in the body's object, to what the request has for it.
-func (a *assigner) bound(v reflect.Value, f boundField, r restRequest, query url.Values) error {
+// assignBound sets the member f, which is not in the body's object, to what the request has for it.
+func assignBound(v reflect.Value, f boundField, r restRequest, query url.Values) error {
 	switch f.in {
 	case inLabel:
-		return a.texts(v, f, []string{r.labels[f.key]})
+		return assignTexts(v, f, []string{r.labels[f.key]})
 	case inQuery:
-		return a.texts(v, f, query[f.key])
+		return assignTexts(v, f, query[f.key])
 	case inQueryParams:
 		all := map[string][]string{}
 		for name, values := range query {
@@ -140,13 +140,13 @@ func (a *assigner) bound(v reflect.Value, f boundField, r restRequest, query url
 				all[name] = values
 			}
 		}
-		return a.textMap(v, f, all)
+		return assignTextMap(v, f, all)
 	case inHeader:
 		values := r.Header.Values(f.key)
 		if v.Kind() == reflect.Slice && v.Type().Elem() != byteType {
 			values = splitHeader(values, v.Type().Elem() == timeType)
 		}
-		return a.texts(v, f, values)
+		return assignTexts(v, f, values)
 	case inPrefixHeaders:
 		all := map[string][]string{}
 		for name, values := range r.Header {
@@ -154,24 +154,24 @@ func (a *assigner) bound(v reflect.Value, f boundField, r restRequest, query url
 				all[name[len(f.key):]] = values
 			}
 		}
-		return a.textMap(v, f, all)
+		return assignTextMap(v, f, all)
 	case inPayload:
-		return a.payload(v, f, r.body)
+		return assignPayload(v, f, r.body)
 	}
 	return nil
 }
 
-// texts sets v, or the elements of the list v, to what travels as text; none leaves it as it is.
-func (a *assigner) texts(v reflect.Value, f boundField, texts []string) error {
+// assignTexts sets v, or the elements of the list v, to what travels as text; none leaves it as it is.
+func assignTexts(v reflect.Value, f boundField, texts []string) error {
 	if len(texts) == 0 {
 		return nil
 	}
 	if v.Kind() != reflect.Slice || v.Type().Elem() == byteType {
-		return a.text(v, f, texts[0])
+		return assignText(v, f, texts[0])
 	}
 	list := reflect.MakeSlice(v.Type(), len(texts), len(texts))
 	for i, text := range texts {
-		if err := a.text(list.Index(i), f, text); err != nil {
+		if err := assignText(list.Index(i), f, text); err != nil {
 			return err
 		}
 	}
@@ -179,7 +179,7 @@ func (a *assigner) texts(v reflect.Value, f boundField, texts []string) error {
 	return nil
 }
 
-func (a *assigner) text(v reflect.Value, f boundField, text string) error {
+func assignText(v reflect.Value, f boundField, text string) error {
 	if _, ok := smithy.SchemaTrait[*traits.MediaType](f.schema); ok && f.in == inHeader {
 		plain, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
@@ -187,18 +187,18 @@ func (a *assigner) text(v reflect.Value, f boundField, text string) error {
 		}
 		text = string(plain)
 	}
-	return a.assign(v, f.schema, text, "."+f.name)
+	return assign(v, f.schema, text, "."+f.name)
 }
 
-// textMap sets v, a map of strings or of lists of strings.
-func (a *assigner) textMap(v reflect.Value, f boundField, all map[string][]string) error {
+// assignTextMap sets v, a map of strings or of lists of strings.
+func assignTextMap(v reflect.Value, f boundField, all map[string][]string) error {
 	if v.Kind() != reflect.Map || len(all) == 0 {
 		return nil
 	}
 	out := reflect.MakeMapWithSize(v.Type(), len(all))
 	for name, values := range all {
 		e := reflect.New(v.Type().Elem()).Elem()
-		if err := a.texts(e, f, values); err != nil {
+		if err := assignTexts(e, f, values); err != nil {
 			return err
 		}
 		out.SetMapIndex(reflect.ValueOf(name).Convert(v.Type().Key()), e)
@@ -207,7 +207,7 @@ func (a *assigner) textMap(v reflect.Value, f boundField, all map[string][]strin
 	return nil
 }
 
-func (a *assigner) payload(v reflect.Value, f boundField, body []byte) error {
+func assignPayload(v reflect.Value, f boundField, body []byte) error {
 	if len(body) == 0 {
 		return nil
 	}
@@ -219,13 +219,13 @@ func (a *assigner) payload(v reflect.Value, f boundField, body []byte) error {
 		v.SetBytes(body)
 		return nil
 	case smithy.ShapeTypeString, smithy.ShapeTypeEnum:
-		return a.assign(v, f.schema, string(body), "."+f.name)
+		return assign(v, f.schema, string(body), "."+f.name)
 	}
 	doc, err := parseJSON(body)
 	if err != nil {
 		return err
 	}
-	return a.assign(v, f.schema, doc, "."+f.name)
+	return assign(v, f.schema, doc, "."+f.name)
 }
 
 // encodeREST writes an output of restJson1, its headers into h.

@@ -28,9 +28,6 @@ type Service struct {
 	Names map[string]string
 	// Types makes the SDK's types by shape id; nil for services whose SDK module has no schemas.
 	Types *smithy.TypeRegistry
-	// Unions says that the service's handlers can keep what its inputs hold of unions and documents. Otherwise a request with
-	// one is refused by name: they are Go interfaces, which do not survive being stored as JSON.
-	Unions bool
 
 	operations map[string]operation
 }

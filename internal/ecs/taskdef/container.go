@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
-
-	"github.com/berthdev/berth/internal/model"
 )
 
 // Bounds of a container (ecs.md 1.2 and the SDK's model).
@@ -55,10 +53,7 @@ func normaliseContainer(c *types.ContainerDefinition, def *types.TaskDefinition)
 	if err := normaliseHealthCheck(c); err != nil {
 		return err
 	}
-	if err := normaliseLifecycle(c); err != nil {
-		return err
-	}
-	return checkDocuments(c)
+	return normaliseLifecycle(c)
 }
 
 func checkIdentity(c *types.ContainerDefinition) error {
@@ -281,16 +276,5 @@ func normaliseRestart(c *types.ContainerDefinition) error {
 			value(c.Name), minRestartPeriod, maxRestartPeriod)
 	}
 	c.RestartPolicy = &r
-	return nil
-}
-
-// checkDocuments refuses the fields that Berth could not give back as they came.
-func checkDocuments(c *types.ContainerDefinition) error {
-	for _, r := range c.ResourceRequirements {
-		if r.SharingStrategy != nil {
-			return model.Errorf("InvalidParameterException",
-				"Berth does not support sharingStrategy in the resource requirements of container '%s' yet.", value(c.Name))
-		}
-	}
 	return nil
 }

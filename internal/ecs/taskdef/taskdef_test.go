@@ -133,16 +133,6 @@ func TestNormaliseRefuses(t *testing.T) {
 	}
 }
 
-func TestNormaliseRefusesWhatCannotBeStored(t *testing.T) {
-	_, err := Normalise(input(func(i in, c ct) {
-		c.ResourceRequirements = []types.ResourceRequirement{{Type: "GPU", Value: new("1"),
-			SharingStrategy: &types.UnknownUnionMember{}}}
-	}))
-	if model.ErrorCode(err) != "InvalidParameterException" {
-		t.Errorf("a union that the store cannot keep: %v", err)
-	}
-}
-
 // TestNormaliseSeed is the issue's own example, as it stands.
 func TestNormaliseSeed(t *testing.T) {
 	def, err := Normalise(&ecs.RegisterTaskDefinitionInput{

@@ -1,11 +1,11 @@
 package etcd
 
 import (
-	"encoding/json"
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store/mirror"
 )
 
@@ -79,7 +79,7 @@ func encode(writes []mirror.Write) (ops []clientv3.Op, size int, err error) {
 			ops = append(ops, clientv3.OpDelete(key))
 			continue
 		}
-		data, err := json.Marshal(w.Value)
+		data, err := model.EncodeJSON(w.Value)
 		if err != nil {
 			return nil, 0, fmt.Errorf("encode %s of table %s: %w", w.Key, w.Table, err)
 		}
