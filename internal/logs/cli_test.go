@@ -16,8 +16,9 @@ func awsCLI(ctx context.Context, f *fixture, args ...string) *exec.Cmd {
 	if err != nil {
 		f.t.Skip("the aws command line is not installed")
 	}
+	args = append(args, "--endpoint-url", *f.Options().BaseEndpoint) // versions before 2.13 do not read AWS_ENDPOINT_URL
 	cmd := exec.CommandContext(ctx, aws, args...)
-	cmd.Env = append(os.Environ(), "AWS_ENDPOINT_URL="+*f.Options().BaseEndpoint, "AWS_ACCESS_KEY_ID=AKID",
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=AKID",
 		"AWS_SECRET_ACCESS_KEY=secret", "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "PYTHONUNBUFFERED=1")
 	return cmd
 }
