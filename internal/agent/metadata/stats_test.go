@@ -128,15 +128,15 @@ func TestStats(t *testing.T) {
 			t.Error("an empty list is null: Docker's clients range over []")
 		}
 
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		check(parse(t, get("stats")), 10*time.Second+moment)
-		time.Sleep(100 * time.Millisecond) // asked again at once: the older measurement still serves
+		<-time.After(100 * time.Millisecond) // asked again at once: the older measurement still serves
 		check(parse(t, get("stats")), 10*time.Second+moment+100*time.Millisecond)
-		time.Sleep(2 * lately)
+		<-time.After(2 * lately)
 		check(parse(t, get("stats")), moment)
 
 		var all map[string]json.RawMessage
-		time.Sleep(gap)
+		<-time.After(gap)
 		if err := json.Unmarshal([]byte(get("task/stats")), &all); err != nil || len(all) != 1 {
 			t.Fatalf("%v %v", all, err)
 		}
@@ -153,7 +153,7 @@ func TestStatsAfterARestart(t *testing.T) {
 		epoch := time.Now().Add(-time.Hour)
 		h := New(Config{Tasks: one{aTask(), func(id string) (agent.Usage, error) { return busy(epoch)(id) }}}).Handler(Anyone)
 		ask(h, "/v4/"+id+"-web/stats", "10.0.0.7")
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		epoch = time.Now().Add(-time.Second)
 		_, body := ask(h, "/v4/"+id+"-web/stats", "10.0.0.7")
 		if s := parse(t, body); s.Read.Sub(s.Preread) != moment || s.percent() > 51 {
@@ -173,7 +173,7 @@ func TestStatsOfWhatCannotBeMeasured(t *testing.T) {
 		tasks.view.Task.NetworkMode = types.NetworkModeHost
 		s := New(Config{Tasks: tasks})
 		ask(s.Handler(Anyone), "/v4/"+id+"-web/stats", "10.0.0.7")
-		time.Sleep(2 * lately)
+		<-time.After(2 * lately)
 		s.meter.mu.Lock()
 		s.meter.forget(time.Now())
 		n := len(s.meter.known)
