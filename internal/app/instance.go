@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -105,18 +107,35 @@ func set[T ~string](dst *T, v T) {
 	}
 }
 
+// SettingError is a setting that cannot be used.
+type SettingError struct{ Flag, Value, Want string }
+
+func (e *SettingError) Error() string {
+	return fmt.Sprintf("--%s %q: want %s", e.Flag, e.Value, e.Want)
+}
+
+var (
+	accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
+	regionPattern  = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)+$`)
+)
+
+// check returns a *SettingError.
 func (in *Instance) check() error {
-	if _, _, err := net.SplitHostPort(in.Listen); err != nil {
-		return fmt.Errorf("--listen %s: %w", in.Listen, err)
-	}
-	if in.Pace != model.PaceFast && in.Pace != model.PaceAWS {
-		return fmt.Errorf("--pace %s: want fast or aws", in.Pace)
-	}
-	if in.Runtime != "containerd" && in.Runtime != "fake" {
-		return fmt.Errorf("--runtime %s: want containerd or fake", in.Runtime)
-	}
-	if len(in.Account) != 12 {
-		return fmt.Errorf("--account %s: want 12 digits", in.Account)
+	_, port, err := net.SplitHostPort(in.Listen)
+	number, errPort := strconv.ParseUint(port, 10, 16)
+	for _, s := range []struct {
+		ok                bool
+		flag, value, want string
+	}{
+		{err == nil && errPort == nil && number > 0, "listen", in.Listen, "an address and a port, such as " + DefaultListen},
+		{in.Pace == model.PaceFast || in.Pace == model.PaceAWS, "pace", string(in.Pace), "fast or aws"},
+		{in.Runtime == "containerd" || in.Runtime == "fake", "runtime", in.Runtime, "containerd or fake"},
+		{accountPattern.MatchString(in.Account), "account", in.Account, "12 digits"},
+		{regionPattern.MatchString(in.Region), "region", in.Region, "a name such as " + DefaultRegion},
+	} {
+		if !s.ok {
+			return &SettingError{s.flag, s.value, s.want}
+		}
 	}
 	return nil
 }

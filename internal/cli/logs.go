@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -42,15 +43,18 @@ type logReader struct {
 	logs *cloudwatchlogs.Client
 	out  io.Writer
 	in   *target
-	seen map[string]bool // ids of events at the newest time printed
-	last int64           // that time, milliseconds
+	seen map[string]int64 // times of printed events by their ids, as far as they may be read again
+	last int64            // the newest of them, in milliseconds
 }
+
+// late is how much older than the newest event one may be that is still to come, in milliseconds: streams are written one by one.
+const late = 10_000
 
 // source is one container's stream.
 type source struct{ group, stream, label string }
 
 func (r *logReader) run(ctx context.Context, name string, follow bool) error {
-	r.seen = map[string]bool{}
+	r.seen = map[string]int64{}
 	for {
 		sources, err := r.sources(ctx, name)
 		if err != nil {
@@ -133,23 +137,22 @@ func (r *logReader) print(ctx context.Context, sources []source) error {
 		groups[s.group] = append(groups[s.group], s.stream)
 		labels[s.stream] = s.label
 	}
+	from := max(0, r.last-late) // the same for all groups
 	for group, streams := range groups {
 		for len(streams) > 0 {
 			n := min(len(streams), 100) // FilterLogEvents takes no more (CloudWatch Logs API reference)
-			if err := r.printGroup(ctx, group, streams[:n], labels); err != nil {
+			if err := r.printGroup(ctx, group, streams[:n], labels, from); err != nil {
 				return err
 			}
 			streams = streams[n:]
 		}
 	}
+	maps.DeleteFunc(r.seen, func(_ string, at int64) bool { return at < r.last-late })
 	return nil
 }
 
-func (r *logReader) printGroup(ctx context.Context, group string, streams []string, labels map[string]string) error {
-	in := &cloudwatchlogs.FilterLogEventsInput{LogGroupName: &group, LogStreamNames: streams}
-	if r.last > 0 {
-		in.StartTime = &r.last
-	}
+func (r *logReader) printGroup(ctx context.Context, group string, streams []string, labels map[string]string, from int64) error {
+	in := &cloudwatchlogs.FilterLogEventsInput{LogGroupName: &group, LogStreamNames: streams, StartTime: &from}
 	pages := cloudwatchlogs.NewFilterLogEventsPaginator(r.logs, in)
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -160,13 +163,11 @@ func (r *logReader) printGroup(ctx context.Context, group string, streams []stri
 			return fmt.Errorf("read log group %s: %w", group, err)
 		}
 		for _, e := range page.Events {
-			if r.seen[*e.EventId] {
+			if _, ok := r.seen[*e.EventId]; ok {
 				continue
 			}
-			if *e.Timestamp > r.last {
-				r.last = *e.Timestamp
-			}
-			r.seen[*e.EventId] = true
+			r.last = max(r.last, *e.Timestamp)
+			r.seen[*e.EventId] = *e.Timestamp
 			fmt.Fprintf(r.out, "%s %s\n", labels[*e.LogStreamName], strings.TrimRight(*e.Message, "\n"))
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
+	smithy "github.com/aws/smithy-go"
 	"github.com/spf13/cobra"
 
 	"github.com/berthdev/berth/internal/app"
@@ -30,11 +32,23 @@ func Main(ctx context.Context, version string, args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "berth: "+err.Error())
-	if _, ok := errors.AsType[usageError](err); ok {
+	fmt.Fprintln(os.Stderr, "berth: "+sentence(err))
+	_, usage := errors.AsType[usageError](err)
+	_, setting := errors.AsType[*app.SettingError](err)
+	if usage || setting {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// sentence leaves out of an API's refusal what only programs need.
+func sentence(err error) string {
+	call, isCall := errors.AsType[*smithy.OperationError](err)
+	refusal, isRefusal := errors.AsType[smithy.APIError](err)
+	if isCall && isRefusal {
+		return fmt.Sprintf("%s:%s was refused: %s: %s", strings.ToLower(call.Service()), call.Operation(), refusal.ErrorCode(), refusal.ErrorMessage())
+	}
+	return err.Error()
 }
 
 // common are the flags of every command.
