@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"net/http"
 	"regexp"
 	"slices"
 
@@ -110,16 +111,19 @@ func (a *api) listImages(ctx context.Context, in *ecr.ListImagesInput) (*ecr.Lis
 
 var digestShape = regexp.MustCompile(`^[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+$`)
 
+const notFound = "Requested image not found"
+
+func failed(id types.ImageIdentifier, code types.ImageFailureCode, reason string) *types.ImageFailure {
+	return &types.ImageFailure{FailureCode: code, FailureReason: &reason, ImageId: &id}
+}
+
 // find returns the image that an identifier names, or why there is none.
 func (a *api) find(tx store.Reader, repo string, id types.ImageIdentifier) (*model.Image, *types.ImageFailure) {
-	fail := func(code types.ImageFailureCode, reason string) *types.ImageFailure {
-		return &types.ImageFailure{FailureCode: code, FailureReason: &reason, ImageId: &id}
-	}
 	if id.ImageDigest == nil && id.ImageTag == nil {
-		return nil, fail(types.ImageFailureCodeMissingDigestAndTag, "Invalid request parameters: both tag and digest cannot be null")
+		return nil, failed(id, types.ImageFailureCodeMissingDigestAndTag, "Invalid request parameters: both tag and digest cannot be null")
 	}
 	if id.ImageDigest != nil && !digestShape.MatchString(*id.ImageDigest) {
-		return nil, fail(types.ImageFailureCodeInvalidImageDigest,
+		return nil, failed(id, types.ImageFailureCodeInvalidImageDigest,
 			"Invalid request parameters: image digest should satisfy the regex '[a-zA-Z0-9-_+.]+:[a-fA-F0-9]+'")
 	}
 	digest := ""
@@ -129,17 +133,17 @@ func (a *api) find(tx store.Reader, repo string, id types.ImageIdentifier) (*mod
 	if id.ImageTag != nil {
 		tag, ok := store.ImageTags.Get(tx, repo+":"+*id.ImageTag)
 		if !ok {
-			return nil, fail(types.ImageFailureCodeImageNotFound, "Requested image not found")
+			return nil, failed(id, types.ImageFailureCodeImageNotFound, notFound)
 		}
 		if digest != "" && digest != tag.Digest {
-			return nil, fail(types.ImageFailureCodeImageTagDoesNotMatchDigest, "Image tag does not match digest")
+			return nil, failed(id, types.ImageFailureCodeImageTagDoesNotMatchDigest, "Image tag does not match digest")
 		}
 		digest = tag.Digest
 	}
 	if img, ok := store.Images.Get(tx, repo+"@"+digest); ok {
 		return img, nil
 	}
-	return nil, fail(types.ImageFailureCodeImageNotFound, "Requested image not found")
+	return nil, failed(id, types.ImageFailureCodeImageNotFound, notFound)
 }
 
 func (a *api) imageNotFound(repo string, id types.ImageIdentifier) error {
@@ -187,7 +191,7 @@ type match struct {
 }
 
 // findAll resolves up to 100 identifiers (ECR API reference).
-func (a *api) findAll(registryID, name *string, ids []types.ImageIdentifier) (found []match, failed []types.ImageFailure, err error) {
+func (a *api) findAll(registryID, name *string, ids []types.ImageIdentifier) (found []match, failures []types.ImageFailure, err error) {
 	if len(ids) == 0 || len(ids) > 100 {
 		return nil, nil, invalid("imageIds", "must have length from 1 to 100")
 	}
@@ -198,13 +202,13 @@ func (a *api) findAll(registryID, name *string, ids []types.ImageIdentifier) (fo
 		}
 		for _, id := range ids {
 			if img, failure := a.find(tx, repo.Name, id); failure != nil {
-				failed = append(failed, *failure)
+				failures = append(failures, *failure)
 			} else {
 				found = append(found, match{id, img})
 			}
 		}
 	})
-	return found, failed, err
+	return found, failures, err
 }
 
 func (a *api) batchDeleteImage(ctx context.Context, in *ecr.BatchDeleteImageInput) (*ecr.BatchDeleteImageOutput, error) {
@@ -215,14 +219,13 @@ func (a *api) batchDeleteImage(ctx context.Context, in *ecr.BatchDeleteImageInpu
 	}
 	out.Failures = append(out.Failures, failures...)
 	for _, f := range found {
-		img, err := a.deleteImage(ctx, f)
+		img, failure, err := a.deleteImage(ctx, f)
 		if err != nil {
-			if refused, ok := errors.AsType[*model.Error](err); ok {
-				out.Failures = append(out.Failures, types.ImageFailure{ImageId: &f.id, FailureReason: &refused.Message,
-					FailureCode: types.ImageFailureCodeImageReferencedByManifestList})
-				continue
-			}
 			return nil, err
+		}
+		if failure != nil {
+			out.Failures = append(out.Failures, *failure)
+			continue
 		}
 		if f.id.ImageTag != nil && f.id.ImageDigest == nil {
 			out.ImageIds = append(out.ImageIds, types.ImageIdentifier{ImageDigest: &img.Digest, ImageTag: f.id.ImageTag})
@@ -238,25 +241,36 @@ func (a *api) batchDeleteImage(ctx context.Context, in *ecr.BatchDeleteImageInpu
 	return out, nil
 }
 
-// deleteImage removes a tag (and the image with its last tag) or, by digest, the whole image, which no index may refer to.
-func (a *api) deleteImage(ctx context.Context, m match) (*model.Image, error) {
-	img := m.image
-	byTag := m.id.ImageDigest == nil && len(img.Tags) > 1
-	if byTag {
-		return img, a.Manifests.DeleteManifest(ctx, img.Repository, *m.id.ImageTag)
-	}
+// deleteImage removes a tag (and the image with its last tag) or, by digest, the whole image, which no index may refer to. It looks
+// again at what there is: an identifier before this one may have meant the same image.
+func (a *api) deleteImage(ctx context.Context, m match) (img *model.Image, failure *types.ImageFailure, err error) {
 	var parent string
 	a.Store.View(func(tx store.Reader) {
+		if img, failure = a.find(tx, m.image.Repository, m.id); failure != nil {
+			return
+		}
 		for other := range store.Images.By(tx, store.ByRepository, img.Repository) {
 			if slices.Contains(other.Children, img.Digest) {
 				parent = other.Digest
 			}
 		}
 	})
-	if parent != "" {
-		return nil, model.Errorf("ImageReferencedByManifestList", "Requested image referenced by manifest list: [%s]", parent)
+	if failure != nil {
+		return nil, failure, nil
 	}
-	return img, a.Manifests.DeleteManifest(ctx, img.Repository, img.Digest)
+	reference := img.Digest
+	if m.id.ImageDigest == nil && len(img.Tags) > 1 {
+		reference, parent = *m.id.ImageTag, ""
+	}
+	if parent != "" {
+		return nil, failed(m.id, types.ImageFailureCodeImageReferencedByManifestList,
+			"Requested image referenced by manifest list: ["+parent+"]"), nil
+	}
+	err = a.Manifests.DeleteManifest(ctx, img.Repository, reference)
+	if gone, ok := errors.AsType[*registry.Error](err); ok && gone.Status == http.StatusNotFound { // between the look and now
+		return nil, failed(m.id, types.ImageFailureCodeImageNotFound, notFound), nil
+	}
+	return img, nil, err
 }
 
 func (a *api) putImage(ctx context.Context, in *ecr.PutImageInput) (*ecr.PutImageOutput, error) {

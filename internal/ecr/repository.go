@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
@@ -44,6 +45,9 @@ func (a *api) newRepository(in *ecr.CreateRepositoryInput) (*model.Repository, e
 	}
 	if e := in.EncryptionConfiguration; e != nil && e.EncryptionType != "" && e.EncryptionType != types.EncryptionTypeAes256 {
 		return nil, model.Errorf("InvalidParameterException", "Berth does not support the encryption type %s yet", e.EncryptionType)
+	}
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
 	}
 	name := *in.RepositoryName
 	repo := &model.Repository{Name: name, Tags: in.Tags, Repository: types.Repository{
@@ -181,12 +185,36 @@ func (a *api) byARN(ctx context.Context, arn *string, change func([]types.Tag) (
 	})
 }
 
+// checkTags validates the tags of one request (ECR API reference, "Tag").
+func checkTags(tags []types.Tag) error {
+	seen := map[string]bool{}
+	for _, t := range tags {
+		if t.Key == nil || *t.Key == "" || strings.HasPrefix(*t.Key, "aws:") || utf8.RuneCountInString(*t.Key) > 128 ||
+			t.Value != nil && utf8.RuneCountInString(*t.Value) > 256 {
+			return model.Errorf("InvalidTagParameterException", "A tag needs a key of 1 to 128 characters that does not begin with aws:, "+
+				"and a value of at most 256")
+		}
+		if seen[*t.Key] {
+			return model.Errorf("InvalidTagParameterException", "The tag key '%s' is specified more than once", *t.Key)
+		}
+		seen[*t.Key] = true
+	}
+	return checkNumber(tags)
+}
+
+func checkNumber(tags []types.Tag) error {
+	if len(tags) > 50 {
+		return model.Errorf("TooManyTagsException", "A repository may have at most 50 tags")
+	}
+	return nil
+}
+
 func (a *api) tagResource(ctx context.Context, in *ecr.TagResourceInput) (*ecr.TagResourceOutput, error) {
 	return &ecr.TagResourceOutput{}, a.byARN(ctx, in.ResourceArn, func(tags []types.Tag) ([]types.Tag, error) {
+		if err := checkTags(in.Tags); err != nil {
+			return nil, err
+		}
 		for _, t := range in.Tags {
-			if t.Key == nil || *t.Key == "" || strings.HasPrefix(*t.Key, "aws:") {
-				return nil, model.Errorf("InvalidTagParameterException", "A tag needs a key that does not begin with aws:")
-			}
 			i := slices.IndexFunc(tags, func(o types.Tag) bool { return *o.Key == *t.Key })
 			if i >= 0 {
 				tags[i] = t
@@ -194,10 +222,7 @@ func (a *api) tagResource(ctx context.Context, in *ecr.TagResourceInput) (*ecr.T
 				tags = append(tags, t)
 			}
 		}
-		if len(tags) > 50 {
-			return nil, model.Errorf("TooManyTagsException", "A repository may have at most 50 tags")
-		}
-		return tags, nil
+		return tags, checkNumber(tags)
 	})
 }
 
