@@ -5,13 +5,13 @@ import (
 	"errors"
 	"reflect"
 	"testing"
-	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"pgregory.net/rapid"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 // words are the strings of random requests: many mean something to the rig.
@@ -20,55 +20,13 @@ var words = []string{"", "web", "vpc", "web:1", "s", "default", "subnet-1", grou
 	"arn:aws:ecs:us-east-1:000000000000:task-definition/vpc:1", "arn:", "/", "containerInsights", "enabled", "attribute:a == b",
 	"CMD", "80-90"}
 
-// fill gives v random contents. Interfaces stay nil: the unions that Berth refuses have tests of their own.
-func fill(t *rapid.T, v reflect.Value, depth int) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		if rapid.IntRange(0, 2).Draw(t, "set") > 0 {
-			v.Set(reflect.New(v.Type().Elem()))
-			fill(t, v.Elem(), depth)
-		}
-	case reflect.Struct:
-		if _, is := v.Interface().(time.Time); is {
-			return
-		}
-		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() && (depth < 6) && v.Type().Field(i).Name != "ResultMetadata" {
-				fill(t, v.Field(i), depth+1)
-			}
-		}
-	case reflect.Slice:
-		n := rapid.IntRange(0, 2).Draw(t, "len")
-		v.Set(reflect.MakeSlice(v.Type(), n, n))
-		for i := range n {
-			fill(t, v.Index(i), depth+1)
-		}
-	case reflect.String:
-		choices := words
-		if values := v.MethodByName("Values"); values.IsValid() {
-			choices = []string{"", "X"}
-			list := values.Call(nil)[0]
-			for i := range list.Len() {
-				choices = append(choices, list.Index(i).String())
-			}
-		}
-		v.SetString(rapid.SampledFrom(choices).Draw(t, "word"))
-	case reflect.Int32, reflect.Int64:
-		v.SetInt(rapid.SampledFrom([]int64{-1, 0, 1, 2, 10, 80, 100, 128, 200, 512, 65536}).Draw(t, "number"))
-	case reflect.Bool:
-		v.SetBool(rapid.Bool().Draw(t, "bool"))
-	case reflect.Float64:
-		v.SetFloat(1)
-	}
-}
-
 // try runs an operation on a request that is right but for a few of its members, which are random: it must answer or refuse by
 // name, and neither panic nor fail in itself.
 func try[In, Out any](t *rapid.T, name string, right In, op func(context.Context, *In) (*Out, error)) {
 	v := reflect.ValueOf(&right).Elem()
 	for range rapid.IntRange(0, 3).Draw(t, "members") {
 		if f := v.Field(rapid.IntRange(0, v.NumField()-1).Draw(t, "member")); f.CanSet() {
-			fill(t, f, 1)
+			wiretest.Fill(t, f, words, 1)
 		}
 	}
 	_, err := op(context.Background(), &right)
@@ -95,7 +53,7 @@ func TestRandomRequests(t *testing.T) {
 		try(t, "RegisterTaskDefinition", sdk.RegisterTaskDefinitionInput{Family: new("x"),
 			ContainerDefinitions: []types.ContainerDefinition{webContainer()}}, r.registerTaskDefinition)
 		container := webContainer()
-		fill(t, reflect.ValueOf(&container).Elem().Field(rapid.IntRange(0, 40).Draw(t, "member")), 2)
+		wiretest.Fill(t, reflect.ValueOf(&container).Elem().Field(rapid.IntRange(0, 40).Draw(t, "member")), words, 2)
 		try(t, "RegisterTaskDefinition", sdk.RegisterTaskDefinitionInput{Family: new("x"),
 			ContainerDefinitions: []types.ContainerDefinition{container}}, r.registerTaskDefinition)
 		try(t, "ListTaskDefinitions", sdk.ListTaskDefinitionsInput{}, r.listTaskDefinitions)

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -29,13 +30,14 @@ func DecodeEC2(form url.Values, into any) error { return decodeQuery(form, into,
 type Operation struct {
 	Name                string
 	NewInput, NewOutput func() any
+	Call                func(ctx context.Context, in any) (any, error)
 	Schema              *smithy.OperationSchema
 }
 
 func Operations(s *Service) (all []Operation) {
 	for _, name := range slices.Sorted(maps.Keys(s.operations)) {
 		o := s.operations[name]
-		all = append(all, Operation{name, o.newInput, o.newOutput, o.schema})
+		all = append(all, Operation{name, o.newInput, o.newOutput, o.call, o.schema})
 	}
 	return all
 }
