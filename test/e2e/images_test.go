@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -60,7 +61,7 @@ func webImage(t testing.TB, label string) v1.Image {
 		t.Fatal(err)
 	}
 	conf = conf.DeepCopy()
-	conf.OS, conf.Architecture = "linux", "amd64"
+	conf.OS, conf.Architecture = "linux", runtime.GOARCH
 	conf.Config.Entrypoint = []string{"/web"}
 	conf.Config.Labels = map[string]string{"label": label}
 	if img, err = mutate.ConfigFile(img, conf); err != nil {
