@@ -42,12 +42,15 @@ const (
 )
 
 // Start makes sure that containerd runs and answers: it adopts one that runs already, replaces one of another config or of an
-// older berth, and else starts one, which outlives this process. Containers are not touched.
+// older berth, and else starts one, which outlives this process, also when ctx ends before it answers. Containers are not touched.
 func (d *Daemon) Start(ctx context.Context) error {
 	if r, ok := load(d.c); ok {
 		if r.Fingerprint == d.c.fingerprint() && d.ready(ctx, startTimeout, r.alive) == nil {
 			d.log.Info("containerd is running", "pid", r.PID)
 			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		d.log.Info("replacing containerd: its program or config changed, or it does not answer", "pid", r.PID)
 		if err := d.Stop(ctx); err != nil {
@@ -97,6 +100,9 @@ func (d *Daemon) launch(ctx context.Context) error {
 			return true
 		}
 	})
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // it goes on starting, and whoever starts it next finds it
+	}
 	if err != nil {
 		_ = cmd.Process.Kill()
 		<-ended

@@ -168,6 +168,31 @@ func TestSupervise(t *testing.T) {
 	}
 }
 
+// Whoever ends while containerd starts leaves it to the next one.
+func TestStartThatNobodyWaitsFor(t *testing.T) {
+	d, _ := newDaemon(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Start(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	deadline := time.After(15 * time.Second)
+	for !d.answers(t.Context(), time.Second) {
+		select {
+		case <-deadline:
+			t.Fatal("it was not started")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	pid := d.PID()
+	if err := d.Start(ctx); !errors.Is(err, context.Canceled) && err != nil {
+		t.Error(err)
+	}
+	if err := d.Start(t.Context()); err != nil || pid == 0 || d.PID() != pid {
+		t.Errorf("adopted %d, want %d; %v", d.PID(), pid, err)
+	}
+}
+
 func TestStartThatFailsSaysWhy(t *testing.T) {
 	d, _ := newDaemon(t, func(c *Config) { c.Args = []string{"broken"} })
 	err := d.Start(t.Context())
