@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,6 +91,57 @@ func TestExitsMeanwhileAreReported(t *testing.T) {
 		}
 		r.empty()
 	})
+}
+
+// A task runs once: what was started before, and is found as if it never had been, has been lost and is not started again.
+func TestWhatRanIsNotRunAgain(t *testing.T) {
+	inBubble(t, fake.Config{}, func(r *rig) {
+		id := r.add(define(awsvpc, container("job", "nginx"), container("side", "nginx", sidecar)))
+		r.reach(id, model.Running)
+		r.restart(func() { r.machine.Runtime.Rewind(id + "-job") })
+		o := r.reach(id, model.Stopped)
+		if c := named(o, "job"); c.ExitCode != nil || !strings.HasPrefix(c.Reason, "CannotInspectContainerError: ") {
+			t.Errorf("%+v", c)
+		}
+		if o.StopCode != types.TaskStopCodeEssentialContainerExited {
+			t.Errorf("%s %q", o.StopCode, o.StoppedReason)
+		}
+		r.empty()
+	})
+}
+
+// A container that restarts by its own policy while the agent does is started once more, whatever the next agent finds of it.
+func TestRestartPolicyOverARestart(t *testing.T) {
+	for _, moment := range []time.Duration{0, 100 * time.Millisecond, 500 * time.Millisecond, 900 * time.Millisecond} {
+		for name, meanwhile := range map[string]func(*fake.Runtime, string){
+			"as it is": func(*fake.Runtime, string) {}, "gone": (*fake.Runtime).Vanish, "created": (*fake.Runtime).Rewind,
+		} {
+			t.Run(fmt.Sprint(name, moment), func(t *testing.T) {
+				inBubble(t, fake.Config{StartFor: time.Second}, func(r *rig) {
+					id := r.add(define(awsvpc, container("web", "nginx", func(d *types.ContainerDefinition) {
+						d.RestartPolicy = &types.ContainerRestartPolicy{Enabled: new(true), RestartAttemptPeriod: new(int32(60))}
+					})))
+					r.reach(id, model.Running)
+					time.Sleep(2 * time.Minute)
+					r.machine.Runtime.Exit(id+"-web", 1)
+					time.Sleep(moment)
+					synctest.Wait()
+					r.restart(func() { meanwhile(r.machine.Runtime, id+"-web") })
+					time.Sleep(time.Minute)
+					o := r.seen(id)
+					if c := named(o, "web"); o.Status != model.Running || c.Status != model.Running || !c.FinishedAt.IsZero() {
+						t.Errorf("%s %+v", o.Status, c)
+					}
+					if pids(t, r.machine)[id+"-web"] == 0 {
+						t.Error("it does not run")
+					}
+					r.stop(id)
+					r.reach(id, model.Stopped)
+					r.empty()
+				})
+			})
+		}
+	}
 }
 
 // TestKilledAtAnyMoment kills the agent at each moment of a task's life, and expects the same end.

@@ -62,16 +62,16 @@ func (t *task) takeOver(found []ContainerState) {
 	for _, c := range t.containers {
 		i := slices.IndexFunc(found, func(s ContainerState) bool { return s.ID == c.id })
 		c.ran = !c.obs.StartedAt.IsZero()
+		begun := c.obs.Status == model.Running && c.obs.FinishedAt.IsZero() // and is not on its way to a restart by its policy
 		switch {
 		case c.obs.Status == model.Stopped:
 			c.phase, c.made = exited, true // what is gone may be deleted again
-		case i < 0:
-			c.lost = c.obs.Status == model.Running
+		case i < 0 || found[i].Status == ContainerCreated:
+			c.made = i >= 0 // deleted and made again: how complete it is cannot be told
+			c.lost = begun
 			if c.lost {
 				c.phase = running
 			}
-		case found[i].Status == ContainerCreated:
-			c.made = true // deleted and made again: how complete it is cannot be told
 		default:
 			c.phase, c.made, c.pulled = running, true, true
 			t.tookOver(c, found[i])

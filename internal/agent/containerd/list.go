@@ -33,18 +33,24 @@ func (r *Runtime) List(ctx context.Context) ([]agent.ContainerState, error) {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	states := make([]agent.ContainerState, 0, len(all))
+	hung := map[string]bool{} // tasks whose shim does not answer
 	for _, c := range all {
 		l := labelsFrom(c)
 		s := agent.ContainerState{ID: c.ID, TaskID: l.taskID, Name: l.name, Labels: l.own, Status: agent.ContainerCreated}
 		p := byID[c.ID]
-		if p == nil {
-			if p, err = r.ask(ctx, c.ID); err != nil {
+		if p == nil && !hung[l.taskID] {
+			p, err = r.ask(ctx, c.ID)
+			hung[l.taskID] = errdefs.IsDeadlineExceeded(err) && ctx.Err() == nil
+			if err != nil && !hung[l.taskID] {
 				return nil, fmt.Errorf("look at task %s: %w", c.ID, err)
 			}
 		}
-		if p != nil {
+		switch {
+		case p != nil:
 			r.describe(&s, p)
-		} else {
+		case hung[l.taskID]:
+			r.describeHung(&s)
+		default:
 			r.describeLost(&s, l)
 		}
 		states = append(states, s)
@@ -73,6 +79,8 @@ func (r *Runtime) describe(s *agent.ContainerState, p *apitask.Process) {
 	switch p.Status {
 	case apitask.Status_RUNNING, apitask.Status_PAUSED, apitask.Status_PAUSING:
 		s.Status, s.PID = agent.ContainerRunning, p.Pid
+	case apitask.Status_UNKNOWN:
+		r.describeHung(s)
 	case apitask.Status_STOPPED:
 		if _, begun := note.Read(r.note(s.ID)); !begun {
 			return // killed before it was started
@@ -82,6 +90,19 @@ func (r *Runtime) describe(s *agent.ContainerState, p *apitask.Process) {
 	default:
 		s.Status, s.PID = agent.ContainerCreated, p.Pid
 	}
+}
+
+// describeHung fills s of a container whose shim does not say how it is. Once begun it counts as running until an end is noted: what
+// is wrongly taken for ended would be replaced while it goes on.
+func (r *Runtime) describeHung(s *agent.ContainerState) {
+	n, begun := note.Read(r.note(s.ID))
+	switch {
+	case n.Exited:
+		s.Status, s.ExitCode, s.FinishedAt, s.OOMKilled = agent.ContainerExited, n.ExitCode, n.FinishedAt, n.OOMKilled
+	case begun:
+		s.Status = agent.ContainerRunning
+	}
+	r.log.Warn("the shim of a container does not answer", "container", s.ID, "taken for", s.Status)
 }
 
 const lostExit = 255 // of a container whose end nobody saw; Docker's value

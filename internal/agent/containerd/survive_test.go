@@ -296,3 +296,29 @@ func TestContainerdIsReplaced(t *testing.T) {
 		t.Errorf("%+v, was %+v", got, before)
 	}
 }
+
+// A shim that answers nobody hides neither its own containers nor those of others: they are taken for running.
+func TestShimHangs(t *testing.T) {
+	n := newNode(t)
+	a, b := n.pair(t, n.busybox(t, nil))
+	for _, pid := range n.shims(t) {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Kill(pid, syscall.SIGCONT)
+	}
+	c, _ := n.pair(t, n.busybox(t, nil))
+	all, err := n.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := 0
+	for _, s := range all {
+		if s.Status == agent.ContainerRunning {
+			running++
+		}
+	}
+	if running != 4 {
+		t.Errorf("of %s, %s and %s: %+v", a.ID, b.ID, c.ID, all)
+	}
+}

@@ -259,6 +259,20 @@ func (r *Runtime) Vanish(id string) {
 	delete(r.containers, id)
 }
 
+// Rewind makes a container one that was created and never started, as a runtime sees it that lost its notes with the process.
+func (r *Runtime) Rewind(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.containers[id]
+	if c == nil {
+		return
+	}
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.state.Status, c.state.PID, c.state.ExitCode, c.state.FinishedAt = agent.ContainerCreated, 0, 0, time.Time{}
+}
+
 // Deaf makes the runtime miss exits (or stop missing them), as one that restarts does.
 func (r *Runtime) Deaf(deaf bool) {
 	r.mu.Lock()
