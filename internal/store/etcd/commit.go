@@ -49,6 +49,10 @@ func (s *Store) commitBatches() {
 		case <-s.wake:
 		}
 		for b := s.take(); b != nil; b = s.take() {
+			if err := s.room(); err != nil {
+				s.fail(b, err)
+				continue
+			}
 			if err := s.commit(b); err != nil {
 				s.log.Error("cannot commit to the store", "updates", b.updates, "error", err)
 				s.fail(b, err)

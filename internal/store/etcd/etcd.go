@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -40,6 +41,7 @@ type Store struct {
 	server *embed.Etcd
 	client *clientv3.Client
 	kv     kv
+	free   func() (uint64, error) // bytes on the disk of the data
 	hub    mirror.Hub
 	close  func() error // once
 
@@ -62,6 +64,7 @@ type Store struct {
 	lost       bool
 	compacted  int64 // etcd's revision that the last compaction kept
 	compacting sync.WaitGroup
+	told       time.Time // when the log last said that the disk is full
 }
 
 var _ store.Store = (*Store)(nil)
@@ -80,7 +83,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("start etcd in %s: %w", c.Dir, err)
 	}
 	client := v3client.New(server.Server)
-	s := &Store{kinds: c.Kinds, log: c.Log, server: server, client: client, kv: client, wake: make(chan struct{}, 1),
+	s := &Store{kinds: c.Kinds, log: c.Log, server: server, client: client, kv: client, free: freeOf(c.Dir), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.shut)
 	state, err := s.load(ctx)

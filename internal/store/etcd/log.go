@@ -41,7 +41,11 @@ func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, f := range append(c.fields[:len(c.fields):len(c.fields)], fields...) {
 		f.AddTo(m)
 	}
-	c.log.Log(context.Background(), slog.LevelError, e.Message, "fields", m.Fields)
+	message := e.Message
+	if e.Level > zapcore.ErrorLevel { // zap ends the process next
+		message = "etcd cannot go on, and so Berth ends; tasks go on running, and berth up manages them again: " + message
+	}
+	c.log.Log(context.Background(), slog.LevelError, message, "fields", m.Fields)
 	return nil
 }
 
