@@ -100,7 +100,11 @@ func (s *slowdown) apply(p *planner) {
 	if until := now.Add(wait); until.After(next.Until) {
 		next.Until = until
 	}
-	p.setThrottle(next, fmt.Sprintf("tasks fail soon after they start (%d in a row never ran)", next.Failures))
+	reason := "tasks end soon after they start"
+	if next.Failures > 0 {
+		reason = fmt.Sprintf("tasks fail soon after they start (%d in a row never ran)", next.Failures)
+	}
+	p.setThrottle(next, reason)
 	if next.Failures >= sayAfter {
 		p.conclude(p.text("is unable to consistently start tasks successfully. %s", moreInformation))
 	}
