@@ -89,6 +89,7 @@ func (r *Runtime) delete(ctx context.Context, id string, creations int) error {
 	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
 		return failure("CannotStopContainerError", "remove container "+id, err)
 	}
+	r.noteDeletion()
 	r.forget(id)
 	if err := note.Remove(r.note(id)); err != nil {
 		return fmt.Errorf("remove the note of container %s: %w", id, err)

@@ -59,6 +59,8 @@ type Runtime struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 
+	deleted chan struct{} // holds one notice: something was deleted
+
 	mu       sync.Mutex
 	labels   map[string]labels // of the containers that are known, by id
 	ended    map[string]bool   // whose exits were passed on
@@ -104,8 +106,10 @@ func New(c Config) (*Runtime, error) {
 	r := &Runtime{c: c, client: client, log: c.Log, cgroup: tree, limits: inspectMachine(c.Log, tree),
 		users:  newCache[execUser](256),
 		images: newCache[imageConfig](256), exits: make(chan agent.ContainerState, exitsBuffered), stop: cancel,
-		labels: map[string]labels{}, ended: map[string]bool{}, creating: map[string]int{}}
+		deleted: make(chan struct{}, 1),
+		labels:  map[string]labels{}, ended: map[string]bool{}, creating: map[string]int{}}
 	r.done.Go(func() { r.watch(ctx) })
+	r.done.Go(func() { r.tidy(ctx) })
 	return r, nil
 }
 

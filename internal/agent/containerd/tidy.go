@@ -1,0 +1,51 @@
+package containerd
+
+import (
+	"context"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/leases"
+)
+
+// tidyAfter is how long nothing was deleted before containerd is asked to collect its garbage. It exceeds the delay of containerd's own
+// collection (daemon's config), which comes first.
+const tidyAfter = 3 * time.Second
+
+// tidy has containerd collect its garbage after the last of some deletions. Its own collector forgets a deletion that comes while
+// it works: the snapshot's files would stay until something else is deleted.
+func (r *Runtime) tidy(ctx context.Context) {
+	var due <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.deleted:
+			due = time.After(tidyAfter)
+		case <-due:
+			due = nil
+			if err := r.collectGarbage(ctx); err != nil && ctx.Err() == nil {
+				r.log.Warn("containerd cannot collect its garbage; it will with the next deletion", "error", err)
+			}
+		}
+	}
+}
+
+// collectGarbage returns when containerd has: that is what the end of a lease can wait for.
+func (r *Runtime) collectGarbage(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	manager := r.client.LeasesService()
+	lease, err := manager.Create(ctx, leases.WithRandomID(), leases.WithExpiration(time.Hour))
+	if err != nil {
+		return err
+	}
+	return manager.Delete(ctx, lease, leases.SynchronousDelete)
+}
+
+// noteDeletion makes tidy look, soon.
+func (r *Runtime) noteDeletion() {
+	select {
+	case r.deleted <- struct{}{}:
+	default:
+	}
+}
