@@ -48,7 +48,7 @@ type Config struct {
 // Check looks at everything, in the order in which a start needs it.
 func Check(ctx context.Context, c Config) []Finding {
 	return slices.Concat(root(), programs(), cgroups(), filesystem(c), firewall(), forwarding(), inotify(), port(ctx, c),
-		disk(c), clock())
+		disk(c), clock(), awsCLI(ctx))
 }
 
 func ok(name, format string, args ...any) []Finding {
