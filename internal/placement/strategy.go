@@ -67,7 +67,15 @@ func random(i *instance, t *model.Task) int64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(t.ID))
 	_, _ = h.Write([]byte(i.ID))
-	return int64(h.Sum64() >> 1)
+	return int64(mix(h.Sum64()) >> 1)
+}
+
+// mix spreads what differs in the last bytes only, as ids do, over all bits, which FNV does not: the finalizer of SplitMix64
+// (Steele, Lea and Flood, 2014).
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
 
 // better tells whether a scores better than b.
