@@ -308,8 +308,8 @@ func TestStartFailsAfterARestartBecauseOfTheEarlierAgent(t *testing.T) {
 			r.machine.Runtime.Fail("Start", clash, 1)
 		})
 		r.reach(id, model.Running)
-		fresh := r.add(define(awsvpc, container("web", "nginx")))
 		r.machine.Runtime.Fail("Create", clash, 1)
+		fresh := r.add(define(awsvpc, container("web", "nginx")))
 		if o := r.reach(fresh, model.Stopped); o.StoppedReason != clash.Error() {
 			t.Errorf("%q", o.StoppedReason)
 		}
