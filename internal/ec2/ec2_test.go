@@ -21,6 +21,7 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/wire"
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 var (
@@ -37,7 +38,7 @@ func stock(t *testing.T, n Network) *ec2.Client {
 	srv := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: keys{}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Services: []*wire.Service{New(n)}}))
 	t.Cleanup(srv.Close)
-	return ec2.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1,
+	return ec2.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, HTTPClient: wiretest.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")})
 }
 

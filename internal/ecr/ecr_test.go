@@ -27,6 +27,7 @@ import (
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/mem"
 	"github.com/berthdev/berth/internal/wire"
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 var (
@@ -65,7 +66,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Client = awsecr.NewFromConfig(aws.Config{Region: scope.Region, BaseEndpoint: &srv.URL, RetryMaxAttempts: 1,
+	r.Client = awsecr.NewFromConfig(aws.Config{Region: scope.Region, BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, HTTPClient: wiretest.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider(id, secret, "")})
 	return r
 }

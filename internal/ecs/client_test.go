@@ -24,6 +24,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/wire"
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 // oneKey knows one caller.
@@ -44,7 +45,7 @@ func (r *rig) serve() (client *sdk.Client, url string) {
 		Keys: oneKey{}, Now: time.Now, Log: slog.New(slog.DiscardHandler), Services: []*wire.Service{service}}))
 	r.t.Cleanup(server.Close)
 	return sdk.New(sdk.Options{
-		BaseEndpoint: &server.URL, Region: scope.Region, RetryMaxAttempts: 3,
+		BaseEndpoint: &server.URL, Region: scope.Region, RetryMaxAttempts: 3, HTTPClient: wiretest.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDTEST", "secret", ""),
 	}), server.URL
 }

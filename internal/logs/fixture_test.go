@@ -20,6 +20,7 @@ import (
 	"github.com/berthdev/berth/internal/logstore"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/wire"
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 var ctx = context.Background()
@@ -56,7 +57,7 @@ func setup(t *testing.T) *fixture {
 		store.Close()
 	})
 	f := &fixture{t: t, store: store, now: now.UnixMilli(), Client: sdk.NewFromConfig(aws.Config{Region: "us-east-1",
-		BaseEndpoint: &server.URL, RetryMaxAttempts: 3,
+		BaseEndpoint: &server.URL, RetryMaxAttempts: 3, HTTPClient: wiretest.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")})}
 	f.ok(store.CreateGroup(logstore.Group{Name: group}))
 	return f

@@ -17,6 +17,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/sts"
 	"github.com/berthdev/berth/internal/wire"
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 func TestGetCallerIdentity(t *testing.T) {
@@ -28,7 +29,7 @@ func TestGetCallerIdentity(t *testing.T) {
 	srv := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: keys, Services: []*wire.Service{sts.New()}}))
 	defer srv.Close()
 	as := func(id, secret, token string) *sdk.Client {
-		return sdk.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1,
+		return sdk.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, HTTPClient: wiretest.Client{},
 			Credentials: credentials.NewStaticCredentialsProvider(id, secret, token)})
 	}
 	id, secret := keys.Root()

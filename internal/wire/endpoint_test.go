@@ -36,6 +36,7 @@ import (
 	"github.com/berthdev/berth/internal/store/mem"
 	"github.com/berthdev/berth/internal/sts"
 	"github.com/berthdev/berth/internal/wire"
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 type fixture struct {
@@ -70,7 +71,7 @@ func setup(t *testing.T) *fixture {
 			ecr.New(ecr.Config{Store: st, Scope: scope, Tokens: f.keys, Host: "localhost:1", Now: clock, Log: log})}}))
 	t.Cleanup(f.srv.Close)
 	id, secret, _ := iam.ReadRoot(file)
-	f.conf = aws.Config{Region: "us-east-1", BaseEndpoint: &f.srv.URL, RetryMaxAttempts: 1,
+	f.conf = aws.Config{Region: "us-east-1", BaseEndpoint: &f.srv.URL, RetryMaxAttempts: 1, HTTPClient: wiretest.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider(id, secret, "")}
 	return f
 }

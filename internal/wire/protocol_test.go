@@ -25,6 +25,7 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/wire"
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 // keys knows one secret.
@@ -40,7 +41,7 @@ func stock(t *testing.T, services ...*wire.Service) (aws.Config, *bytes.Buffer) 
 	srv := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: keys{}, Log: slog.New(slog.NewTextHandler(log, nil)),
 		Services: services}))
 	t.Cleanup(srv.Close)
-	return aws.Config{Region: "eu-west-3", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1,
+	return aws.Config{Region: "eu-west-3", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, HTTPClient: wiretest.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")}, log
 }
 
@@ -154,7 +155,7 @@ func TestStopping(t *testing.T) {
 	srv.Config.BaseContext = func(net.Listener) context.Context { return base }
 	srv.Start()
 	defer srv.Close()
-	_, err := awsecs.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1,
+	_, err := awsecs.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, HTTPClient: wiretest.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")}).ListTasks(ctx, nil)
 	if code(err) != "ServiceUnavailable" || log.Len() > 0 {
 		t.Errorf("%v; logged: %s", err, log)

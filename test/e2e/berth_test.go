@@ -24,6 +24,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 // berth is one Berth of a test: its own data directory, port and processes.
@@ -174,7 +176,7 @@ func (b *berth) mustCLI(args ...string) string {
 }
 
 func (b *berth) config() aws.Config {
-	return aws.Config{Region: b.env["AWS_REGION"], BaseEndpoint: aws.String(b.env["AWS_ENDPOINT_URL"]), RetryMaxAttempts: 3,
+	return aws.Config{Region: b.env["AWS_REGION"], BaseEndpoint: aws.String(b.env["AWS_ENDPOINT_URL"]), RetryMaxAttempts: 3, HTTPClient: wiretest.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider(b.env["AWS_ACCESS_KEY_ID"], b.env["AWS_SECRET_ACCESS_KEY"], "")}
 }
 
