@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ type world struct {
 	st  store.Store
 	now time.Time
 	c   *control.Control
-	ids int
+	ids atomic.Int64 // control may be running
 }
 
 var scope = model.Scope{Account: "000000000000", Region: "us-east-1"}
@@ -44,7 +45,7 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-func (w *world) id() string { w.ids++; return fmt.Sprintf("%032x", w.ids) }
+func (w *world) id() string { return fmt.Sprintf("%032x", w.ids.Add(1)) }
 
 func (w *world) update(f func(tx store.Tx)) {
 	w.t.Helper()
@@ -61,7 +62,7 @@ func (w *world) view() (r store.Reader) {
 // service asks for a service, or for a new revision of it.
 func (w *world) service(count int32, revision int) {
 	w.update(func(tx store.Tx) {
-		id := fmt.Sprintf("%019d", 1000+revision+w.ids)
+		id := fmt.Sprintf("%019d", 1000+int64(revision)+w.ids.Load())
 		s := &model.Service{Cluster: "default", Name: "web", Status: "ACTIVE", CreatedAt: w.now}
 		if old, ok := store.Services.Get(tx, "default/web"); ok {
 			c := *old
