@@ -20,7 +20,23 @@ const execOutput = 4 << 10 // bytes of a command's output that are kept
 
 // Exec implements agent.Runtime. When ctx ends first, the command is killed and ctx's error returned.
 func (r *Runtime) Exec(ctx context.Context, id string, command []string) (int, string, error) {
-	ctx = r.context(ctx)
+	code, out, err := r.exec(r.context(ctx), id, command)
+	if err == nil {
+		return code, out, nil
+	}
+	// containerd has the deadline too, and may say so in its own words, also a moment before ctx does.
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < deadlineSlack {
+		<-ctx.Done()
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return code, out, err
+}
+
+const deadlineSlack = 20 * time.Millisecond
+
+func (r *Runtime) exec(ctx context.Context, id string, command []string) (int, string, error) {
 	if len(command) == 0 {
 		return 0, "", fmt.Errorf("exec in container %s: no command", id)
 	}
