@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"net/http"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -149,16 +147,13 @@ func assignStruct(v reflect.Value, s *smithy.Schema, in any, path string) error 
 	if !ok {
 		return wrong(path, in, "an object")
 	}
-	for _, name := range slices.Sorted(maps.Keys(object)) {
-		m := s.Member(name)
-		if m == nil {
-			continue
-		}
-		f, ok := field(v, name)
-		if !ok {
-			continue
-		}
-		if err := assign(f, m, object[name], path+"."+name); err != nil {
+	return assignMembers(v, planOf(v.Type(), s), object, path)
+}
+
+// assignMembers sets the members of plan to what object has for them.
+func assignMembers(v reflect.Value, plan []memberField, object map[string]any, path string) error {
+	for _, m := range plan {
+		if err := assign(v.FieldByIndex(m.index), m.schema, object[m.name], path+"."+m.name); err != nil {
 			return err
 		}
 	}

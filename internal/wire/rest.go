@@ -118,12 +118,7 @@ func decodeREST(r restRequest, s *smithy.Schema, into any) error {
 	if !ok {
 		return wrong("", doc, "an object")
 	}
-	for _, m := range plan.body {
-		if err := assign(v.FieldByIndex(m.index), m.schema, object[m.name], "."+m.name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return assignMembers(v, plan.body, object, "")
 }
 
 // assignBound sets the member f, which is not in the body's object, to what the request has for it.

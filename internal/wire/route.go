@@ -36,17 +36,10 @@ const (
 // routesOf returns the routes of a REST service's operations, each before those that also match what it matches. An operation
 // whose schema has no http trait has none.
 func routesOf(s *Service) []route {
-	schemas := map[string]*smithy.Schema{}
-	for name, op := range s.operations {
-		schemas[name] = op.schema.Schema
-	}
-	for _, schema := range s.Routes {
-		schemas[schema.ID().Name] = schema
-	}
 	var all []route
-	for name, schema := range schemas {
+	for _, schema := range s.Routes {
 		if http, ok := smithy.SchemaTrait[*traits.HTTP](schema); ok {
-			all = append(all, newRoute(name, http))
+			all = append(all, newRoute(schema.ID().Name, http))
 		}
 	}
 	slices.SortFunc(all, func(a, b route) int {
