@@ -52,12 +52,12 @@ func (r *Runtime) Create(ctx context.Context, spec agent.ContainerSpec) error {
 
 // exists tells whether the container is there with its task. The rest of one without a task is removed.
 func (r *Runtime) exists(ctx context.Context, id string) (bool, error) {
-	if got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id}); err == nil {
-		if _, begun := note.Read(r.note(id)); !begun && got.Process.Status == apitask.Status_STOPPED {
+	if p, err := r.process(ctx, id); err == nil {
+		if _, begun := note.Read(r.note(id)); !begun && p.Status == apitask.Status_STOPPED {
 			return false, r.Delete(ctx, id) // it was being deleted
 		}
 		return true, nil
-	} else if err := errgrpc.ToNative(err); !errdefs.IsNotFound(err) {
+	} else if !errdefs.IsNotFound(err) {
 		return false, err
 	}
 	if _, err := r.client.ContainerService().Get(ctx, id); err == nil {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	apievents "github.com/containerd/containerd/api/events"
-	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/core/events"
 	"github.com/containerd/typeurl/v2"
 
@@ -96,8 +95,8 @@ func (r *Runtime) stale(ctx context.Context, exit *apievents.TaskExit) bool {
 	if _, begun := note.Read(r.note(exit.ContainerID)); !begun {
 		return true
 	}
-	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: exit.ContainerID})
-	return err == nil && got.Process.Pid != exit.Pid
+	p, err := r.process(ctx, exit.ContainerID)
+	return err == nil && p.Pid != exit.Pid
 }
 
 // catchUp sends the exits in the list that were not sent yet.

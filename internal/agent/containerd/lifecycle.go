@@ -37,15 +37,10 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 		}
 		return &agent.Error{Name: "CannotStartContainerError", Message: "start container " + id + ": it was not created"}
 	}
-	got, gerr := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-	if gerr == nil {
-		switch got.Process.Status {
-		case apitask.Status_RUNNING, apitask.Status_PAUSED, apitask.Status_PAUSING:
+	if p, gerr := r.process(ctx, id); gerr == nil {
+		ran := p.Status == apitask.Status_STOPPED && strings.Contains(err.Error(), "cannot start a stopped process")
+		if ran || runs(p) {
 			return nil
-		case apitask.Status_STOPPED:
-			if strings.Contains(err.Error(), "cannot start a stopped process") {
-				return nil // it ran
-			}
 		}
 	}
 	return failure("CannotStartContainerError", "start container "+id, err)
@@ -110,12 +105,11 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
 	defer cancel()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-		err = errgrpc.ToNative(err)
-		if err == nil && got.Process.Status == apitask.Status_CREATED {
+		p, err := r.process(ctx, id)
+		if err == nil && p.Status == apitask.Status_CREATED {
 			err = note.Remove(r.note(id)) // it never ran, and has no end: whoever finds it half deleted makes it anew
 		}
-		if err == nil && got.Process.Status != apitask.Status_STOPPED {
+		if err == nil && p.Status != apitask.Status_STOPPED {
 			err = r.end(ctx, id)
 		}
 		// Not found may mean that the shim has no task, but is still there: what an interrupted deletion leaves.

@@ -65,23 +65,35 @@ func (r *Runtime) ask(ctx context.Context, id string) (*apitask.Process, error) 
 	if _, begun := note.Read(r.note(id)); !begun {
 		return nil, nil // not started, so far
 	}
-	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
+	p, err := r.process(ctx, id)
+	if errdefs.IsNotFound(err) {
 		return nil, nil
-	} else if err != nil {
-		return nil, err
+	}
+	return p, err
+}
+
+// process returns the task of a container. The error is one of errdefs, NotFound without a task.
+func (r *Runtime) process(ctx context.Context, id string) (*apitask.Process, error) {
+	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if err != nil {
+		return nil, errgrpc.ToNative(err)
 	}
 	return got.Process, nil
 }
 
+// runs tells whether a task's process has started and not ended.
+func runs(p *apitask.Process) bool {
+	return p.Status == apitask.Status_RUNNING || p.Status == apitask.Status_PAUSED || p.Status == apitask.Status_PAUSING
+}
+
 // describe fills s from the container's task.
 func (r *Runtime) describe(s *agent.ContainerState, p *apitask.Process) {
-	switch p.Status {
-	case apitask.Status_RUNNING, apitask.Status_PAUSED, apitask.Status_PAUSING:
+	switch {
+	case runs(p):
 		s.Status, s.PID = agent.ContainerRunning, p.Pid
-	case apitask.Status_UNKNOWN:
+	case p.Status == apitask.Status_UNKNOWN:
 		r.describeHung(s)
-	case apitask.Status_STOPPED:
+	case p.Status == apitask.Status_STOPPED:
 		if _, begun := note.Read(r.note(s.ID)); !begun {
 			return // killed before it was started
 		}
@@ -98,11 +110,16 @@ func (r *Runtime) describeHung(s *agent.ContainerState) {
 	n, begun := note.Read(r.note(s.ID))
 	switch {
 	case n.Exited:
-		s.Status, s.ExitCode, s.FinishedAt, s.OOMKilled = agent.ContainerExited, n.ExitCode, n.FinishedAt, n.OOMKilled
+		describeEnd(s, n)
 	case begun:
 		s.Status = agent.ContainerRunning
 	}
 	r.log.Warn("the shim of a container does not answer", "container", s.ID, "taken for", s.Status)
+}
+
+// describeEnd fills s by the note of the container's end.
+func describeEnd(s *agent.ContainerState, n note.Note) {
+	s.Status, s.ExitCode, s.FinishedAt, s.OOMKilled = agent.ContainerExited, n.ExitCode, n.FinishedAt, n.OOMKilled
 }
 
 const lostExit = 255 // of a container whose end nobody saw; Docker's value
@@ -113,7 +130,7 @@ func (r *Runtime) describeLost(s *agent.ContainerState, l labels) {
 	n, begun := note.Read(r.note(s.ID))
 	switch {
 	case n.Exited:
-		s.Status, s.ExitCode, s.FinishedAt, s.OOMKilled = agent.ContainerExited, n.ExitCode, n.FinishedAt, n.OOMKilled
+		describeEnd(s, n)
 	case begun || l.boot != r.limits.bootID:
 		s.Status, s.ExitCode, s.FinishedAt = agent.ContainerExited, lostExit, time.Now()
 	}

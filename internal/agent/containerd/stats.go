@@ -13,10 +13,7 @@ import (
 	"strings"
 	"time"
 
-	tasks "github.com/containerd/containerd/api/services/tasks/v1"
-	apitask "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"golang.org/x/sys/unix"
 
 	"github.com/berthdev/berth/internal/agent"
@@ -32,8 +29,8 @@ func (r *Runtime) Usage(ctx context.Context, id string) (agent.Usage, error) {
 	if err != nil {
 		return agent.Usage{}, fmt.Errorf("find container %s: %w", id, err)
 	}
-	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
-	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) || err == nil && !runs(got.Process.Status) {
+	process, err := r.process(ctx, id)
+	if errdefs.IsNotFound(err) || err == nil && !runs(process) {
 		return agent.Usage{}, fmt.Errorf("measure container %s: %w", id, agent.ErrNotRunning)
 	}
 	if err != nil {
@@ -41,7 +38,7 @@ func (r *Runtime) Usage(ctx context.Context, id string) (agent.Usage, error) {
 	}
 	u := agent.Usage{At: time.Now()}
 	if u.Usage, err = r.cgroup.Usage(r.containerCgroup(known.taskID, id)); err == nil {
-		u.Networks, err = networkUsage("/proc", got.Process.Pid)
+		u.Networks, err = networkUsage("/proc", process.Pid)
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) { // it has just ended
 		return agent.Usage{}, fmt.Errorf("measure container %s: %w", id, agent.ErrNotRunning)
@@ -53,10 +50,6 @@ func (r *Runtime) Usage(ctx context.Context, id string) (agent.Usage, error) {
 		return agent.Usage{}, fmt.Errorf("measure container %s: %w", id, err)
 	}
 	return u, nil
-}
-
-func runs(s apitask.Status) bool {
-	return s == apitask.Status_RUNNING || s == apitask.Status_PAUSED || s == apitask.Status_PAUSING
 }
 
 // networkUsage reads the counters of the network namespace of a process, nil when it is the machine's own. proc is /proc.
