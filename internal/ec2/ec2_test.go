@@ -3,24 +3,19 @@ package ec2
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"net/http/httptest"
 	"net/netip"
 	"reflect"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	smithy "github.com/aws/smithy-go"
 	"pgregory.net/rapid"
 
 	"github.com/berthdev/berth/internal/model"
-	"github.com/berthdev/berth/internal/wire"
 	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
@@ -29,17 +24,9 @@ var (
 	scope = model.Scope{Account: "000000000000", Region: "us-east-1"}
 )
 
-type keys struct{}
-
-func (keys) Secret(string, string) (string, wire.Caller, error) { return "secret", wire.Caller{}, nil }
-
 // stock serves n to the SDK's client.
 func stock(t *testing.T, n Network) *ec2.Client {
-	srv := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: keys{}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		Services: []*wire.Service{New(n)}}))
-	t.Cleanup(srv.Close)
-	return ec2.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, HTTPClient: wiretest.Client{},
-		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")})
+	return ec2.NewFromConfig(wiretest.Serve(t, New(n)))
 }
 
 // seen compares what the client read with what the handler returned: an element with a wrong name would be lost.

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awsecr "github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	smithy "github.com/aws/smithy-go"
@@ -26,7 +25,6 @@ import (
 	"github.com/berthdev/berth/internal/registry"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/mem"
-	"github.com/berthdev/berth/internal/wire"
 	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
@@ -48,9 +46,8 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, store: mem.New(store.Schema()), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	t.Cleanup(func() { r.store.Close() })
-	file := filepath.Join(t.TempDir(), "key")
 	var err error
-	if r.keys, err = iam.Open(file, scope, time.Now); err != nil {
+	if r.keys, err = iam.Open(filepath.Join(t.TempDir(), "key"), scope, time.Now); err != nil {
 		t.Fatal(err)
 	}
 	blobs, err := registry.OpenBlobs(t.TempDir())
@@ -60,42 +57,13 @@ func newRig(t *testing.T) *rig {
 	log, now := slog.New(slog.DiscardHandler), func() time.Time { return r.now }
 	r.reg = registry.New(registry.Config{Store: r.store, Blobs: blobs, Auth: r.keys, Scope: scope, Now: now, Log: log})
 	service := ecr.New(ecr.Config{Store: r.store, Scope: scope, Manifests: r.reg, Tokens: r.keys, Host: "localhost:4566", Now: now, Log: log})
-	srv := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: r.keys, Now: time.Now, Log: log, Services: []*wire.Service{service}}))
-	t.Cleanup(srv.Close)
-	id, secret, err := iam.ReadRoot(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Client = awsecr.NewFromConfig(aws.Config{Region: scope.Region, BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, HTTPClient: wiretest.Client{},
-		Credentials: credentials.NewStaticCredentialsProvider(id, secret, "")})
+	r.Client = awsecr.NewFromConfig(wiretest.Serve(t, service))
 	return r
-}
-
-// must returns what a call returned, or ends the test.
-func must[T any](t *testing.T) func(T, error) T {
-	return func(v T, err error) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
-func second[T any](_ T, err error) error { return err }
-
-// refused checks that err has the code and that its message holds the text.
-func refused(t *testing.T, err error, code, text string) {
-	t.Helper()
-	e, ok := errors.AsType[smithy.APIError](err)
-	if !ok || e.ErrorCode() != code || !strings.Contains(e.ErrorMessage(), text) {
-		t.Errorf("%v, want %s: %s", err, code, text)
-	}
 }
 
 func (r *rig) create(name string) types.Repository {
 	r.t.Helper()
-	return *must[*awsecr.CreateRepositoryOutput](r.t)(r.CreateRepository(ctx, &awsecr.CreateRepositoryInput{RepositoryName: &name})).Repository
+	return *wiretest.Must[*awsecr.CreateRepositoryOutput](r.t)(r.CreateRepository(ctx, &awsecr.CreateRepositoryInput{RepositoryName: &name})).Repository
 }
 
 const (
@@ -130,7 +98,7 @@ func (r *rig) put(repo, tag, manifest string) string {
 	if tag != "" {
 		in.ImageTag = &tag
 	}
-	return *must[*awsecr.PutImageOutput](r.t)(r.PutImage(ctx, in)).Image.ImageId.ImageDigest
+	return *wiretest.Must[*awsecr.PutImageOutput](r.t)(r.PutImage(ctx, in)).Image.ImageId.ImageDigest
 }
 
 func TestRepository(t *testing.T) {
@@ -148,7 +116,7 @@ func TestRepository(t *testing.T) {
 	pages := awsecr.NewDescribeRepositoriesPaginator(r.Client, &awsecr.DescribeRepositoriesInput{MaxResults: aws.Int32(4)})
 	n := 0
 	for ; pages.HasMorePages(); n++ {
-		for _, repo := range must[*awsecr.DescribeRepositoriesOutput](t)(pages.NextPage(ctx)).Repositories {
+		for _, repo := range wiretest.Must[*awsecr.DescribeRepositoriesOutput](t)(pages.NextPage(ctx)).Repositories {
 			names = append(names, *repo.RepositoryName)
 		}
 	}
@@ -156,18 +124,18 @@ func TestRepository(t *testing.T) {
 		t.Errorf("%v on %d pages", names, n)
 	}
 	_, err := r.DescribeRepositories(ctx, &awsecr.DescribeRepositoriesInput{RepositoryNames: []string{"team/app", "none"}})
-	refused(t, err, "RepositoryNotFoundException",
+	wiretest.Refused(t, err, "RepositoryNotFoundException",
 		"The repository with name 'none' does not exist in the registry with id '000000000000'")
 	_, err = r.DescribeRepositories(ctx, &awsecr.DescribeRepositoriesInput{RegistryId: aws.String("111111111111")})
-	refused(t, err, "AccessDeniedException", "'111111111111'")
+	wiretest.Refused(t, err, "AccessDeniedException", "'111111111111'")
 
 	r.put("team/app", "v1", r.manifest("team/app", 1))
 	drop := &awsecr.DeleteRepositoryInput{RepositoryName: aws.String("team/app")}
 	_, err = r.DeleteRepository(ctx, drop)
-	refused(t, err, "RepositoryNotEmptyException", "The repository with name 'team/app' in registry with id '000000000000' cannot be "+
+	wiretest.Refused(t, err, "RepositoryNotEmptyException", "The repository with name 'team/app' in registry with id '000000000000' cannot be "+
 		"deleted because it still contains images")
 	drop.Force = true
-	gone := must[*awsecr.DeleteRepositoryOutput](t)(r.DeleteRepository(ctx, drop))
+	gone := wiretest.Must[*awsecr.DeleteRepositoryOutput](t)(r.DeleteRepository(ctx, drop))
 	if *gone.Repository.RepositoryArn != *made.RepositoryArn {
 		t.Errorf("deleted %+v", gone.Repository)
 	}
@@ -183,7 +151,7 @@ func TestRepository(t *testing.T) {
 		}
 	})
 	_, err = r.DeleteRepository(ctx, drop)
-	refused(t, err, "RepositoryNotFoundException", "'team/app'")
+	wiretest.Refused(t, err, "RepositoryNotFoundException", "'team/app'")
 }
 
 func TestRepositoriesThatAreRefused(t *testing.T) {
@@ -211,9 +179,9 @@ func TestRepositoriesThatAreRefused(t *testing.T) {
 			"InvalidTagParameterException", "key"},
 	} {
 		_, err := r.CreateRepository(ctx, &c.in)
-		t.Run(name, func(t *testing.T) { refused(t, err, c.code, c.text) })
+		t.Run(name, func(t *testing.T) { wiretest.Refused(t, err, c.code, c.text) })
 	}
-	if got := must[*awsecr.DescribeRepositoriesOutput](t)(r.DescribeRepositories(ctx, nil)); len(got.Repositories) != 1 {
+	if got := wiretest.Must[*awsecr.DescribeRepositoriesOutput](t)(r.DescribeRepositories(ctx, nil)); len(got.Repositories) != 1 {
 		t.Errorf("refused and made: %+v", got.Repositories)
 	}
 }
@@ -221,28 +189,28 @@ func TestRepositoriesThatAreRefused(t *testing.T) {
 func TestTagsOfRepositories(t *testing.T) {
 	r := newRig(t)
 	tag := func(k, v string) types.Tag { return types.Tag{Key: &k, Value: &v} }
-	arn := must[*awsecr.CreateRepositoryOutput](t)(r.CreateRepository(ctx, &awsecr.CreateRepositoryInput{RepositoryName: aws.String("app"),
+	arn := wiretest.Must[*awsecr.CreateRepositoryOutput](t)(r.CreateRepository(ctx, &awsecr.CreateRepositoryInput{RepositoryName: aws.String("app"),
 		Tags: []types.Tag{tag("made", "here")}})).Repository.RepositoryArn
 	set := func(tags ...types.Tag) error {
-		return second(r.TagResource(ctx, &awsecr.TagResourceInput{ResourceArn: arn, Tags: tags}))
+		return wiretest.Error(r.TagResource(ctx, &awsecr.TagResourceInput{ResourceArn: arn, Tags: tags}))
 	}
 	if err := set(tag("a", "1"), tag("made", "there")); err != nil {
 		t.Fatal(err)
 	}
-	must[*awsecr.UntagResourceOutput](t)(r.UntagResource(ctx, &awsecr.UntagResourceInput{ResourceArn: arn, TagKeys: []string{"a", "none"}}))
-	got := must[*awsecr.ListTagsForResourceOutput](t)(r.ListTagsForResource(ctx, &awsecr.ListTagsForResourceInput{ResourceArn: arn})).Tags
+	wiretest.Must[*awsecr.UntagResourceOutput](t)(r.UntagResource(ctx, &awsecr.UntagResourceInput{ResourceArn: arn, TagKeys: []string{"a", "none"}}))
+	got := wiretest.Must[*awsecr.ListTagsForResourceOutput](t)(r.ListTagsForResource(ctx, &awsecr.ListTagsForResourceInput{ResourceArn: arn})).Tags
 	if len(got) != 1 || *got[0].Key != "made" || *got[0].Value != "there" {
 		t.Errorf("tags %+v", got)
 	}
-	refused(t, set(tag("aws:x", "")), "InvalidTagParameterException", "aws:")
+	wiretest.Refused(t, set(tag("aws:x", "")), "InvalidTagParameterException", "aws:")
 	var many []types.Tag
 	for i := range 50 {
 		many = append(many, tag(fmt.Sprint("k", i), ""))
 	}
-	refused(t, set(many...), "TooManyTagsException", "50")
+	wiretest.Refused(t, set(many...), "TooManyTagsException", "50")
 	for _, bad := range []string{"x", "arn:aws:ecr:us-east-1:000000000000:repository/", "arn:aws:s3:::b"} {
 		_, err := r.ListTagsForResource(ctx, &awsecr.ListTagsForResourceInput{ResourceArn: &bad})
-		refused(t, err, "InvalidParameterException", "")
+		wiretest.Refused(t, err, "InvalidParameterException", "")
 	}
 }
 
@@ -259,7 +227,7 @@ func TestImages(t *testing.T) {
 		t.Errorf("digests %s %s", d1, d2)
 	}
 	_, err := r.PutImage(ctx, &awsecr.PutImageInput{RepositoryName: repo, ImageManifest: &one, ImageTag: aws.String("v1")})
-	refused(t, err, "ImageAlreadyExistsException",
+	wiretest.Refused(t, err, "ImageAlreadyExistsException",
 		"Image with digest '"+d1+"' and tag 'v1' already exists in the repository with name 'app' in registry with id '000000000000'")
 
 	list := func(status types.TagStatus) (all []string) {
@@ -268,7 +236,7 @@ func TestImages(t *testing.T) {
 			in.Filter = &types.ListImagesFilter{TagStatus: status}
 		}
 		for pages := awsecr.NewListImagesPaginator(r.Client, in); pages.HasMorePages(); {
-			for _, id := range must[*awsecr.ListImagesOutput](t)(pages.NextPage(ctx)).ImageIds {
+			for _, id := range wiretest.Must[*awsecr.ListImagesOutput](t)(pages.NextPage(ctx)).ImageIds {
 				all = append(all, aws.ToString(id.ImageTag)+"@"+*id.ImageDigest)
 			}
 		}
@@ -284,17 +252,17 @@ func TestImages(t *testing.T) {
 			t.Errorf("images %s: %v", status, got)
 		}
 	}
-	details := must[*awsecr.DescribeImagesOutput](t)(r.DescribeImages(ctx, &awsecr.DescribeImagesInput{RepositoryName: repo,
+	details := wiretest.Must[*awsecr.DescribeImagesOutput](t)(r.DescribeImages(ctx, &awsecr.DescribeImagesInput{RepositoryName: repo,
 		ImageIds: []types.ImageIdentifier{{ImageTag: aws.String("latest")}, {ImageDigest: &d2}}})).ImageDetails
 	if len(details) != 2 || *details[0].ImageDigest != d1 || len(details[0].ImageTags) != 2 || *details[0].ImageManifestMediaType != manifestType ||
 		!details[1].ImagePushedAt.Equal(r.now) || details[1].ImageTags != nil {
 		t.Errorf("details %+v", details)
 	}
 	_, err = r.DescribeImages(ctx, &awsecr.DescribeImagesInput{RepositoryName: repo, ImageIds: []types.ImageIdentifier{{ImageTag: aws.String("v9")}}})
-	refused(t, err, "ImageNotFoundException", "The image with imageId {imageDigest:'null', imageTag:'v9'} does not exist within the repository "+
+	wiretest.Refused(t, err, "ImageNotFoundException", "The image with imageId {imageDigest:'null', imageTag:'v9'} does not exist within the repository "+
 		"with name 'app' in the registry with id '000000000000'")
 
-	got := must[*awsecr.BatchGetImageOutput](t)(r.BatchGetImage(ctx, &awsecr.BatchGetImageInput{RepositoryName: repo, ImageIds: []types.ImageIdentifier{
+	got := wiretest.Must[*awsecr.BatchGetImageOutput](t)(r.BatchGetImage(ctx, &awsecr.BatchGetImageInput{RepositoryName: repo, ImageIds: []types.ImageIdentifier{
 		{ImageTag: aws.String("v1")}, {ImageTag: aws.String("v9")}, {}, {ImageDigest: aws.String("nonsense")}, {ImageTag: aws.String("v1"), ImageDigest: &d2}}}))
 	if len(got.Images) != 1 || *got.Images[0].ImageManifest != one || *got.Images[0].ImageId.ImageTag != "v1" {
 		t.Errorf("images %+v", got.Images)
@@ -309,7 +277,7 @@ func TestImages(t *testing.T) {
 		"ImageTagDoesNotMatchDigest: Image tag does not match digest"}; !slices.Equal(failures, want) {
 		t.Errorf("failures %q", failures)
 	}
-	other := must[*awsecr.BatchGetImageOutput](t)(r.BatchGetImage(ctx, &awsecr.BatchGetImageInput{RepositoryName: repo,
+	other := wiretest.Must[*awsecr.BatchGetImageOutput](t)(r.BatchGetImage(ctx, &awsecr.BatchGetImageInput{RepositoryName: repo,
 		ImageIds: []types.ImageIdentifier{{ImageDigest: &d1}}, AcceptedMediaTypes: []string{indexType}}))
 	if len(other.Images) != 0 || len(other.Failures) != 1 {
 		t.Errorf("a media type that is not accepted: %+v", other)
@@ -322,7 +290,7 @@ func TestImagesAreDeleted(t *testing.T) {
 	repo := aws.String("app")
 	remove := func(ids ...types.ImageIdentifier) (gone, failed []string) {
 		t.Helper()
-		out := must[*awsecr.BatchDeleteImageOutput](t)(r.BatchDeleteImage(ctx, &awsecr.BatchDeleteImageInput{RepositoryName: repo, ImageIds: ids}))
+		out := wiretest.Must[*awsecr.BatchDeleteImageOutput](t)(r.BatchDeleteImage(ctx, &awsecr.BatchDeleteImageInput{RepositoryName: repo, ImageIds: ids}))
 		for _, id := range out.ImageIds {
 			gone = append(gone, aws.ToString(id.ImageTag)+"@"+*id.ImageDigest)
 		}
@@ -346,7 +314,7 @@ func TestImagesAreDeleted(t *testing.T) {
 	r.put("app", "b", one)
 	gone, failed := remove(byTag("a"), byTag("none"))
 	expect("one of two tags", gone, failed, []string{"a@" + d}, []string{"ImageNotFound"})
-	if left := must[*awsecr.DescribeImagesOutput](t)(r.DescribeImages(ctx, &awsecr.DescribeImagesInput{RepositoryName: repo})).ImageDetails; len(left) != 1 ||
+	if left := wiretest.Must[*awsecr.DescribeImagesOutput](t)(r.DescribeImages(ctx, &awsecr.DescribeImagesInput{RepositoryName: repo})).ImageDetails; len(left) != 1 ||
 		!slices.Equal(left[0].ImageTags, []string{"b"}) {
 		t.Errorf("left %+v", left)
 	}
@@ -368,7 +336,7 @@ func TestImagesAreDeleted(t *testing.T) {
 	expect("the index and then its child", gone, failed, []string{"@" + d, "all@" + di}, nil)
 
 	_, err := r.BatchDeleteImage(ctx, &awsecr.BatchDeleteImageInput{RepositoryName: repo, ImageIds: make([]types.ImageIdentifier, 101)})
-	refused(t, err, "InvalidParameterException", "1 to 100")
+	wiretest.Refused(t, err, "InvalidParameterException", "1 to 100")
 }
 
 func TestImagesThatAreRefused(t *testing.T) {
@@ -390,15 +358,15 @@ func TestImagesThatAreRefused(t *testing.T) {
 		"empty":              {awsecr.PutImageInput{RepositoryName: repo, ImageManifest: aws.String("")}, "InvalidParameterException", ""},
 	} {
 		_, err := r.PutImage(ctx, &c.in)
-		t.Run(name, func(t *testing.T) { refused(t, err, c.code, c.text) })
+		t.Run(name, func(t *testing.T) { wiretest.Refused(t, err, c.code, c.text) })
 	}
-	must[*awsecr.PutImageTagMutabilityOutput](t)(r.PutImageTagMutability(ctx, &awsecr.PutImageTagMutabilityInput{RepositoryName: repo,
+	wiretest.Must[*awsecr.PutImageTagMutabilityOutput](t)(r.PutImageTagMutability(ctx, &awsecr.PutImageTagMutabilityInput{RepositoryName: repo,
 		ImageTagMutability: types.ImageTagMutabilityImmutable}))
 	r.put("app", "v1", one)
 	_, err := r.PutImage(ctx, &awsecr.PutImageInput{RepositoryName: repo, ImageManifest: aws.String(r.manifest("app", 2)), ImageTag: aws.String("v1")})
-	refused(t, err, "ImageTagAlreadyExistsException", "The image tag 'v1' already exists in the 'app' repository and cannot be overwritten "+
+	wiretest.Refused(t, err, "ImageTagAlreadyExistsException", "The image tag 'v1' already exists in the 'app' repository and cannot be overwritten "+
 		"because the repository is immutable.")
-	must[*awsecr.PutImageTagMutabilityOutput](t)(r.PutImageTagMutability(ctx, &awsecr.PutImageTagMutabilityInput{RepositoryName: repo,
+	wiretest.Must[*awsecr.PutImageTagMutabilityOutput](t)(r.PutImageTagMutability(ctx, &awsecr.PutImageTagMutabilityInput{RepositoryName: repo,
 		ImageTagMutability: types.ImageTagMutabilityMutable}))
 	r.put("app", "v1", r.manifest("app", 2))
 }
@@ -406,7 +374,7 @@ func TestImagesThatAreRefused(t *testing.T) {
 // TestTokens: the password of GetAuthorizationToken is good for twelve hours, and for the registry alone.
 func TestTokens(t *testing.T) {
 	r := newRig(t)
-	out := must[*awsecr.GetAuthorizationTokenOutput](t)(r.GetAuthorizationToken(ctx, nil)).AuthorizationData
+	out := wiretest.Must[*awsecr.GetAuthorizationTokenOutput](t)(r.GetAuthorizationToken(ctx, nil)).AuthorizationData
 	if len(out) != 1 || *out[0].ProxyEndpoint != "http://localhost:4566" || out[0].ExpiresAt.Before(time.Now().Add(11*time.Hour)) ||
 		out[0].ExpiresAt.After(time.Now().Add(13*time.Hour)) {
 		t.Errorf("%+v", out)
@@ -418,14 +386,14 @@ func TestEveryOperationNeedsItsParameters(t *testing.T) {
 	r := newRig(t)
 	empty := aws.String("")
 	for name, err := range map[string]error{
-		"DescribeImages":        second(r.DescribeImages(ctx, &awsecr.DescribeImagesInput{RepositoryName: empty})),
-		"ListImages":            second(r.ListImages(ctx, &awsecr.ListImagesInput{RepositoryName: empty})),
-		"BatchGetImage":         second(r.BatchGetImage(ctx, &awsecr.BatchGetImageInput{RepositoryName: empty, ImageIds: []types.ImageIdentifier{}})),
-		"BatchDeleteImage":      second(r.BatchDeleteImage(ctx, &awsecr.BatchDeleteImageInput{RepositoryName: empty, ImageIds: []types.ImageIdentifier{{}}})),
-		"PutImage":              second(r.PutImage(ctx, &awsecr.PutImageInput{RepositoryName: empty, ImageManifest: empty})),
-		"PutImageTagMutability": second(r.PutImageTagMutability(ctx, &awsecr.PutImageTagMutabilityInput{RepositoryName: empty, ImageTagMutability: "X"})),
-		"DeleteRepository":      second(r.DeleteRepository(ctx, &awsecr.DeleteRepositoryInput{RepositoryName: empty})),
-		"TagResource":           second(r.TagResource(ctx, &awsecr.TagResourceInput{ResourceArn: empty, Tags: []types.Tag{}})),
+		"DescribeImages":        wiretest.Error(r.DescribeImages(ctx, &awsecr.DescribeImagesInput{RepositoryName: empty})),
+		"ListImages":            wiretest.Error(r.ListImages(ctx, &awsecr.ListImagesInput{RepositoryName: empty})),
+		"BatchGetImage":         wiretest.Error(r.BatchGetImage(ctx, &awsecr.BatchGetImageInput{RepositoryName: empty, ImageIds: []types.ImageIdentifier{}})),
+		"BatchDeleteImage":      wiretest.Error(r.BatchDeleteImage(ctx, &awsecr.BatchDeleteImageInput{RepositoryName: empty, ImageIds: []types.ImageIdentifier{{}}})),
+		"PutImage":              wiretest.Error(r.PutImage(ctx, &awsecr.PutImageInput{RepositoryName: empty, ImageManifest: empty})),
+		"PutImageTagMutability": wiretest.Error(r.PutImageTagMutability(ctx, &awsecr.PutImageTagMutabilityInput{RepositoryName: empty, ImageTagMutability: "X"})),
+		"DeleteRepository":      wiretest.Error(r.DeleteRepository(ctx, &awsecr.DeleteRepositoryInput{RepositoryName: empty})),
+		"TagResource":           wiretest.Error(r.TagResource(ctx, &awsecr.TagResourceInput{ResourceArn: empty, Tags: []types.Tag{}})),
 	} {
 		if e, ok := errors.AsType[smithy.APIError](err); !ok || e.ErrorCode() != "InvalidParameterException" {
 			t.Errorf("%s: %v", name, err)
@@ -433,7 +401,7 @@ func TestEveryOperationNeedsItsParameters(t *testing.T) {
 	}
 	r.create("app")
 	for _, in := range []*awsecr.DescribeRepositoriesInput{{MaxResults: aws.Int32(0)}, {MaxResults: aws.Int32(1001)}, {NextToken: aws.String("%")}} {
-		refused(t, second(r.DescribeRepositories(ctx, in)), "InvalidParameterException", "")
+		wiretest.Refused(t, wiretest.Error(r.DescribeRepositories(ctx, in)), "InvalidParameterException", "")
 	}
 	if reflect.TypeOf(r.Client).NumMethod() < 40 {
 		t.Error("the SDK's client lost its operations")

@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awselb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 func TestListener(t *testing.T) {
@@ -34,20 +36,20 @@ func TestListener(t *testing.T) {
 	}
 	r.listener(lb, 81, fixed("404"))
 	_, err := modify(func(in *awselb.ModifyListenerInput) { in.Port = aws.Int32(81) })
-	refused(t, err, "DuplicateListener", "A listener already exists on this port for this load balancer")
-	got := must[types.Listener](t)(modify(func(in *awselb.ModifyListenerInput) { in.Port, in.DefaultActions = aws.Int32(82), fixed("503") }))
+	wiretest.Refused(t, err, "DuplicateListener", "A listener already exists on this port for this load balancer")
+	got := wiretest.Must[types.Listener](t)(modify(func(in *awselb.ModifyListenerInput) { in.Port, in.DefaultActions = aws.Int32(82), fixed("503") }))
 	if *got.Port != 82 || *got.DefaultActions[0].FixedResponseConfig.StatusCode != "503" || *got.ListenerArn != *made.ListenerArn {
 		t.Errorf("modified to %+v", got)
 	}
-	got = must[types.Listener](t)(modify(func(*awselb.ModifyListenerInput) {}))
+	got = wiretest.Must[types.Listener](t)(modify(func(*awselb.ModifyListenerInput) {}))
 	if *got.Port != 82 || *got.DefaultActions[0].FixedResponseConfig.StatusCode != "503" {
 		t.Errorf("an empty change left %+v", got)
 	}
 	_, err = modify(func(in *awselb.ModifyListenerInput) { in.Protocol = types.ProtocolEnumHttps })
-	refused(t, err, "ValidationError", "Berth does not support HTTPS listeners yet")
+	wiretest.Refused(t, err, "ValidationError", "Berth does not support HTTPS listeners yet")
 
 	ports := func(in *awselb.DescribeListenersInput) (all []int32) {
-		for _, l := range must[*awselb.DescribeListenersOutput](t)(r.DescribeListeners(ctx, in)).Listeners {
+		for _, l := range wiretest.Must[*awselb.DescribeListenersOutput](t)(r.DescribeListeners(ctx, in)).Listeners {
 			all = append(all, *l.Port)
 		}
 		slices.Sort(all)
@@ -64,20 +66,18 @@ func TestListener(t *testing.T) {
 	}
 
 	r.rule(made, 1, path("/x"), fixed("200"))
-	must[*awselb.DeleteListenerOutput](t)(r.DeleteListener(ctx, &awselb.DeleteListenerInput{ListenerArn: made.ListenerArn}))
+	wiretest.Must[*awselb.DeleteListenerOutput](t)(r.DeleteListener(ctx, &awselb.DeleteListenerInput{ListenerArn: made.ListenerArn}))
 	for _, err := range []error{
-		second(r.DeleteListener(ctx, &awselb.DeleteListenerInput{ListenerArn: made.ListenerArn})),
-		second(r.DescribeListeners(ctx, &awselb.DescribeListenersInput{ListenerArns: []string{*made.ListenerArn}})),
-		second(r.DescribeRules(ctx, &awselb.DescribeRulesInput{ListenerArn: made.ListenerArn})),
-		second(r.ModifyListener(ctx, &awselb.ModifyListenerInput{ListenerArn: made.ListenerArn})),
+		wiretest.Error(r.DeleteListener(ctx, &awselb.DeleteListenerInput{ListenerArn: made.ListenerArn})),
+		wiretest.Error(r.DescribeListeners(ctx, &awselb.DescribeListenersInput{ListenerArns: []string{*made.ListenerArn}})),
+		wiretest.Error(r.DescribeRules(ctx, &awselb.DescribeRulesInput{ListenerArn: made.ListenerArn})),
+		wiretest.Error(r.ModifyListener(ctx, &awselb.ModifyListenerInput{ListenerArn: made.ListenerArn})),
 	} {
-		refused(t, err, "ListenerNotFound", "One or more listeners not found")
+		wiretest.Refused(t, err, "ListenerNotFound", "One or more listeners not found")
 	}
 	_, err = r.DescribeListeners(ctx, nil)
-	refused(t, err, "ValidationError", "Either a load balancer or listeners must be specified")
+	wiretest.Refused(t, err, "ValidationError", "Either a load balancer or listeners must be specified")
 }
-
-func second[T any](_ T, err error) error { return err }
 
 func TestListenersThatAreRefused(t *testing.T) {
 	r := newRig(t)
@@ -106,14 +106,14 @@ func TestListenersThatAreRefused(t *testing.T) {
 		in := &awselb.CreateListenerInput{LoadBalancerArn: lb.LoadBalancerArn, Port: aws.Int32(80), Protocol: "HTTP", DefaultActions: fixed("200")}
 		c.change(in)
 		_, err := r.CreateListener(ctx, in)
-		t.Run(name, func(t *testing.T) { refused(t, err, c.code, c.text) })
+		t.Run(name, func(t *testing.T) { wiretest.Refused(t, err, c.code, c.text) })
 	}
 	for i := range int32(50) {
 		r.listener(lb, 8000+i, fixed("200"))
 	}
 	_, err := r.CreateListener(ctx, &awselb.CreateListenerInput{LoadBalancerArn: lb.LoadBalancerArn, Port: aws.Int32(80), Protocol: "HTTP",
 		DefaultActions: fixed("200")})
-	refused(t, err, "TooManyListeners", "50")
+	wiretest.Refused(t, err, "TooManyListeners", "50")
 }
 
 func TestActionsThatAreRefused(t *testing.T) {
@@ -172,7 +172,7 @@ func TestActionsThatAreRefused(t *testing.T) {
 	} {
 		_, err := r.CreateListener(ctx, &awselb.CreateListenerInput{LoadBalancerArn: lb.LoadBalancerArn, Port: aws.Int32(80), Protocol: "HTTP",
 			DefaultActions: c.actions})
-		t.Run(name, func(t *testing.T) { refused(t, err, c.code, c.text) })
+		t.Run(name, func(t *testing.T) { wiretest.Refused(t, err, c.code, c.text) })
 	}
 	made := r.listener(lb, 80, []types.Action{redirect(func(*types.RedirectActionConfig) {})})
 	c := made.DefaultActions[0].RedirectConfig

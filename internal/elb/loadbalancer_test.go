@@ -12,12 +12,13 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 func TestLoadBalancer(t *testing.T) {
 	r := newRig(t)
 	made := r.balancer("web")
-	got := must[*awselb.DescribeLoadBalancersOutput](t)(r.DescribeLoadBalancers(ctx, &awselb.DescribeLoadBalancersInput{Names: []string{"web"}}))
+	got := wiretest.Must[*awselb.DescribeLoadBalancersOutput](t)(r.DescribeLoadBalancers(ctx, &awselb.DescribeLoadBalancersInput{Names: []string{"web"}}))
 	lb := got.LoadBalancers[0]
 	matches(t, "the ARN", *lb.LoadBalancerArn, `arn:aws:elasticloadbalancing:us-east-1:000000000000:loadbalancer/app/web/[0-9a-f]{16}`)
 	matches(t, "the DNS name", *lb.DNSName, `web-\d{9,10}\.elb\.us-east-1\.localhost`)
@@ -34,7 +35,7 @@ func TestLoadBalancer(t *testing.T) {
 	if again := r.balancer("web"); *again.LoadBalancerArn != *lb.LoadBalancerArn {
 		t.Error("the same request makes another one")
 	}
-	internal := must[*awselb.CreateLoadBalancerOutput](t)(r.CreateLoadBalancer(ctx, &awselb.CreateLoadBalancerInput{Name: aws.String("in"),
+	internal := wiretest.Must[*awselb.CreateLoadBalancerOutput](t)(r.CreateLoadBalancer(ctx, &awselb.CreateLoadBalancerInput{Name: aws.String("in"),
 		Scheme: types.LoadBalancerSchemeEnumInternal, SubnetMappings: []types.SubnetMapping{{SubnetId: aws.String("x")}, {SubnetId: aws.String("y")}}}))
 	matches(t, "the internal DNS name", *internal.LoadBalancers[0].DNSName, `internal-in-\d{9,10}\.elb\.us-east-1\.localhost`)
 
@@ -53,7 +54,7 @@ func TestLoadBalancer(t *testing.T) {
 	if err := protect("true"); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, remove(), "OperationNotPermitted", "deletion protection is enabled")
+	wiretest.Refused(t, remove(), "OperationNotPermitted", "deletion protection is enabled")
 	if err := protect("false"); err != nil {
 		t.Fatal(err)
 	}
@@ -63,9 +64,9 @@ func TestLoadBalancer(t *testing.T) {
 		}
 	}
 	_, err := r.DescribeLoadBalancers(ctx, &awselb.DescribeLoadBalancersInput{Names: []string{"web"}})
-	refused(t, err, "LoadBalancerNotFound", "Load balancers '[web]' not found")
+	wiretest.Refused(t, err, "LoadBalancerNotFound", "Load balancers '[web]' not found")
 	_, err = r.DescribeLoadBalancers(ctx, &awselb.DescribeLoadBalancersInput{LoadBalancerArns: []string{*lb.LoadBalancerArn}})
-	refused(t, err, "LoadBalancerNotFound", "One or more load balancers not found")
+	wiretest.Refused(t, err, "LoadBalancerNotFound", "One or more load balancers not found")
 	r.store.View(func(rd store.Reader) {
 		for range store.Listeners.Scan(rd, "") {
 			t.Error("its listener is left")
@@ -101,7 +102,7 @@ func TestLoadBalancersThatAreRefused(t *testing.T) {
 		in := &awselb.CreateLoadBalancerInput{Name: aws.String("new"), Subnets: subnets}
 		c.change(in)
 		_, err := r.CreateLoadBalancer(ctx, in)
-		t.Run(name, func(t *testing.T) { refused(t, err, c.code, c.text) })
+		t.Run(name, func(t *testing.T) { wiretest.Refused(t, err, c.code, c.text) })
 	}
 }
 
@@ -115,7 +116,7 @@ func TestAPortsProblemIsTheLoadBalancersState(t *testing.T) {
 		next.Problem = "port 80 is in use by another program"
 		store.Listeners.Put(tx, &next)
 	})
-	got := must[*awselb.DescribeLoadBalancersOutput](t)(r.DescribeLoadBalancers(ctx, &awselb.DescribeLoadBalancersInput{}))
+	got := wiretest.Must[*awselb.DescribeLoadBalancersOutput](t)(r.DescribeLoadBalancers(ctx, &awselb.DescribeLoadBalancersInput{}))
 	if s := got.LoadBalancers[0].State; s.Code != types.LoadBalancerStateEnumActiveImpaired || *s.Reason != "port 80 is in use by another program" {
 		t.Errorf("%s %v", s.Code, s.Reason)
 	}
@@ -128,7 +129,7 @@ func TestAttributes(t *testing.T) {
 	read := map[string]func() map[string]string{
 		"lb": func() map[string]string {
 			m := map[string]string{}
-			for _, a := range must[*awselb.DescribeLoadBalancerAttributesOutput](t)(r.DescribeLoadBalancerAttributes(ctx,
+			for _, a := range wiretest.Must[*awselb.DescribeLoadBalancerAttributesOutput](t)(r.DescribeLoadBalancerAttributes(ctx,
 				&awselb.DescribeLoadBalancerAttributesInput{LoadBalancerArn: lb.LoadBalancerArn})).Attributes {
 				m[*a.Key] = *a.Value
 			}
@@ -136,7 +137,7 @@ func TestAttributes(t *testing.T) {
 		},
 		"tg": func() map[string]string {
 			m := map[string]string{}
-			for _, a := range must[*awselb.DescribeTargetGroupAttributesOutput](t)(r.DescribeTargetGroupAttributes(ctx,
+			for _, a := range wiretest.Must[*awselb.DescribeTargetGroupAttributesOutput](t)(r.DescribeTargetGroupAttributes(ctx,
 				&awselb.DescribeTargetGroupAttributesInput{TargetGroupArn: &g})).Attributes {
 				m[*a.Key] = *a.Value
 			}
@@ -144,7 +145,7 @@ func TestAttributes(t *testing.T) {
 		},
 		"listener": func() map[string]string {
 			m := map[string]string{}
-			for _, a := range must[*awselb.DescribeListenerAttributesOutput](t)(r.DescribeListenerAttributes(ctx,
+			for _, a := range wiretest.Must[*awselb.DescribeListenerAttributesOutput](t)(r.DescribeListenerAttributes(ctx,
 				&awselb.DescribeListenerAttributesInput{ListenerArn: l.ListenerArn})).Attributes {
 				m[*a.Key] = *a.Value
 			}
@@ -202,37 +203,37 @@ func TestAttributes(t *testing.T) {
 				t.Errorf("%s: %v", c.key, err)
 			}
 		} else {
-			refused(t, err, c.code, "")
+			wiretest.Refused(t, err, c.code, "")
 		}
 		if !maps.Equal(read[c.of](), before) {
 			t.Errorf("after %s = %q: %v", c.key, c.value, read[c.of]())
 		}
 	}
 	_, err := r.ModifyListenerAttributes(ctx, &awselb.ModifyListenerAttributesInput{ListenerArn: aws.String("x"), Attributes: []types.ListenerAttribute{}})
-	refused(t, err, "ListenerNotFound", "One or more listeners not found")
+	wiretest.Refused(t, err, "ListenerNotFound", "One or more listeners not found")
 	_, err = r.DescribeTargetGroupAttributes(ctx, &awselb.DescribeTargetGroupAttributesInput{TargetGroupArn: aws.String("x")})
-	refused(t, err, "TargetGroupNotFound", "One or more target groups not found")
+	wiretest.Refused(t, err, "TargetGroupNotFound", "One or more target groups not found")
 }
 
 func TestSettings(t *testing.T) {
 	r := newRig(t)
 	lb := r.balancer("web")
-	groups := must[*awselb.SetSecurityGroupsOutput](t)(r.SetSecurityGroups(ctx, &awselb.SetSecurityGroupsInput{LoadBalancerArn: lb.LoadBalancerArn,
+	groups := wiretest.Must[*awselb.SetSecurityGroupsOutput](t)(r.SetSecurityGroups(ctx, &awselb.SetSecurityGroupsInput{LoadBalancerArn: lb.LoadBalancerArn,
 		SecurityGroups: []string{"sg-1", "sg-2"}}))
-	zones := must[*awselb.SetSubnetsOutput](t)(r.SetSubnets(ctx, &awselb.SetSubnetsInput{LoadBalancerArn: lb.LoadBalancerArn,
+	zones := wiretest.Must[*awselb.SetSubnetsOutput](t)(r.SetSubnets(ctx, &awselb.SetSubnetsInput{LoadBalancerArn: lb.LoadBalancerArn,
 		Subnets: []string{"subnet-b", "subnet-z"}}))
-	must[*awselb.SetIpAddressTypeOutput](t)(r.SetIpAddressType(ctx, &awselb.SetIpAddressTypeInput{LoadBalancerArn: lb.LoadBalancerArn,
+	wiretest.Must[*awselb.SetIpAddressTypeOutput](t)(r.SetIpAddressType(ctx, &awselb.SetIpAddressTypeInput{LoadBalancerArn: lb.LoadBalancerArn,
 		IpAddressType: types.IpAddressTypeIpv4}))
-	got := must[*awselb.DescribeLoadBalancersOutput](t)(r.DescribeLoadBalancers(ctx, &awselb.DescribeLoadBalancersInput{})).LoadBalancers[0]
+	got := wiretest.Must[*awselb.DescribeLoadBalancersOutput](t)(r.DescribeLoadBalancers(ctx, &awselb.DescribeLoadBalancersInput{})).LoadBalancers[0]
 	if !slices.Equal(got.SecurityGroups, groups.SecurityGroupIds) || len(got.SecurityGroups) != 2 ||
 		*got.AvailabilityZones[0].SubnetId != *zones.AvailabilityZones[0].SubnetId || *got.AvailabilityZones[0].ZoneName != "us-east-1b" {
 		t.Errorf("%+v", got)
 	}
 	_, err := r.SetIpAddressType(ctx, &awselb.SetIpAddressTypeInput{LoadBalancerArn: lb.LoadBalancerArn, IpAddressType: types.IpAddressTypeDualstack})
-	refused(t, err, "ValidationError", "dualstack")
+	wiretest.Refused(t, err, "ValidationError", "dualstack")
 	_, err = r.SetSubnets(ctx, &awselb.SetSubnetsInput{LoadBalancerArn: aws.String("arn:x"), Subnets: subnets})
-	refused(t, err, "LoadBalancerNotFound", "Load balancer 'arn:x' not found")
-	none := must[*awselb.DescribeCapacityReservationOutput](t)(r.DescribeCapacityReservation(ctx,
+	wiretest.Refused(t, err, "LoadBalancerNotFound", "Load balancer 'arn:x' not found")
+	none := wiretest.Must[*awselb.DescribeCapacityReservationOutput](t)(r.DescribeCapacityReservation(ctx,
 		&awselb.DescribeCapacityReservationInput{LoadBalancerArn: lb.LoadBalancerArn}))
 	if none.MinimumLoadBalancerCapacity != nil {
 		t.Errorf("%+v", none)
@@ -245,12 +246,12 @@ func TestPagesAndLimits(t *testing.T) {
 		r.balancer(fmt.Sprintf("lb-%d", i))
 	}
 	_, err := r.CreateLoadBalancer(ctx, &awselb.CreateLoadBalancerInput{Name: aws.String("one-more"), Subnets: subnets})
-	refused(t, err, "TooManyLoadBalancers", "The maximum number of load balancers is 50")
+	wiretest.Refused(t, err, "TooManyLoadBalancers", "The maximum number of load balancers is 50")
 	seen := map[string]bool{}
 	pages := awselb.NewDescribeLoadBalancersPaginator(r.Client, &awselb.DescribeLoadBalancersInput{PageSize: aws.Int32(7)})
 	n := 0
 	for ; pages.HasMorePages(); n++ {
-		for _, lb := range must[*awselb.DescribeLoadBalancersOutput](t)(pages.NextPage(ctx)).LoadBalancers {
+		for _, lb := range wiretest.Must[*awselb.DescribeLoadBalancersOutput](t)(pages.NextPage(ctx)).LoadBalancers {
 			seen[*lb.LoadBalancerArn] = true
 		}
 	}
@@ -259,9 +260,9 @@ func TestPagesAndLimits(t *testing.T) {
 	}
 	for _, in := range []*awselb.DescribeLoadBalancersInput{{PageSize: aws.Int32(0)}, {PageSize: aws.Int32(401)}, {Marker: aws.String("x")}} {
 		_, err := r.DescribeLoadBalancers(ctx, in)
-		refused(t, err, "ValidationError", "")
+		wiretest.Refused(t, err, "ValidationError", "")
 	}
-	limits := must[*awselb.DescribeAccountLimitsOutput](t)(r.DescribeAccountLimits(ctx, &awselb.DescribeAccountLimitsInput{}))
+	limits := wiretest.Must[*awselb.DescribeAccountLimitsOutput](t)(r.DescribeAccountLimits(ctx, &awselb.DescribeAccountLimitsInput{}))
 	if len(limits.Limits) < 5 || *limits.Limits[0].Max != "50" {
 		t.Errorf("%+v", limits.Limits)
 	}
@@ -275,7 +276,7 @@ func TestTags(t *testing.T) {
 	l := r.listener(lb, 80, fixed("200"))
 	all := []string{*lb.LoadBalancerArn, g, *l.ListenerArn, *r.rule(l, 1, path("/a"), fixed("200")).RuleArn}
 	tags := func() (out []map[string]string) {
-		for _, d := range must[*awselb.DescribeTagsOutput](t)(r.DescribeTags(ctx, &awselb.DescribeTagsInput{ResourceArns: all})).TagDescriptions {
+		for _, d := range wiretest.Must[*awselb.DescribeTagsOutput](t)(r.DescribeTags(ctx, &awselb.DescribeTagsInput{ResourceArns: all})).TagDescriptions {
 			m := map[string]string{}
 			for _, tag := range d.Tags {
 				m[*tag.Key] = *tag.Value
@@ -298,7 +299,7 @@ func TestTags(t *testing.T) {
 	if err := add(all, "b", "3"); err != nil {
 		t.Fatal(err)
 	}
-	must[*awselb.RemoveTagsOutput](t)(r.RemoveTags(ctx, &awselb.RemoveTagsInput{ResourceArns: all, TagKeys: []string{"a", "none"}}))
+	wiretest.Must[*awselb.RemoveTagsOutput](t)(r.RemoveTags(ctx, &awselb.RemoveTagsInput{ResourceArns: all, TagKeys: []string{"a", "none"}}))
 	for i, m := range tags() {
 		want := map[string]string{"b": "3"}
 		if i == 1 {
@@ -312,13 +313,13 @@ func TestTags(t *testing.T) {
 	for i := range 50 {
 		many = append(many, fmt.Sprint("k", i), "")
 	}
-	refused(t, add(all[:1], many...), "TooManyTags", "50")
-	refused(t, add(all[:1], "x", "1", "x", "2"), "DuplicateTagKeys", "'x'")
-	refused(t, add([]string{*lb.LoadBalancerArn + "0"}, "a", "1"), "LoadBalancerNotFound", "not found")
-	refused(t, add([]string{"arn:aws:s3:::x"}, "a", "1"), "ValidationError", "not a valid resource ARN")
+	wiretest.Refused(t, add(all[:1], many...), "TooManyTags", "50")
+	wiretest.Refused(t, add(all[:1], "x", "1", "x", "2"), "DuplicateTagKeys", "'x'")
+	wiretest.Refused(t, add([]string{*lb.LoadBalancerArn + "0"}, "a", "1"), "LoadBalancerNotFound", "not found")
+	wiretest.Refused(t, add([]string{"arn:aws:s3:::x"}, "a", "1"), "ValidationError", "not a valid resource ARN")
 	for _, kind := range []string{"targetgroup/x/1 TargetGroupNotFound", "listener/app/x/1/2 ListenerNotFound", "listener-rule/app/x/1/2/3 RuleNotFound"} {
 		var arn, code string
 		fmt.Sscan(kind, &arn, &code)
-		refused(t, add([]string{scope.ARN("elasticloadbalancing", arn)}, "a", "1"), code, "not found")
+		wiretest.Refused(t, add([]string{scope.ARN("elasticloadbalancing", arn)}, "a", "1"), code, "not found")
 	}
 }

@@ -2,29 +2,21 @@ package elb_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/http/httptest"
-	"path/filepath"
 	"regexp"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awselb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
-	smithy "github.com/aws/smithy-go"
 
 	"github.com/berthdev/berth/internal/elb"
-	"github.com/berthdev/berth/internal/iam"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/mem"
-	"github.com/berthdev/berth/internal/wire"
 	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
@@ -44,45 +36,13 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, store: mem.New(store.Schema()), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	t.Cleanup(func() { r.store.Close() })
-	file := filepath.Join(t.TempDir(), "key")
-	keys, err := iam.Open(file, scope, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var ids atomic.Int64
 	log := slog.New(slog.DiscardHandler)
 	service := elb.New(elb.Config{Store: r.store, Scope: scope, Now: func() time.Time { return r.now }, Log: log, VPC: "vpc-1",
 		NewID: func() string { return fmt.Sprintf("%016x%016x", ids.Add(1), 0) }, SecurityGroup: "sg-default",
 		Subnets: []elb.Subnet{{ID: "subnet-a", Zone: "us-east-1a"}, {ID: "subnet-b", Zone: "us-east-1b"}}})
-	srv := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: keys, Now: time.Now, Log: log, Services: []*wire.Service{service}}))
-	t.Cleanup(srv.Close)
-	id, secret, err := iam.ReadRoot(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Client = awselb.NewFromConfig(aws.Config{Region: scope.Region, BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, HTTPClient: wiretest.Client{},
-		Credentials: credentials.NewStaticCredentialsProvider(id, secret, "")})
+	r.Client = awselb.NewFromConfig(wiretest.Serve(t, service))
 	return r
-}
-
-// must returns what a call returned, or ends the test.
-func must[T any](t *testing.T) func(T, error) T {
-	return func(v T, err error) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
-// refused checks that err has the code and that its message holds the text.
-func refused(t *testing.T, err error, code, text string) {
-	t.Helper()
-	e, ok := errors.AsType[smithy.APIError](err)
-	if !ok || e.ErrorCode() != code || !strings.Contains(e.ErrorMessage(), text) {
-		t.Errorf("%v, want %s: %s", err, code, text)
-	}
 }
 
 func (r *rig) put(f func(store.Tx)) {

@@ -8,12 +8,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awselb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 // priorities are those of a listener's rules in their order.
 func (r *rig) priorities(l types.Listener) (all []string) {
 	r.t.Helper()
-	out := must[*awselb.DescribeRulesOutput](r.t)(r.DescribeRules(ctx, &awselb.DescribeRulesInput{ListenerArn: l.ListenerArn}))
+	out := wiretest.Must[*awselb.DescribeRulesOutput](r.t)(r.DescribeRules(ctx, &awselb.DescribeRulesInput{ListenerArn: l.ListenerArn}))
 	for _, rule := range out.Rules {
 		all = append(all, *rule.Priority)
 	}
@@ -43,73 +45,73 @@ func TestRules(t *testing.T) {
 		t.Errorf("rules in the order %v", got)
 	}
 	_, err := r.CreateRule(ctx, &awselb.CreateRuleInput{ListenerArn: l.ListenerArn, Priority: aws.Int32(20), Conditions: path("/x"), Actions: fixed("200")})
-	refused(t, err, "PriorityInUse", "Priority '20' is currently in use")
+	wiretest.Refused(t, err, "PriorityInUse", "Priority '20' is currently in use")
 
 	set := func(pairs map[string]int32) error {
 		in := &awselb.SetRulePrioritiesInput{RulePriorities: []types.RulePriorityPair{}}
 		for arn, n := range pairs {
 			in.RulePriorities = append(in.RulePriorities, types.RulePriorityPair{RuleArn: &arn, Priority: &n})
 		}
-		return second(r.SetRulePriorities(ctx, in))
+		return wiretest.Error(r.SetRulePriorities(ctx, in))
 	}
 	// Two rules change places at once.
 	if err := set(map[string]int32{*made.RuleArn: 3, *host.RuleArn: 20}); err != nil {
 		t.Fatal(err)
 	}
-	one := must[*awselb.DescribeRulesOutput](t)(r.DescribeRules(ctx, &awselb.DescribeRulesInput{RuleArns: []string{*made.RuleArn}})).Rules
+	one := wiretest.Must[*awselb.DescribeRulesOutput](t)(r.DescribeRules(ctx, &awselb.DescribeRulesInput{RuleArns: []string{*made.RuleArn}})).Rules
 	if len(one) != 1 || *one[0].Priority != "3" {
 		t.Errorf("%+v", one)
 	}
-	refused(t, set(map[string]int32{*made.RuleArn: 20}), "PriorityInUse", "'20'")
-	refused(t, set(map[string]int32{*made.RuleArn: 50_001}), "ValidationError", "between 1 and 50000")
-	refused(t, set(map[string]int32{*made.RuleArn + "0": 9}), "RuleNotFound", "")
-	refused(t, set(nil), "ValidationError", "At least one")
+	wiretest.Refused(t, set(map[string]int32{*made.RuleArn: 20}), "PriorityInUse", "'20'")
+	wiretest.Refused(t, set(map[string]int32{*made.RuleArn: 50_001}), "ValidationError", "between 1 and 50000")
+	wiretest.Refused(t, set(map[string]int32{*made.RuleArn + "0": 9}), "RuleNotFound", "")
+	wiretest.Refused(t, set(nil), "ValidationError", "At least one")
 	if got := r.priorities(l); !slices.Equal(got, []string{"3", "20", "default"}) {
 		t.Errorf("after refusals %v", got)
 	}
 
-	changed := must[*awselb.ModifyRuleOutput](t)(r.ModifyRule(ctx, &awselb.ModifyRuleInput{RuleArn: made.RuleArn, Actions: fixed("503")})).Rules[0]
+	changed := wiretest.Must[*awselb.ModifyRuleOutput](t)(r.ModifyRule(ctx, &awselb.ModifyRuleInput{RuleArn: made.RuleArn, Actions: fixed("503")})).Rules[0]
 	if *changed.Actions[0].FixedResponseConfig.StatusCode != "503" || !slices.Equal(changed.Conditions[0].Values, []string{"/a/*", "/b"}) {
 		t.Errorf("changed to %+v", changed)
 	}
-	changed = must[*awselb.ModifyRuleOutput](t)(r.ModifyRule(ctx, &awselb.ModifyRuleInput{RuleArn: made.RuleArn, Conditions: path("/c")})).Rules[0]
+	changed = wiretest.Must[*awselb.ModifyRuleOutput](t)(r.ModifyRule(ctx, &awselb.ModifyRuleInput{RuleArn: made.RuleArn, Conditions: path("/c")})).Rules[0]
 	if *changed.Actions[0].FixedResponseConfig.StatusCode != "503" || !slices.Equal(changed.Conditions[0].Values, []string{"/c"}) {
 		t.Errorf("changed to %+v", changed)
 	}
 	_, err = r.ModifyRule(ctx, &awselb.ModifyRuleInput{RuleArn: made.RuleArn, Actions: forward(g + "0")})
-	refused(t, err, "TargetGroupNotFound", "")
+	wiretest.Refused(t, err, "TargetGroupNotFound", "")
 
 	for _, want := range []string{"", "RuleNotFound"} {
 		_, err := r.DeleteRule(ctx, &awselb.DeleteRuleInput{RuleArn: made.RuleArn})
 		if want != "" {
-			refused(t, err, want, "One or more rules not found")
+			wiretest.Refused(t, err, want, "One or more rules not found")
 		} else if err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, err = r.ModifyRule(ctx, &awselb.ModifyRuleInput{RuleArn: made.RuleArn, Actions: fixed("200")})
-	refused(t, err, "RuleNotFound", "")
+	wiretest.Refused(t, err, "RuleNotFound", "")
 	_, err = r.DescribeRules(ctx, nil)
-	refused(t, err, "ValidationError", "Either a listener or rules")
+	wiretest.Refused(t, err, "ValidationError", "Either a listener or rules")
 }
 
 // The default rule is the listener's: it is shown last and found by its ARN, and only ModifyListener changes it.
 func TestDefaultRule(t *testing.T) {
 	r := newRig(t)
 	l := r.listener(r.balancer("web"), 80, fixed("404"))
-	all := must[*awselb.DescribeRulesOutput](t)(r.DescribeRules(ctx, &awselb.DescribeRulesInput{ListenerArn: l.ListenerArn})).Rules
+	all := wiretest.Must[*awselb.DescribeRulesOutput](t)(r.DescribeRules(ctx, &awselb.DescribeRulesInput{ListenerArn: l.ListenerArn})).Rules
 	def := all[len(all)-1]
 	if len(all) != 1 || *def.Priority != "default" || !*def.IsDefault || *def.Actions[0].FixedResponseConfig.StatusCode != "404" {
 		t.Fatalf("%+v", all)
 	}
-	again := must[*awselb.DescribeRulesOutput](t)(r.DescribeRules(ctx, &awselb.DescribeRulesInput{RuleArns: []string{*def.RuleArn}})).Rules
+	again := wiretest.Must[*awselb.DescribeRulesOutput](t)(r.DescribeRules(ctx, &awselb.DescribeRulesInput{RuleArns: []string{*def.RuleArn}})).Rules
 	if len(again) != 1 || *again[0].RuleArn != *def.RuleArn {
 		t.Errorf("%+v", again)
 	}
 	_, err := r.ModifyRule(ctx, &awselb.ModifyRuleInput{RuleArn: def.RuleArn, Actions: fixed("200")})
-	refused(t, err, "OperationNotPermitted", "cannot be modified")
+	wiretest.Refused(t, err, "OperationNotPermitted", "cannot be modified")
 	_, err = r.DeleteRule(ctx, &awselb.DeleteRuleInput{RuleArn: def.RuleArn})
-	refused(t, err, "OperationNotPermitted", "cannot be deleted")
+	wiretest.Refused(t, err, "OperationNotPermitted", "cannot be deleted")
 }
 
 func TestRulesThatAreRefused(t *testing.T) {
@@ -150,7 +152,7 @@ func TestRulesThatAreRefused(t *testing.T) {
 		in := &awselb.CreateRuleInput{ListenerArn: l.ListenerArn, Priority: aws.Int32(1), Conditions: path("/x"), Actions: fixed("200")}
 		c.change(in)
 		_, err := r.CreateRule(ctx, in)
-		t.Run(name, func(t *testing.T) { refused(t, err, c.code, c.text) })
+		t.Run(name, func(t *testing.T) { wiretest.Refused(t, err, c.code, c.text) })
 	}
 	if got := r.priorities(l); len(got) != 1 {
 		t.Errorf("refused and made: %v", got)
@@ -159,11 +161,11 @@ func TestRulesThatAreRefused(t *testing.T) {
 		r.rule(l, i+1, path("/x"), fixed("200"))
 	}
 	_, err := r.CreateRule(ctx, &awselb.CreateRuleInput{ListenerArn: l.ListenerArn, Priority: aws.Int32(101), Conditions: path("/x"), Actions: fixed("200")})
-	refused(t, err, "TooManyRules", "100")
+	wiretest.Refused(t, err, "TooManyRules", "100")
 
 	n, marker := 0, (*string)(nil)
 	for pages := 0; pages == 0 || marker != nil; pages++ {
-		out := must[*awselb.DescribeRulesOutput](t)(r.DescribeRules(ctx, &awselb.DescribeRulesInput{ListenerArn: l.ListenerArn,
+		out := wiretest.Must[*awselb.DescribeRulesOutput](t)(r.DescribeRules(ctx, &awselb.DescribeRulesInput{ListenerArn: l.ListenerArn,
 			PageSize: aws.Int32(30), Marker: marker}))
 		n, marker = n+len(out.Rules), out.NextMarker
 		if pages > 4 {

@@ -12,12 +12,13 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/wire/wiretest"
 )
 
 func TestTargetGroup(t *testing.T) {
 	r := newRig(t)
 	in := groupInput("api", func(in *awselb.CreateTargetGroupInput) { in.TargetType, in.Protocol = "", "HTTP" })
-	made := must[*awselb.CreateTargetGroupOutput](t)(r.CreateTargetGroup(ctx, in)).TargetGroups[0]
+	made := wiretest.Must[*awselb.CreateTargetGroupOutput](t)(r.CreateTargetGroup(ctx, in)).TargetGroups[0]
 	matches(t, "the ARN", *made.TargetGroupArn, `arn:aws:elasticloadbalancing:us-east-1:000000000000:targetgroup/api/[0-9a-f]{16}`)
 	// The defaults of the ELB API reference, CreateTargetGroup.
 	if made.TargetType != types.TargetTypeEnumInstance || *made.HealthCheckIntervalSeconds != 30 || *made.HealthCheckTimeoutSeconds != 5 ||
@@ -26,24 +27,24 @@ func TestTargetGroup(t *testing.T) {
 		*made.ProtocolVersion != "HTTP1" || !*made.HealthCheckEnabled || made.IpAddressType != types.TargetGroupIpAddressTypeEnumIpv4 {
 		t.Errorf("made %+v", made)
 	}
-	again := must[*awselb.CreateTargetGroupOutput](t)(r.CreateTargetGroup(ctx, in)).TargetGroups[0]
+	again := wiretest.Must[*awselb.CreateTargetGroupOutput](t)(r.CreateTargetGroup(ctx, in)).TargetGroups[0]
 	if *again.TargetGroupArn != *made.TargetGroupArn {
 		t.Error("the same request made a second one")
 	}
 	in.Port = aws.Int32(81)
 	_, err := r.CreateTargetGroup(ctx, in)
-	refused(t, err, "DuplicateTargetGroupName", "A target group with the same name 'api' exists, but with different settings")
+	wiretest.Refused(t, err, "DuplicateTargetGroupName", "A target group with the same name 'api' exists, but with different settings")
 
-	changed := must[*awselb.ModifyTargetGroupOutput](t)(r.ModifyTargetGroup(ctx, &awselb.ModifyTargetGroupInput{
+	changed := wiretest.Must[*awselb.ModifyTargetGroupOutput](t)(r.ModifyTargetGroup(ctx, &awselb.ModifyTargetGroupInput{
 		TargetGroupArn: made.TargetGroupArn, HealthCheckPath: aws.String("/ok"), HealthCheckIntervalSeconds: aws.Int32(7),
 		Matcher: &types.Matcher{HttpCode: aws.String("200-299,404")}})).TargetGroups[0]
 	if *changed.HealthCheckPath != "/ok" || *changed.HealthCheckIntervalSeconds != 7 || *changed.HealthCheckTimeoutSeconds != 5 {
 		t.Errorf("changed to %+v", changed)
 	}
 	_, err = r.ModifyTargetGroup(ctx, &awselb.ModifyTargetGroupInput{TargetGroupArn: made.TargetGroupArn, HealthCheckTimeoutSeconds: aws.Int32(9)})
-	refused(t, err, "ValidationError", "timeout '9' must be smaller than the interval '7'")
+	wiretest.Refused(t, err, "ValidationError", "timeout '9' must be smaller than the interval '7'")
 
-	read := must[*awselb.DescribeTargetGroupsOutput](t)(r.DescribeTargetGroups(ctx, &awselb.DescribeTargetGroupsInput{Names: []string{"api"}}))
+	read := wiretest.Must[*awselb.DescribeTargetGroupsOutput](t)(r.DescribeTargetGroups(ctx, &awselb.DescribeTargetGroupsInput{Names: []string{"api"}}))
 	if len(read.TargetGroups) != 1 || *read.TargetGroups[0].HealthCheckPath != "/ok" || *read.TargetGroups[0].Matcher.HttpCode != "200-299,404" {
 		t.Errorf("read %+v", read.TargetGroups)
 	}
@@ -53,9 +54,9 @@ func TestTargetGroup(t *testing.T) {
 		}
 	}
 	_, err = r.DescribeTargetGroups(ctx, &awselb.DescribeTargetGroupsInput{TargetGroupArns: []string{*made.TargetGroupArn}})
-	refused(t, err, "TargetGroupNotFound", "One or more target groups not found")
+	wiretest.Refused(t, err, "TargetGroupNotFound", "One or more target groups not found")
 	_, err = r.ModifyTargetGroup(ctx, &awselb.ModifyTargetGroupInput{TargetGroupArn: made.TargetGroupArn})
-	refused(t, err, "TargetGroupNotFound", "")
+	wiretest.Refused(t, err, "TargetGroupNotFound", "")
 }
 
 func TestTargetGroupsThatAreRefused(t *testing.T) {
@@ -88,9 +89,9 @@ func TestTargetGroupsThatAreRefused(t *testing.T) {
 		}, "DuplicateTagKeys", "'a'"},
 	} {
 		_, err := r.CreateTargetGroup(ctx, groupInput("new", c.change))
-		t.Run(name, func(t *testing.T) { refused(t, err, c.code, c.text) })
+		t.Run(name, func(t *testing.T) { wiretest.Refused(t, err, c.code, c.text) })
 	}
-	if got := must[*awselb.DescribeTargetGroupsOutput](t)(r.DescribeTargetGroups(ctx, nil)); len(got.TargetGroups) != 0 {
+	if got := wiretest.Must[*awselb.DescribeTargetGroupsOutput](t)(r.DescribeTargetGroups(ctx, nil)); len(got.TargetGroups) != 0 {
 		t.Errorf("refused and made: %+v", got.TargetGroups)
 	}
 }
@@ -105,7 +106,7 @@ func TestTargetGroupsInUse(t *testing.T) {
 	r.listener(other, 80, fixed("200"))
 
 	of := func(lb types.LoadBalancer) (names []string) {
-		got := must[*awselb.DescribeTargetGroupsOutput](t)(r.DescribeTargetGroups(ctx,
+		got := wiretest.Must[*awselb.DescribeTargetGroupsOutput](t)(r.DescribeTargetGroups(ctx,
 			&awselb.DescribeTargetGroupsInput{LoadBalancerArn: lb.LoadBalancerArn}))
 		for _, g := range got.TargetGroups {
 			names = append(names, *g.TargetGroupName)
@@ -123,22 +124,22 @@ func TestTargetGroupsInUse(t *testing.T) {
 		t.Errorf("other leads to %v", got)
 	}
 	_, err := r.DescribeTargetGroups(ctx, &awselb.DescribeTargetGroupsInput{LoadBalancerArn: aws.String(*web.LoadBalancerArn + "0")})
-	refused(t, err, "LoadBalancerNotFound", "")
+	wiretest.Refused(t, err, "LoadBalancerNotFound", "")
 
 	drop := func(arn string) error {
 		_, err := r.DeleteTargetGroup(ctx, &awselb.DeleteTargetGroupInput{TargetGroupArn: &arn})
 		return err
 	}
-	refused(t, drop(used), "ResourceInUse", "is currently in use by a listener or a rule")
-	refused(t, drop(weighted), "ResourceInUse", "")
+	wiretest.Refused(t, drop(used), "ResourceInUse", "is currently in use by a listener or a rule")
+	wiretest.Refused(t, drop(weighted), "ResourceInUse", "")
 	if err := drop(free); err != nil {
 		t.Error(err)
 	}
-	must[*awselb.DeleteRuleOutput](t)(r.DeleteRule(ctx, &awselb.DeleteRuleInput{RuleArn: rule.RuleArn}))
+	wiretest.Must[*awselb.DeleteRuleOutput](t)(r.DeleteRule(ctx, &awselb.DeleteRuleInput{RuleArn: rule.RuleArn}))
 	if err := drop(weighted); err != nil {
 		t.Errorf("after the rule was deleted: %v", err)
 	}
-	must[*awselb.DeleteLoadBalancerOutput](t)(r.DeleteLoadBalancer(ctx, &awselb.DeleteLoadBalancerInput{LoadBalancerArn: web.LoadBalancerArn}))
+	wiretest.Must[*awselb.DeleteLoadBalancerOutput](t)(r.DeleteLoadBalancer(ctx, &awselb.DeleteLoadBalancerInput{LoadBalancerArn: web.LoadBalancerArn}))
 	if err := drop(used); err != nil {
 		t.Errorf("after the load balancer was deleted: %v", err)
 	}
@@ -153,7 +154,7 @@ func TestPagesOfTargetGroups(t *testing.T) {
 	pages := awselb.NewDescribeTargetGroupsPaginator(r.Client, &awselb.DescribeTargetGroupsInput{PageSize: aws.Int32(4)})
 	n := 0
 	for ; pages.HasMorePages(); n++ {
-		for _, g := range must[*awselb.DescribeTargetGroupsOutput](t)(pages.NextPage(ctx)).TargetGroups {
+		for _, g := range wiretest.Must[*awselb.DescribeTargetGroupsOutput](t)(pages.NextPage(ctx)).TargetGroups {
 			seen[*g.TargetGroupArn] = true
 		}
 	}
@@ -165,7 +166,7 @@ func TestPagesOfTargetGroups(t *testing.T) {
 // health is what DescribeTargetHealth says of targets: "<id>:<port> <state> <reason>".
 func (r *rig) health(group string, targets ...types.TargetDescription) (all []string) {
 	r.t.Helper()
-	out := must[*awselb.DescribeTargetHealthOutput](r.t)(r.DescribeTargetHealth(ctx,
+	out := wiretest.Must[*awselb.DescribeTargetHealthOutput](r.t)(r.DescribeTargetHealth(ctx,
 		&awselb.DescribeTargetHealthInput{TargetGroupArn: &group, Targets: targets}))
 	for _, d := range out.TargetHealthDescriptions {
 		all = append(all, strings.TrimSpace(fmt.Sprintf("%s:%d %s %s", *d.Target.Id, *d.Target.Port, d.TargetHealth.State, d.TargetHealth.Reason)))
@@ -233,19 +234,19 @@ func TestTargets(t *testing.T) {
 	}
 
 	for _, bad := range []string{"10.0.0", "::1", "0.0.0.0", "224.0.0.1", "169.254.169.254", "255.255.255.255", "i-1"} {
-		refused(t, register(target("10.0.0.3", 0), target(bad, 0)), "ValidationError", "'"+bad+"'")
+		wiretest.Refused(t, register(target("10.0.0.3", 0), target(bad, 0)), "ValidationError", "'"+bad+"'")
 	}
-	refused(t, register(target("10.0.0.3", 65536)), "ValidationError", "Port '65536' is not valid")
-	refused(t, register([]types.TargetDescription{}...), "ValidationError", "At least one target")
-	refused(t, deregister(target("10.0.0.9", 0)), "InvalidTarget", "'10.0.0.9'")
-	refused(t, deregister(target("10.0.0.2", 0), target("10.0.0.9", 0)), "InvalidTarget", "'10.0.0.9'")
+	wiretest.Refused(t, register(target("10.0.0.3", 65536)), "ValidationError", "Port '65536' is not valid")
+	wiretest.Refused(t, register([]types.TargetDescription{}...), "ValidationError", "At least one target")
+	wiretest.Refused(t, deregister(target("10.0.0.9", 0)), "InvalidTarget", "'10.0.0.9'")
+	wiretest.Refused(t, deregister(target("10.0.0.2", 0), target("10.0.0.9", 0)), "InvalidTarget", "'10.0.0.9'")
 	expect("after refusals", "10.0.0.1:80 initial Elb.RegistrationInProgress",
 		"10.0.0.1:81 draining Target.DeregistrationInProgress", "10.0.0.2:80 unhealthy Target.ResponseCodeMismatch")
 	var many []types.TargetDescription
 	for i := range int32(1000) {
 		many = append(many, target("10.1.0.1", 1+i))
 	}
-	refused(t, register(many...), "TooManyTargets", "1000")
+	wiretest.Refused(t, register(many...), "TooManyTargets", "1000")
 
 	if _, err := r.DeleteTargetGroup(ctx, &awselb.DeleteTargetGroupInput{TargetGroupArn: &g}); err != nil {
 		t.Fatal(err)
@@ -258,8 +259,8 @@ func TestTargets(t *testing.T) {
 			t.Error("a target's health outlived its group")
 		}
 	})
-	refused(t, register(target("10.0.0.1", 0)), "TargetGroupNotFound", "")
-	refused(t, deregister(target("10.0.0.1", 0)), "TargetGroupNotFound", "")
+	wiretest.Refused(t, register(target("10.0.0.1", 0)), "TargetGroupNotFound", "")
+	wiretest.Refused(t, deregister(target("10.0.0.1", 0)), "TargetGroupNotFound", "")
 }
 
 // Targets of type instance are named by the EC2 id of a container instance, and reached at its node's address.
@@ -281,5 +282,5 @@ func TestInstanceTargets(t *testing.T) {
 		}
 	})
 	_, err = r.RegisterTargets(ctx, &awselb.RegisterTargetsInput{TargetGroupArn: &g, Targets: []types.TargetDescription{target("i-9", 80)}})
-	refused(t, err, "InvalidTarget", "'i-9'")
+	wiretest.Refused(t, err, "InvalidTarget", "'i-9'")
 }
