@@ -69,8 +69,7 @@ func (b *berth) said(image string) string {
 	b.t.Helper()
 	group := "/said/" + randomName()
 	def := b.register("say-"+randomName(), types.NetworkModeAwsvpc, types.ContainerDefinition{Name: aws.String("c"), Image: &image,
-		LogConfiguration: &types.LogConfiguration{LogDriver: types.LogDriverAwslogs, Options: map[string]string{"awslogs-group": group,
-			"awslogs-region": b.env["AWS_REGION"], "awslogs-stream-prefix": "p", "awslogs-create-group": "true"}}})
+		LogConfiguration: b.awslogs(group)})
 	arn := b.run(def, 1, types.NetworkModeAwsvpc)[0]
 	task := b.reaches(arn, "STOPPED")
 	if code := aws.ToInt32(task.Containers[0].ExitCode); code != 0 {
@@ -229,8 +228,7 @@ func TestLogsFollow(t *testing.T) {
 	b := start(t)
 	b.importImage("app:1")
 	def := b.register("talk", types.NetworkModeAwsvpc, types.ContainerDefinition{Name: aws.String("w"), Image: aws.String("app:1"),
-		LogConfiguration: &types.LogConfiguration{LogDriver: types.LogDriverAwslogs, Options: map[string]string{"awslogs-group": "/talk",
-			"awslogs-region": b.env["AWS_REGION"], "awslogs-stream-prefix": "p", "awslogs-create-group": "true"}}})
+		LogConfiguration: b.awslogs("/talk")})
 	service := &ecs.CreateServiceInput{ServiceName: aws.String("talk"), TaskDefinition: &def, DesiredCount: aws.Int32(1), NetworkConfiguration: network}
 	if _, err := b.ecs().CreateService(context.Background(), service); err != nil {
 		t.Fatal(err)

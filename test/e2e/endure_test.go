@@ -180,8 +180,7 @@ func TestTaskRoleHasCredentialsThatWork(t *testing.T) {
 	out, err := b.ecs().RegisterTaskDefinition(context.Background(), &ecs.RegisterTaskDefinitionInput{Family: aws.String("role"),
 		NetworkMode: types.NetworkModeAwsvpc, TaskRoleArn: aws.String("arn:aws:iam::000000000000:role/reader"),
 		ContainerDefinitions: []types.ContainerDefinition{{Name: aws.String("c"), Image: aws.String("app:1"), Memory: aws.Int32(32), Command: []string{"role"},
-			LogConfiguration: &types.LogConfiguration{LogDriver: types.LogDriverAwslogs, Options: map[string]string{"awslogs-group": "/role",
-				"awslogs-region": "us-east-1", "awslogs-stream-prefix": "p", "awslogs-create-group": "true"}}}}})
+			LogConfiguration: b.awslogs("/role")}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,6 +66,12 @@ func (b *berth) register(family string, mode types.NetworkMode, c types.Containe
 	return *out.TaskDefinition.TaskDefinitionArn
 }
 
+// awslogs has a container's output in streams p/<container>/<task> of a log group, which is made.
+func (b *berth) awslogs(group string) *types.LogConfiguration {
+	return &types.LogConfiguration{LogDriver: types.LogDriverAwslogs, Options: map[string]string{"awslogs-group": group,
+		"awslogs-region": b.env["AWS_REGION"], "awslogs-stream-prefix": "p", "awslogs-create-group": "true"}}
+}
+
 // run runs count tasks and returns their ARNs.
 func (b *berth) run(definition string, count int32, mode types.NetworkMode) []string {
 	b.t.Helper()
@@ -184,8 +190,7 @@ func TestStopIsGracefulAndLogsAreKept(t *testing.T) {
 	b := start(t)
 	b.importImage("app:1")
 	def := b.register("web", types.NetworkModeAwsvpc, types.ContainerDefinition{Name: aws.String("web"), Image: aws.String("app:1"),
-		LogConfiguration: &types.LogConfiguration{LogDriver: types.LogDriverAwslogs, Options: map[string]string{"awslogs-group": "/e2e",
-			"awslogs-region": "us-east-1", "awslogs-stream-prefix": "p", "awslogs-create-group": "true"}}})
+		LogConfiguration: b.awslogs("/e2e")})
 	arn := b.run(def, 1, types.NetworkModeAwsvpc)[0]
 	b.reaches(arn, "RUNNING")
 	_, err := b.ecs().StopTask(context.Background(), &ecs.StopTaskInput{Task: &arn, Reason: aws.String("that is enough")})
