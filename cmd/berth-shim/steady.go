@@ -30,9 +30,11 @@ func newSteady(service taskapi.TTRPCTaskService) *steady {
 
 const stepTime = 2 * time.Minute // for one step of runc's; longer than a caller waits for it
 
-// finish returns a context for a step that its caller's end does not interrupt.
-func finish(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), stepTime)
+// finish makes a step that its caller's end does not interrupt.
+func finish[Req, Res any](ctx context.Context, r Req, step func(context.Context, Req) (Res, error)) (Res, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTime)
+	defer cancel()
+	return step(ctx, r)
 }
 
 // Create implements the task service.
@@ -50,9 +52,7 @@ func (s *steady) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*tas
 		s.mu.Unlock()
 		close(done)
 	}()
-	ctx, cancel := finish(ctx)
-	defer cancel()
-	return s.TTRPCTaskService.Create(ctx, r)
+	return finish(ctx, r, s.TTRPCTaskService.Create)
 }
 
 // settled waits while the container is being created; "" means any container.
@@ -87,9 +87,7 @@ func (s *steady) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.S
 	if err := s.settled(ctx, r.ID); err != nil {
 		return nil, err
 	}
-	ctx, cancel := finish(ctx)
-	defer cancel()
-	return s.TTRPCTaskService.Start(ctx, r)
+	return finish(ctx, r, s.TTRPCTaskService.Start)
 }
 
 // Kill implements the task service.
@@ -97,9 +95,7 @@ func (s *steady) Kill(ctx context.Context, r *taskapi.KillRequest) (*emptypb.Emp
 	if err := s.settled(ctx, r.ID); err != nil {
 		return nil, err
 	}
-	ctx, cancel := finish(ctx)
-	defer cancel()
-	return s.TTRPCTaskService.Kill(ctx, r)
+	return finish(ctx, r, s.TTRPCTaskService.Kill)
 }
 
 // Delete implements the task service. A container that was created and never started is killed first: the stock service would
@@ -108,8 +104,10 @@ func (s *steady) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskapi
 	if err := s.settled(ctx, r.ID); err != nil {
 		return nil, err
 	}
-	ctx, cancel := finish(ctx)
-	defer cancel()
+	return finish(ctx, r, s.delete)
+}
+
+func (s *steady) delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskapi.DeleteResponse, error) {
 	if r.ExecID == "" {
 		state, err := s.TTRPCTaskService.State(ctx, &taskapi.StateRequest{ID: r.ID})
 		if err == nil && state.Status == task.Status_CREATED {

@@ -50,35 +50,29 @@ func (s steady) Register(server *grpc.Server) error {
 
 const stepTime = 2 * time.Minute // for one step of a shim's and runc's; no caller waits longer
 
-// finish returns a context for a step that its caller's end does not interrupt.
-func finish(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), stepTime)
+// finish makes a step that its caller's end does not interrupt.
+func finish[Req, Res any](ctx context.Context, r Req, step func(context.Context, Req) (Res, error)) (Res, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTime)
+	defer cancel()
+	return step(ctx, r)
 }
 
 // Create implements the task service.
 func (s steady) Create(ctx context.Context, r *tasks.CreateTaskRequest) (*tasks.CreateTaskResponse, error) {
-	ctx, cancel := finish(ctx)
-	defer cancel()
-	return s.TasksServer.Create(ctx, r)
+	return finish(ctx, r, s.TasksServer.Create)
 }
 
 // Start implements the task service.
 func (s steady) Start(ctx context.Context, r *tasks.StartRequest) (*tasks.StartResponse, error) {
-	ctx, cancel := finish(ctx)
-	defer cancel()
-	return s.TasksServer.Start(ctx, r)
+	return finish(ctx, r, s.TasksServer.Start)
 }
 
 // Kill implements the task service.
 func (s steady) Kill(ctx context.Context, r *tasks.KillRequest) (*emptypb.Empty, error) {
-	ctx, cancel := finish(ctx)
-	defer cancel()
-	return s.TasksServer.Kill(ctx, r)
+	return finish(ctx, r, s.TasksServer.Kill)
 }
 
 // Delete implements the task service.
 func (s steady) Delete(ctx context.Context, r *tasks.DeleteTaskRequest) (*tasks.DeleteResponse, error) {
-	ctx, cancel := finish(ctx)
-	defer cancel()
-	return s.TasksServer.Delete(ctx, r)
+	return finish(ctx, r, s.TasksServer.Delete)
 }
