@@ -4,15 +4,15 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 DATA_DIR ?= /var/lib/berth
 LISTEN   ?= 127.0.0.1:4566
 SHOP_PORT ?= 8080
-EMBEDDED := internal/embedded/bin
+EMBEDDED := internal/node/embedded/bin
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 SHOP     := storefront auth inventory payment
 BERTH    := bin/berth --data-dir $(DATA_DIR)
 # The version is given by LDFLAGS; Go's own stamp fails in a checkout that belongs to another user.
 export GOFLAGS += -buildvcs=false
 # Packages in which goroutines meet.
-RACE     := ./internal/store/... ./internal/wire/... ./internal/nodelink/... ./internal/control/... ./internal/agent \
-            ./internal/agent/logdriver/... ./internal/agent/metadata/... ./internal/proxy/... ./internal/logstore/... ./internal/registry/...
+RACE     := ./internal/store/... ./internal/api/wire/... ./internal/nodelink/... ./internal/control/... ./internal/node/agent \
+            ./internal/node/agent/logdriver/... ./internal/node/agent/metadata/... ./internal/serve/proxy/... ./internal/serve/logstore/... ./internal/serve/registry/...
 
 .PHONY: up down build shop test unit race integration bench lint clean deps
 
@@ -36,7 +36,7 @@ $(EMBEDDED)/runc: go.mod | deps
 	CGO_ENABLED=1 go build -trimpath -tags 'seccomp netgo osusergo urfave_cli_no_docs' \
 	  -ldflags '-s -w -extldflags -static -X main.version=1.5.2' -o $@ github.com/opencontainers/runc
 
-$(EMBEDDED)/containerd-shim-runc-v2: go.mod $(wildcard cmd/berth-shim/*.go) $(wildcard internal/agent/containerd/note/*.go internal/cgroup/*.go)
+$(EMBEDDED)/containerd-shim-runc-v2: go.mod $(wildcard cmd/berth-shim/*.go) $(wildcard internal/node/agent/containerd/note/*.go internal/node/cgroup/*.go)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ ./cmd/berth-shim
 
 ## shop: the example's programs, linked statically.
@@ -68,12 +68,12 @@ test: deps build shop
 integration: build shop
 	@if [ "$$(id -u)" != 0 ]; then echo "SKIP integration tests: they need root"; else \
 	  BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -count=1 -p 1 -timeout 40m \
-	    ./internal/agent/... ./internal/daemon/... ./test/...; fi
+	    ./internal/node/agent/... ./internal/node/daemon/... ./test/...; fi
 
 ## bench: measurements with their floors, as ratios.
 bench: build
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -run '^$$' -bench . -benchtime 1x -timeout 30m -p 1 ./test/e2e/...
-	go test -run '^$$' -bench . -p 1 ./internal/proxy/... ./internal/store/... ./internal/control/...
+	go test -run '^$$' -bench . -p 1 ./internal/serve/proxy/... ./internal/store/... ./internal/control/...
 
 ## lint: the import ladder and the rest of .golangci.yml. Builds golangci-lint on first use.
 lint:

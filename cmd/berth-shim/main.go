@@ -3,7 +3,7 @@
 // Command berth-shim is containerd's runc shim as a small binary of its own: the stock task service, which also notes how
 // containers ended (see recorder) and finishes what it has begun (see steady). Every container start executes it twice and one
 // stays per task, so it links little of Berth: the all-in-one binary would cost three times the memory. It is embedded in berth
-// and unpacked as containerd-shim-runc-v2 (see internal/embedded). Under the name docker-init it is the first process of a container whose task definition asks for
+// and unpacked as containerd-shim-runc-v2 (see internal/node/embedded). Under the name docker-init it is the first process of a container whose task definition asks for
 // initProcessEnabled.
 package main
 

@@ -13,11 +13,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/berthdev/berth/internal/agent/containerd"
-	"github.com/berthdev/berth/internal/agent/network"
-	"github.com/berthdev/berth/internal/cgroup"
-	"github.com/berthdev/berth/internal/daemon"
-	"github.com/berthdev/berth/internal/embedded"
+	"github.com/berthdev/berth/internal/node/agent/containerd"
+	"github.com/berthdev/berth/internal/node/agent/network"
+	"github.com/berthdev/berth/internal/node/cgroup"
+	"github.com/berthdev/berth/internal/node/daemon"
+	"github.com/berthdev/berth/internal/node/embedded"
 )
 
 // Down is `berth down`: it stops the server, the tasks, containerd and the network of the instance in dir, in this order. With purge

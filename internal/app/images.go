@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/berthdev/berth/internal/agent/containerd"
-	"github.com/berthdev/berth/internal/daemon"
+	"github.com/berthdev/berth/internal/node/agent/containerd"
+	"github.com/berthdev/berth/internal/node/daemon"
 )
 
 // openImages reaches the image store of a running instance.

@@ -13,15 +13,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berthdev/berth/internal/agent"
-	"github.com/berthdev/berth/internal/agent/containerd"
-	"github.com/berthdev/berth/internal/agent/logdriver"
-	"github.com/berthdev/berth/internal/agent/metadata"
-	"github.com/berthdev/berth/internal/agent/network"
-	"github.com/berthdev/berth/internal/build"
-	"github.com/berthdev/berth/internal/daemon"
-	"github.com/berthdev/berth/internal/embedded"
-	"github.com/berthdev/berth/internal/iam"
+	"github.com/berthdev/berth/internal/api/iam"
+	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/node/agent/containerd"
+	"github.com/berthdev/berth/internal/node/agent/logdriver"
+	"github.com/berthdev/berth/internal/node/agent/metadata"
+	"github.com/berthdev/berth/internal/node/agent/network"
+	"github.com/berthdev/berth/internal/node/daemon"
+	"github.com/berthdev/berth/internal/node/embedded"
+	"github.com/berthdev/berth/internal/serve/build"
 )
 
 // The ports of the metadata server at the bridge's address. Each instance has a bridge of its own, so they never collide.

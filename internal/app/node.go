@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/berthdev/berth/internal/agent"
-	"github.com/berthdev/berth/internal/agent/fake"
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/node/agent/fake"
 	"github.com/berthdev/berth/internal/nodelink"
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berthdev/berth/internal/app"
-	"github.com/berthdev/berth/internal/build"
+	"github.com/berthdev/berth/internal/serve/build"
 )
 
 func (c *common) build() *cobra.Command {

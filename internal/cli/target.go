@@ -8,8 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/app"
-	"github.com/berthdev/berth/internal/iam"
 )
 
 // target is a Berth and how to speak to it.

@@ -11,10 +11,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
-	"github.com/berthdev/berth/internal/deploy"
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/plan/deploy"
+	"github.com/berthdev/berth/internal/plan/task"
 	"github.com/berthdev/berth/internal/store"
-	"github.com/berthdev/berth/internal/task"
 )
 
 // history is how many ended deployments of a service the planner sees.

@@ -2,8 +2,8 @@ package control
 
 import (
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/plan/targets"
 	"github.com/berthdev/berth/internal/store"
-	"github.com/berthdev/berth/internal/targets"
 )
 
 // targets keeps the target groups of services what they should be and releases the tasks that nothing can reach any more.

@@ -3,11 +3,11 @@ package control
 import (
 	"slices"
 
-	"github.com/berthdev/berth/internal/deploy"
 	"github.com/berthdev/berth/internal/model"
-	"github.com/berthdev/berth/internal/placement"
+	"github.com/berthdev/berth/internal/plan/deploy"
+	"github.com/berthdev/berth/internal/plan/placement"
+	"github.com/berthdev/berth/internal/plan/task"
 	"github.com/berthdev/berth/internal/store"
-	"github.com/berthdev/berth/internal/task"
 )
 
 // stopTasks acts on requests that tasks end. One that no node holds ends at once; the others are desired STOPPED, and targets

@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/berthdev/berth/internal/cgroup"
-	"github.com/berthdev/berth/internal/daemon"
-	"github.com/berthdev/berth/internal/embedded"
+	"github.com/berthdev/berth/internal/node/cgroup"
+	"github.com/berthdev/berth/internal/node/daemon"
+	"github.com/berthdev/berth/internal/node/embedded"
 )
 
 // Grade is how bad a finding is.

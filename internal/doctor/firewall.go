@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/nftables"
 
-	"github.com/berthdev/berth/internal/agent/network"
+	"github.com/berthdev/berth/internal/node/agent/network"
 )
 
 func firewall() []Finding {

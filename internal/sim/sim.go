@@ -20,13 +20,13 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
+	"github.com/berthdev/berth/internal/api/ecs"
+	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/control"
-	"github.com/berthdev/berth/internal/ecs"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/nodelink"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/mem"
-	"github.com/berthdev/berth/internal/wire"
 )
 
 // Cluster is a simulated Berth: one server and its nodes.

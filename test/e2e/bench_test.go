@@ -138,7 +138,7 @@ func (b *berth) taskStarter(out string, mode types.NetworkMode) starter {
 
 // runcStarter runs the same program with the embedded runc and nothing else: the floor.
 func (b *berth) runcStarter(out string) starter {
-	runc, err := filepath.Abs("../../internal/embedded/bin/runc")
+	runc, err := filepath.Abs("../../internal/node/embedded/bin/runc")
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
-	"github.com/berthdev/berth/internal/wire/wiretest"
+	"github.com/berthdev/berth/internal/api/wire/wiretest"
 )
 
 // berth is one Berth of a test: its own data directory, port and processes.

@@ -1,0 +1,142 @@
+// Package ecr is the Elastic Container Registry API over the platform's own registry: repositories, tokens and images. The
+// bytes of layers go through the OCI API (package registry).
+package ecr
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"time"
+
+	smithy "github.com/aws/smithy-go"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/aws/aws-sdk-go-v2/service/ecr/schemas"
+	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
+
+	"github.com/berthdev/berth/internal/api/wire"
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/serve/registry"
+	"github.com/berthdev/berth/internal/store"
+)
+
+// Manifests is the part of the registry that the API works on.
+type Manifests interface {
+	GetManifest(ctx context.Context, repo, reference string) (*registry.Manifest, error)
+	PutManifest(ctx context.Context, repo, reference, mediaType string, content []byte) (*model.Image, error)
+	DeleteManifest(ctx context.Context, repo, reference string) error
+}
+
+// Tokens issues passwords for the user AWS.
+type Tokens interface {
+	IssueRegistryToken(ttl time.Duration) (token string, expires time.Time)
+}
+
+// Config is what the API needs.
+type Config struct {
+	Store     store.Store
+	Scope     model.Scope
+	Manifests Manifests
+	Tokens    Tokens
+	// Host is the host:port under which docker reaches the registry, such as "localhost:4566".
+	Host string
+	Now  func() time.Time
+	Log  *slog.Logger
+}
+
+type api struct{ Config }
+
+// tokenLife is how long a password of GetAuthorizationToken is good for (ECR API reference).
+const tokenLife = 12 * time.Hour
+
+// New makes the service.
+func New(c Config) *wire.Service {
+	a := &api{c}
+	s := &wire.Service{Name: "ecr", Protocol: wire.JSON11, Target: "AmazonEC2ContainerRegistry_V20150921",
+		Modelled: modelled, Types: ecr.TypeRegistry}
+	op := smithy.NewOperationSchema
+	wire.Handle(s, "GetAuthorizationToken", op(schemas.GetAuthorizationToken, schemas.GetAuthorizationTokenRequest,
+		schemas.GetAuthorizationTokenResponse), a.getAuthorizationToken)
+	wire.Handle(s, "CreateRepository", op(schemas.CreateRepository, schemas.CreateRepositoryRequest,
+		schemas.CreateRepositoryResponse), a.createRepository)
+	wire.Handle(s, "DescribeRepositories", op(schemas.DescribeRepositories, schemas.DescribeRepositoriesRequest,
+		schemas.DescribeRepositoriesResponse), a.describeRepositories)
+	wire.Handle(s, "DeleteRepository", op(schemas.DeleteRepository, schemas.DeleteRepositoryRequest,
+		schemas.DeleteRepositoryResponse), a.deleteRepository)
+	wire.Handle(s, "PutImageTagMutability", op(schemas.PutImageTagMutability, schemas.PutImageTagMutabilityRequest,
+		schemas.PutImageTagMutabilityResponse), a.putImageTagMutability)
+	wire.Handle(s, "TagResource", op(schemas.TagResource, schemas.TagResourceRequest, schemas.TagResourceResponse), a.tagResource)
+	wire.Handle(s, "UntagResource", op(schemas.UntagResource, schemas.UntagResourceRequest,
+		schemas.UntagResourceResponse), a.untagResource)
+	wire.Handle(s, "ListTagsForResource", op(schemas.ListTagsForResource, schemas.ListTagsForResourceRequest,
+		schemas.ListTagsForResourceResponse), a.listTagsForResource)
+	wire.Handle(s, "DescribeImages", op(schemas.DescribeImages, schemas.DescribeImagesRequest,
+		schemas.DescribeImagesResponse), a.describeImages)
+	wire.Handle(s, "ListImages", op(schemas.ListImages, schemas.ListImagesRequest, schemas.ListImagesResponse), a.listImages)
+	wire.Handle(s, "BatchGetImage", op(schemas.BatchGetImage, schemas.BatchGetImageRequest,
+		schemas.BatchGetImageResponse), a.batchGetImage)
+	wire.Handle(s, "BatchDeleteImage", op(schemas.BatchDeleteImage, schemas.BatchDeleteImageRequest,
+		schemas.BatchDeleteImageResponse), a.batchDeleteImage)
+	wire.Handle(s, "PutImage", op(schemas.PutImage, schemas.PutImageRequest, schemas.PutImageResponse), a.putImage)
+	return s
+}
+
+func (a *api) getAuthorizationToken(ctx context.Context, in *ecr.GetAuthorizationTokenInput) (*ecr.GetAuthorizationTokenOutput, error) {
+	token, expires := a.Tokens.IssueRegistryToken(tokenLife)
+	auth := base64.StdEncoding.EncodeToString([]byte("AWS:" + token))
+	endpoint := "http://" + a.Host
+	return &ecr.GetAuthorizationTokenOutput{AuthorizationData: []types.AuthorizationData{
+		{AuthorizationToken: &auth, ExpiresAt: &expires, ProxyEndpoint: &endpoint}}}, nil
+}
+
+// namePattern is ECR's own (registry.md, "Error texts").
+const namePattern = `(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*`
+
+var nameRegexp = regexp.MustCompile(`^` + namePattern + `$`)
+
+func invalid(parameter, constraint string) error {
+	return model.Errorf("InvalidParameterException", "Invalid parameter at '%s' failed to satisfy constraint: '%s'", parameter, constraint)
+}
+
+func checkName(name *string) error {
+	switch {
+	case name == nil || len(*name) < 2:
+		return invalid("repositoryName", "must have length greater than or equal to 2")
+	case len(*name) > 256:
+		return invalid("repositoryName", "must have length less than or equal to 256")
+	case !nameRegexp.MatchString(*name):
+		return invalid("repositoryName", "must satisfy regular expression '"+namePattern+"'")
+	}
+	return nil
+}
+
+// checkRegistry refuses another account's registry.
+func (a *api) checkRegistry(id *string) error {
+	if id != nil && *id != "" && *id != a.Scope.Account {
+		return model.Errorf("AccessDeniedException", "Berth serves the registry with id '%s' only, not '%s'", a.Scope.Account, *id)
+	}
+	return nil
+}
+
+// repository returns the repository of that name after checking both parameters.
+func (a *api) repository(tx store.Reader, registryID, name *string) (*model.Repository, error) {
+	if err := a.checkRegistry(registryID); err != nil {
+		return nil, err
+	}
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if repo, ok := store.Repositories.Get(tx, *name); ok {
+		return repo, nil
+	}
+	return nil, a.noRepository(*name)
+}
+
+func (a *api) noRepository(name string) error {
+	return model.Errorf("RepositoryNotFoundException", "The repository with name '%s' does not exist in the registry with id '%s'",
+		name, a.Scope.Account)
+}
+
+func (a *api) uri(name string) string { return fmt.Sprintf("%s/%s", a.Host, name) }

@@ -1,0 +1,117 @@
+// Package logs is the CloudWatch Logs API over the platform's log store: groups, streams, events, retention and tags.
+package logs
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/schemas"
+	smithy "github.com/aws/smithy-go"
+
+	"github.com/berthdev/berth/internal/api/wire"
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/serve/logstore"
+)
+
+// Config is what the API needs.
+type Config struct {
+	Store *logstore.Store
+	Scope model.Scope
+	Now   func() time.Time
+	Log   *slog.Logger
+}
+
+type api struct{ Config }
+
+// New makes the service.
+func New(c Config) *wire.Service {
+	a := &api{c}
+	s := &wire.Service{Name: "logs", Protocol: wire.JSON11, Target: "Logs_20140328", Modelled: modelled,
+		Types: sdk.TypeRegistry}
+	a.handleGroups(s)
+	op := smithy.NewOperationSchema
+	wire.Handle(s, "CreateLogStream", op(schemas.CreateLogStream, schemas.CreateLogStreamRequest, nil), a.createLogStream)
+	wire.Handle(s, "DeleteLogStream", op(schemas.DeleteLogStream, schemas.DeleteLogStreamRequest, nil), a.deleteLogStream)
+	wire.Handle(s, "DescribeLogStreams", op(schemas.DescribeLogStreams, schemas.DescribeLogStreamsRequest,
+		schemas.DescribeLogStreamsResponse), a.describeLogStreams)
+	wire.Handle(s, "PutLogEvents", op(schemas.PutLogEvents, schemas.PutLogEventsRequest,
+		schemas.PutLogEventsResponse), a.putLogEvents)
+	wire.Handle(s, "GetLogEvents", op(schemas.GetLogEvents, schemas.GetLogEventsRequest,
+		schemas.GetLogEventsResponse), a.getLogEvents)
+	wire.Handle(s, "FilterLogEvents", op(schemas.FilterLogEvents, schemas.FilterLogEventsRequest,
+		schemas.FilterLogEventsResponse), a.filterLogEvents)
+	return s
+}
+
+// handleGroups adds the operations on groups and their tags.
+func (a *api) handleGroups(s *wire.Service) {
+	op := smithy.NewOperationSchema
+	wire.Handle(s, "CreateLogGroup", op(schemas.CreateLogGroup, schemas.CreateLogGroupRequest, nil), a.createLogGroup)
+	wire.Handle(s, "DeleteLogGroup", op(schemas.DeleteLogGroup, schemas.DeleteLogGroupRequest, nil), a.deleteLogGroup)
+	wire.Handle(s, "DescribeLogGroups", op(schemas.DescribeLogGroups, schemas.DescribeLogGroupsRequest,
+		schemas.DescribeLogGroupsResponse), a.describeLogGroups)
+	wire.Handle(s, "PutRetentionPolicy", op(schemas.PutRetentionPolicy, schemas.PutRetentionPolicyRequest, nil),
+		a.putRetentionPolicy)
+	wire.Handle(s, "DeleteRetentionPolicy", op(schemas.DeleteRetentionPolicy, schemas.DeleteRetentionPolicyRequest, nil),
+		a.deleteRetentionPolicy)
+	wire.Handle(s, "PutLogGroupDeletionProtection", op(schemas.PutLogGroupDeletionProtection,
+		schemas.PutLogGroupDeletionProtectionRequest, nil), a.putLogGroupDeletionProtection)
+	wire.Handle(s, "TagResource", op(schemas.TagResource, schemas.TagResourceRequest, nil), a.tagResource)
+	wire.Handle(s, "UntagResource", op(schemas.UntagResource, schemas.UntagResourceRequest, nil), a.untagResource)
+	wire.Handle(s, "ListTagsForResource", op(schemas.ListTagsForResource, schemas.ListTagsForResourceRequest,
+		schemas.ListTagsForResourceResponse), a.listTagsForResource)
+	wire.Handle(s, "TagLogGroup", op(schemas.TagLogGroup, schemas.TagLogGroupRequest, nil), a.tagLogGroup)
+	wire.Handle(s, "UntagLogGroup", op(schemas.UntagLogGroup, schemas.UntagLogGroupRequest, nil), a.untagLogGroup)
+	wire.Handle(s, "ListTagsLogGroup", op(schemas.ListTagsLogGroup, schemas.ListTagsLogGroupRequest,
+		schemas.ListTagsLogGroupResponse), a.listTagsLogGroup)
+}
+
+func (a *api) createLogStream(_ context.Context, in *sdk.CreateLogStreamInput) (*sdk.CreateLogStreamOutput, error) {
+	if err := checkNames(in.LogGroupName, in.LogStreamName); err != nil {
+		return nil, err
+	}
+	if err := a.Store.CreateStream(*in.LogGroupName, *in.LogStreamName); err != nil {
+		return nil, refusal(err)
+	}
+	return &sdk.CreateLogStreamOutput{}, nil
+}
+
+func (a *api) deleteLogStream(_ context.Context, in *sdk.DeleteLogStreamInput) (*sdk.DeleteLogStreamOutput, error) {
+	if err := checkNames(in.LogGroupName, in.LogStreamName); err != nil {
+		return nil, err
+	}
+	if err := a.Store.DeleteStream(*in.LogGroupName, *in.LogStreamName); err != nil {
+		return nil, refusal(err)
+	}
+	return &sdk.DeleteLogStreamOutput{}, nil
+}
+
+// groupARN is the ARN of a group; AWS writes ":*" behind it where it stands for the group's streams.
+func (a *api) groupARN(name string) string { return a.Scope.ARN("logs", "log-group:"+name) }
+
+// groupOf finds a group's name by its name or an ARN of it; one of the two must be given.
+func (a *api) groupOf(name, identifier *string) (string, error) {
+	switch {
+	case name != nil && identifier != nil:
+		return "", invalid("LogGroup name and LogGroup ARN are mutually exclusive parameters.")
+	case name != nil:
+		return *name, checkGroup(name)
+	case identifier == nil:
+		return "", invalid("At least one of the following must be provided: logGroupName, logGroupIdentifier.")
+	case strings.HasPrefix(*identifier, "arn:"):
+		return a.groupOfARN(*identifier)
+	}
+	return *identifier, checkGroup(identifier)
+}
+
+// groupOfARN finds a group's name in its ARN, with or without ":*".
+func (a *api) groupOfARN(arn string) (string, error) {
+	name, ok := strings.CutPrefix(strings.TrimSuffix(arn, ":*"), a.groupARN(""))
+	if !ok || logstore.CheckGroupName(name) != nil {
+		return "", model.Errorf("ResourceNotFoundException", "The specified log group does not exist.")
+	}
+	return name, nil
+}

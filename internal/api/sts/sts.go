@@ -1,0 +1,30 @@
+// Package sts is the Security Token Service, as far as it tells callers who they are.
+package sts
+
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/berthdev/berth/internal/api/wire"
+)
+
+// modelled is every operation of STS in the SDK's model.
+var modelled = []string{"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot",
+	"DecodeAuthorizationMessage",
+	"GetAccessKeyInfo", "GetCallerIdentity", "GetDelegatedAccessToken", "GetFederationToken", "GetSessionToken",
+	"GetWebIdentityToken"}
+
+// New makes the service.
+func New() *wire.Service {
+	s := &wire.Service{Name: "sts", Protocol: wire.Query, Version: "2011-06-15",
+		Namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
+		Modelled:  modelled}
+	wire.Handle(s, "GetCallerIdentity", nil, getCallerIdentity)
+	return s
+}
+
+func getCallerIdentity(ctx context.Context, _ *sts.GetCallerIdentityInput) (*sts.GetCallerIdentityOutput, error) {
+	c := wire.CallerFrom(ctx)
+	return &sts.GetCallerIdentityOutput{Account: &c.Account, Arn: &c.ARN, UserId: &c.UserID}, nil
+}

@@ -1,0 +1,140 @@
+package containerd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/berthdev/berth/internal/node/agent"
+)
+
+const defaultShm = 64 // MiB, Docker's
+
+// mounts are the file systems of every Linux container, the definition's tmpfs and the spec's own mounts, parents before what is
+// mounted below them.
+func mounts(spec agent.ContainerSpec) ([]specs.Mount, error) {
+	d := &spec.Definition
+	all := []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts",
+			Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev",
+			"relatime", "ro"}},
+	}
+	if spec.IPCMode == types.IpcModeHost {
+		all = append(all,
+			specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"rbind", "nosuid",
+				"noexec", "nodev"}},
+			specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"rbind", "nosuid", "noexec",
+				"nodev"}})
+		if _, err := os.Stat("/dev/mqueue"); errors.Is(err, fs.ErrNotExist) {
+			all = slices.DeleteFunc(all, func(m specs.Mount) bool { return m.Destination == "/dev/mqueue" })
+		}
+	} else {
+		size := int32(defaultShm)
+		if d.LinuxParameters != nil && deref(d.LinuxParameters.SharedMemorySize) > 0 {
+			size = *d.LinuxParameters.SharedMemorySize
+		}
+		all = append(all,
+			specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+			specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
+				Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%dm", size)}})
+	}
+	own, err := ownMounts(spec)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range own {
+		all = slices.DeleteFunc(all, func(o specs.Mount) bool { return o.Destination == m.Destination })
+		all = append(all, m)
+	}
+	slices.SortStableFunc(all, func(a, b specs.Mount) int { return depth(a.Destination) - depth(b.Destination) })
+	return all, nil
+}
+
+func depth(p string) int { return len(strings.Split(strings.Trim(path.Clean(p), "/"), "/")) }
+
+// ownMounts are the definition's tmpfs and the spec's mounts; the spec's win.
+func ownMounts(spec agent.ContainerSpec) ([]specs.Mount, error) {
+	var all []specs.Mount
+	if p := spec.Definition.LinuxParameters; p != nil {
+		for _, t := range p.Tmpfs {
+			options := append([]string{"nosuid", "nodev", fmt.Sprintf("size=%dm", t.Size)}, t.MountOptions...)
+			all = append(all, specs.Mount{Destination: path.Clean(deref(t.ContainerPath)), Type: "tmpfs", Source: "tmpfs",
+				Options: options})
+		}
+	}
+	for _, m := range spec.Mounts {
+		mount := specs.Mount{Destination: path.Clean(m.Destination), Type: m.Type, Source: m.Source}
+		access := "rw"
+		if m.ReadOnly {
+			access = "ro"
+		}
+		switch m.Type {
+		case "bind":
+			if _, err := os.Stat(m.Source); err != nil {
+				return nil, cannotCreate("mount %s at %s: %v", m.Source, m.Destination, err)
+			}
+			mount.Options = []string{"rbind", "rprivate", access}
+		case "tmpfs":
+			mount.Source, mount.Options = "tmpfs", append([]string{"nosuid", "nodev", access}, m.Options...)
+		default:
+			return nil, cannotCreate("mount at %s: %q is not a type of mount that Berth knows", m.Destination, m.Type)
+		}
+		all = append(all, mount)
+	}
+	for _, m := range all {
+		if !absolute(m.Destination) || m.Destination == "/" {
+			return nil, cannotCreate("cannot mount at %q: it must be an absolute path below /", m.Destination)
+		}
+	}
+	return all, nil
+}
+
+// addDevices gives the container the devices of linuxParameters.
+func addDevices(spec *specs.Spec, from agent.ContainerSpec) error {
+	p := from.Definition.LinuxParameters
+	if p == nil {
+		return nil
+	}
+	for _, dev := range p.Devices {
+		host := deref(dev.HostPath)
+		device, err := oci.DeviceFromPath(host)
+		if err != nil {
+			return cannotCreate("the device %s cannot be given to container %s: %v", host, from.Name, err)
+		}
+		device.Path = firstOf(deref(dev.ContainerPath), host)
+		if !absolute(device.Path) {
+			return cannotCreate("the containerPath %q of the device %s is not an absolute path", device.Path, host)
+		}
+		spec.Linux.Devices = append(spec.Linux.Devices, *device)
+		spec.Linux.Resources.Devices = append(spec.Linux.Resources.Devices, specs.LinuxDeviceCgroup{
+			Allow: true, Type: device.Type, Major: &device.Major, Minor: &device.Minor, Access: access(dev.Permissions)})
+	}
+	return nil
+}
+
+func access(permissions []types.DeviceCgroupPermission) string {
+	all := ""
+	for _, p := range permissions {
+		switch p {
+		case types.DeviceCgroupPermissionRead:
+			all += "r"
+		case types.DeviceCgroupPermissionWrite:
+			all += "w"
+		case types.DeviceCgroupPermissionMknod:
+			all += "m"
+		}
+	}
+	return firstOf(all, "rwm")
+}

@@ -1,0 +1,268 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	ctd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
+
+	"github.com/berthdev/berth/internal/node/agent"
+)
+
+const cannotPull = "CannotPullContainerError"
+
+const (
+	attempts     = 4 // to reach a registry
+	firstPause   = 500 * time.Millisecond
+	askTimeout   = 10 * time.Second // to answer the first question, when the machine has the image anyway
+	usedInterval = time.Hour        // between notes of an image's use
+)
+
+// Pull implements agent.Images.
+func (m *Images) Pull(ctx context.Context, ref string) (agent.Image, error) {
+	ctx = m.r.context(ctx)
+	name, host, err := normalize(ref)
+	if err != nil {
+		return agent.Image{}, &agent.Error{Name: cannotPull, Message: err.Error()}
+	}
+	image, here, err := m.local(ctx, name)
+	if err != nil {
+		return agent.Image{}, failure(cannotPull, "look for the image "+name, err)
+	}
+	own := isOwn(host, m.c.Registry)
+	if !here || m.asks(image, name, own) {
+		if image, err = m.fetch(ctx, name, host, own, image, here); err != nil {
+			return agent.Image{}, err
+		}
+	}
+	result, err := m.ready(ctx, image)
+	if err != nil {
+		return agent.Image{}, failure(cannotPull, "unpack the image "+name, err)
+	}
+	return result, nil
+}
+
+// asks tells whether a registry is asked for an image that this machine has.
+func (m *Images) asks(image images.Image, name string, own bool) bool {
+	switch {
+	case pinned(name):
+		return m.c.Behavior == PullAlways && image.Labels[labelOrigin] == "" && !own
+	case own:
+		return true
+	case image.Labels[labelOrigin] != "":
+		return false
+	}
+	return m.c.Behavior == PullDefault || m.c.Behavior == PullAlways
+}
+
+// fetch brings the image from its registry, or falls back to the one that is here.
+func (m *Images) fetch(ctx context.Context, name, host string, own bool, image images.Image, here bool) (images.Image, error) {
+	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: m.hosts(own)})
+	got, err := m.retry(ctx, here, func(ctx context.Context) (images.Image, error) {
+		return m.once(ctx, resolver, name, image,
+			here)
+	})
+	if err == nil {
+		return got, nil
+	}
+	if ctx.Err() != nil {
+		return images.Image{}, ctx.Err()
+	}
+	if here && m.fallsBack(image, own, err) {
+		m.log.Warn("using the image that this machine has, because its registry did not give it", "image", name, "error", err)
+		return image, nil
+	}
+	return images.Image{}, &agent.Error{Name: cannotPull, Message: pullMessage(name, host, own, err)}
+}
+
+// fallsBack tells whether the machine's own copy will do. Of Berth's own registry, "there is no such image" is the truth, but
+// for images that were imported or built under its name and never pushed.
+func (m *Images) fallsBack(image images.Image, own bool, err error) bool {
+	if own && errdefs.IsNotFound(err) {
+		return image.Labels[labelOrigin] != ""
+	}
+	return own || m.c.Behavior != PullAlways
+}
+
+// once asks the registry for the image's digest and downloads it when it differs from what is here.
+func (m *Images) once(ctx context.Context, resolver remotes.Resolver, name string, image images.Image,
+	here bool) (images.Image, error) {
+	asking := ctx
+	if here {
+		var cancel context.CancelFunc
+		asking, cancel = context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+	}
+	_, desc, err := resolver.Resolve(asking, name)
+	if err != nil {
+		return images.Image{}, err
+	}
+	if here && desc.Digest == image.Target.Digest {
+		return image, nil
+	}
+	pulled, err := m.r.client.Pull(ctx, name, ctd.WithResolver(resolver), ctd.WithPullUnpack,
+		ctd.WithPullSnapshotter(m.r.c.Snapshotter))
+	if err != nil {
+		return images.Image{}, err
+	}
+	return pulled.Metadata(), nil
+}
+
+// retry repeats op while it fails for reasons that may pass. With a copy at hand there is no point in waiting.
+func (m *Images) retry(ctx context.Context, here bool, op func(context.Context) (images.Image, error)) (images.Image, error) {
+	pause := firstPause
+	for attempt := 1; ; attempt++ {
+		image, err := op(ctx)
+		if err == nil || ctx.Err() != nil || here || attempt == attempts || !worthRetrying(err) {
+			return image, err
+		}
+		m.log.Info("a pull failed; trying again", "attempt", attempt, "error", err)
+		select {
+		case <-ctx.Done():
+			return image, ctx.Err()
+		case <-time.After(pause + rand.N(pause/2)):
+		}
+		pause *= 2
+	}
+}
+
+// worthRetrying tells failures of the network and of overloaded registries from answers that will not change.
+func worthRetrying(err error) bool {
+	if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) || errors.Is(err, docker.ErrInvalidAuthorization) {
+		return false
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return false
+	}
+	if s, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
+		return s.StatusCode >= 500 || s.StatusCode == http.StatusTooManyRequests
+	}
+	return !strings.Contains(err.Error(), "no match for platform")
+}
+
+// pullMessage is the sentence that the user sees: what failed, and what to do.
+func pullMessage(name, host string, own bool, err error) string {
+	status, _ := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	dns, isDNS := errors.AsType[*net.DNSError](err)
+	switch {
+	case errdefs.IsNotFound(err) && own:
+		return fmt.Sprintf("pull %s: Berth's registry has no such image; push it with docker push or berth build -t, or correct the name",
+			name)
+	case errdefs.IsNotFound(err) && strings.Contains(err.Error(), "no match for platform"):
+		return fmt.Sprintf("pull %s: the image has no variant for this machine's platform; build it for this platform", name)
+	case errdefs.IsNotFound(err):
+		return fmt.Sprintf("pull %s: the registry %s has no such image; correct the name or tag, or import the image with: "+
+			"berth image import FILE.tar", name, host)
+	case status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden ||
+		errors.Is(err, docker.ErrInvalidAuthorization):
+		return fmt.Sprintf("pull %s: the registry %s refuses access, because the image is private or does not exist; import it with "+
+			"berth image import FILE.tar, or push it to Berth's registry", name, host)
+	case status.StatusCode == http.StatusTooManyRequests:
+		return fmt.Sprintf("pull %s: the registry %s limits the rate of pulls; try again later, or push the image to Berth's registry",
+			name, host)
+	case isDNS:
+		return fmt.Sprintf("pull %s: the name of the registry %s cannot be resolved (%v); check the network and DNS of this "+
+			"machine, or import the image with: berth image import FILE.tar", name, host, dns.Err)
+	}
+	return fmt.Sprintf("pull %s from %s failed: %s; check that this machine reaches the registry, or import the image with: "+
+		"berth image import FILE.tar", name, host, plain(err))
+}
+
+// hosts says how registries are reached: Berth's own by its address whatever it is called, loopback ones without TLS.
+func (m *Images) hosts(own bool) docker.RegistryHosts {
+	if own {
+		return func(host string) ([]docker.RegistryHost, error) {
+			return []docker.RegistryHost{{Client: m.ownClient(), Authorizer: m.login(), Host: host, Scheme: "http", Path: "/v2",
+				Capabilities: docker.HostCapabilityPull | docker.HostCapabilityResolve}}, nil
+		}
+	}
+	client := &http.Client{Transport: remoteTransport()}
+	return docker.ConfigureDefaultRegistries(
+		docker.WithClient(client),
+		docker.WithAuthorizer(docker.NewDockerAuthorizer(docker.WithAuthClient(client))),
+		docker.WithPlainHTTP(func(host string) (bool, error) {
+			name, _, err := net.SplitHostPort(host)
+			if err != nil {
+				name = host
+			}
+			return isLoopback(name), nil
+		}))
+}
+
+// remoteTransport bounds each step of reaching a registry, but not the time a layer takes.
+func remoteTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   15 * time.Second,
+		ResponseHeaderTimeout: 60 * time.Second,
+		IdleConnTimeout:       30 * time.Second,
+		MaxIdleConns:          10,
+		ForceAttemptHTTP2:     true,
+	}
+}
+
+// ownClient dials Berth's registry, whatever name the request is for.
+func (m *Images) ownClient() *http.Client {
+	t := remoteTransport()
+	t.Proxy = nil
+	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", m.c.Registry)
+	}
+	return &http.Client{Transport: t}
+}
+
+// login authorizes every request to Berth's registry.
+func (m *Images) login() docker.Authorizer { return basic{m.c.Login} }
+
+type basic struct {
+	login func(context.Context) (string, string, error)
+}
+
+// Authorize implements docker.Authorizer.
+func (b basic) Authorize(ctx context.Context, req *http.Request) error {
+	if b.login == nil {
+		return nil
+	}
+	user, password, err := b.login(ctx)
+	if err != nil {
+		return fmt.Errorf("log in to Berth's registry: %w", err)
+	}
+	req.SetBasicAuth(user, password)
+	return nil
+}
+
+// AddResponses implements docker.Authorizer: there is no second way to log in.
+func (basic) AddResponses(context.Context, []*http.Response) error {
+	return fmt.Errorf("Berth's registry refuses its own login: %w", docker.ErrInvalidAuthorization)
+}
+
+// ready makes sure that the image is unpacked, and notes its use.
+func (m *Images) ready(ctx context.Context, image images.Image) (agent.Image, error) {
+	if err := m.unpack(ctx, image); err != nil {
+		return agent.Image{}, err
+	}
+	config, err := imageConfigOf(ctx, m.r.client.ContentStore(), m.r.images, image.Target)
+	if err != nil {
+		return agent.Image{}, err
+	}
+	now := m.c.Now()
+	if used, err := time.Parse(time.RFC3339, image.Labels[labelUsed]); err != nil || now.Sub(used) > usedInterval {
+		err := m.label(ctx, image, map[string]string{labelUsed: now.UTC().Format(time.RFC3339)})
+		if err != nil && !errdefs.IsNotFound(err) {
+			m.log.Warn("the use of an image cannot be noted", "image", image.Name, "error", err)
+		}
+	}
+	return agent.Image{Ref: image.Name, Digest: image.Target.Digest.String(), StopSignal: config.StopSignal}, nil
+}

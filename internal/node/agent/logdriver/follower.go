@@ -1,0 +1,304 @@
+package logdriver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/berthdev/berth/internal/node/agent"
+)
+
+const (
+	// partialWait is how long a line without an end, or an event that may go on, is held.
+	partialWait = 2 * time.Second
+	// batchBytes is how much is collected before it is handed on.
+	batchBytes = 512 << 10
+	// pace is the shortest time between two batches of one container, so that chatty ones are sent in larger batches.
+	pace = 100 * time.Millisecond
+
+	offsetsFile = "offsets"
+	retryMax    = 5 * time.Second
+)
+
+// streams are the names of a container's outputs, by their index.
+var streams = [2]string{"stdout", "stderr"}
+
+// output takes batches.
+type output interface {
+	// write stores the first n of events, at least one when there is no error. What it did not store is given again.
+	write(ctx context.Context, events []event) (n int, err error)
+	close() error
+}
+
+// follower follows one container. Its goroutine owns everything but wake, finishing and done.
+type follower struct {
+	driver  *Driver
+	spec    agent.LogSpec
+	sources [2]*source
+	joins   [2]*join
+	out     output
+	poll    time.Duration
+
+	batch   []event // collected, not yet stored
+	eof     bool
+	retry   time.Duration // after a failure
+	lastOut time.Time
+	warned  time.Time
+
+	wake      chan struct{} // capacity 1
+	finishing atomic.Bool
+	done      chan struct{} // closed when everything was carried, or the driver is closed
+}
+
+func (d *Driver) newFollower(spec agent.LogSpec, t target, files agent.LogFiles) (*follower, error) {
+	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	f := &follower{driver: d, spec: spec, poll: d.cfg.Poll, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	var offsets [2]int64
+	if data, err := os.ReadFile(filepath.Join(spec.Dir, offsetsFile)); err == nil {
+		if err := json.Unmarshal(data, &offsets); err != nil {
+			d.cfg.Log.Warn("the offsets of a log are lost; lines may be repeated", "container", spec.ID, "error", err)
+		}
+	}
+	for i, path := range []string{files.Stdout, files.Stderr} {
+		s, err := openSource(i, path, max(offsets[i], 0))
+		if err != nil {
+			f.close()
+			return nil, err
+		}
+		f.sources[i], f.joins[i] = s, &join{starts: t.starts}
+	}
+	if t.group != "" {
+		f.out = &sinkOutput{sink: d.cfg.Sink, group: t.group, stream: t.stream}
+		return f, nil
+	}
+	f.out = &jsonFile{path: filepath.Join(spec.Dir, "container.log"), maxSize: t.maxSize, maxFile: t.maxFile}
+	return f, nil
+}
+
+func (f *follower) look() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *follower) finish() {
+	f.finishing.Store(true)
+	f.look()
+}
+
+func (f *follower) close() {
+	for _, s := range f.sources {
+		if s != nil {
+			s.file.Close()
+		}
+	}
+	if f.out != nil {
+		if err := f.out.close(); err != nil {
+			f.driver.cfg.Log.Warn("close a log", "container", f.spec.ID, "error", err)
+		}
+	}
+}
+
+// run follows until everything is carried and no more comes, or ctx ends.
+func (f *follower) run(ctx context.Context) {
+	defer f.close()
+	for {
+		finishing := f.finishing.Load()
+		f.pass(ctx, finishing)
+		if ctx.Err() != nil {
+			return
+		}
+		if finishing && f.eof && len(f.batch) == 0 {
+			f.discard()
+			return
+		}
+		if f.abandoned(finishing) || !f.sleep(ctx) {
+			return
+		}
+	}
+}
+
+// discard deletes the container's output, all of which was carried.
+func (f *follower) discard() {
+	for _, name := range []string{offsetsFile, streams[1], streams[0]} { // stdout last: its absence says that all is done
+		if err := os.Remove(filepath.Join(f.spec.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.driver.cfg.Log.Warn("the output of a container cannot be deleted", "container", f.spec.ID, "error", err)
+		}
+	}
+}
+
+// abandoned tells that the log cannot be carried and that its files are gone: the agent gave up waiting.
+func (f *follower) abandoned(finishing bool) bool {
+	if !finishing || f.retry == 0 {
+		return false
+	}
+	_, err := os.Stat(f.spec.Dir)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// sleep waits until there may be something to do.
+func (f *follower) sleep(ctx context.Context) bool {
+	wait := f.poll
+	for i, s := range f.sources {
+		if len(s.buf) > 0 || f.joins[i].pending() {
+			wait = min(wait, partialWait)
+		}
+	}
+	wake := f.wake
+	if f.retry > 0 {
+		wait, wake = f.retry, nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	case <-wake:
+	}
+	if rest := pace - time.Since(f.lastOut); rest > 0 && !f.finishing.Load() {
+		timer.Reset(rest)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+		}
+	}
+	return true
+}
+
+// pass hands on everything that is there now, batch by batch, until the destination fails.
+func (f *follower) pass(ctx context.Context, finishing bool) {
+	for ctx.Err() == nil {
+		if f.retry > 0 {
+			f.bound()
+		}
+		if len(f.batch) == 0 {
+			f.collect(finishing)
+		}
+		if len(f.batch) == 0 {
+			f.retry = 0
+			return
+		}
+		f.lastOut = time.Now()
+		n, err := f.out.write(ctx, f.batch)
+		f.stored(n, finishing)
+		if err != nil {
+			f.failed(ctx, err)
+			return
+		}
+		f.retry = 0
+	}
+}
+
+// collect fills the batch from both outputs in turn.
+func (f *follower) collect(finishing bool) {
+	now := f.driver.cfg.Now()
+	bytes, ended := 0, [2]bool{}
+	add := func(events []event) {
+		for _, e := range events {
+			f.batch = append(f.batch, e)
+			bytes += len(e.text) + eventOverhead
+		}
+	}
+	for ended != [2]bool{true, true} && bytes < batchBytes {
+		for i, s := range f.sources {
+			events, eof, err := s.next(now)
+			if err != nil {
+				f.warn("container output cannot be read", err)
+			}
+			ended[i] = eof
+			add(f.joins[i].take(events))
+			if eof && (finishing || now.Sub(s.grown) >= partialWait) {
+				add(f.joins[i].take(s.partial(now)))
+				add(f.joins[i].flush())
+			}
+		}
+	}
+	f.eof = ended == [2]bool{true, true}
+}
+
+// stored notes that the batch's first n events are safe, and gives their space back.
+func (f *follower) stored(n int, finishing bool) {
+	if n == 0 {
+		return
+	}
+	for _, e := range f.batch[:n] {
+		s := f.sources[e.source]
+		s.noted = max(s.noted, e.end)
+	}
+	if f.batch = f.batch[n:]; len(f.batch) == 0 {
+		f.batch = nil
+	}
+	if err := f.note(); err != nil {
+		f.warn("the offsets of a log cannot be noted; a restart may repeat lines", err)
+		return // what is not noted must stay readable
+	}
+	for _, s := range f.sources {
+		if err := s.reclaim(finishing); err != nil {
+			f.warn("disk space of container output cannot be given back", err)
+		}
+	}
+}
+
+// note writes the offsets. The file is whole at every moment.
+func (f *follower) note() error {
+	data, err := json.Marshal([2]int64{f.sources[0].noted, f.sources[1].noted})
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(f.spec.Dir, offsetsFile)
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func (f *follower) failed(ctx context.Context, err error) {
+	f.retry = min(max(2*f.retry, 100*time.Millisecond), retryMax)
+	if ctx.Err() == nil {
+		f.warn("a log cannot be carried away; it stays in its file and is tried again", err)
+	}
+}
+
+// warn says at most once a minute what is wrong with this log.
+func (f *follower) warn(what string, err error) {
+	if now := f.driver.cfg.Now(); now.Sub(f.warned) >= time.Minute {
+		f.warned = now
+		f.driver.cfg.Log.Warn(what, "container", f.spec.ID, "error", err)
+	}
+}
+
+// bound drops the oldest output when too much of it waits for a destination that fails.
+func (f *follower) bound() {
+	now := f.driver.cfg.Now()
+	for i, s := range f.sources {
+		dropped := s.skip(f.driver.cfg.MaxBacklog)
+		if dropped == 0 {
+			continue
+		}
+		kept := f.batch[:0]
+		for _, e := range f.batch {
+			if e.source != i {
+				kept = append(kept, e)
+			}
+		}
+		text := fmt.Appendf(nil, "[berth] %d bytes of %s were dropped here: the log's destination failed for too long",
+			dropped, streams[i])
+		f.joins[i].reset()
+		f.batch = append(kept, event{at: now, text: text, ended: true, source: i, end: s.noted})
+		if err := s.reclaim(true); err != nil {
+			f.warn("disk space of container output cannot be given back", err)
+		}
+	}
+}

@@ -1,0 +1,258 @@
+// Package network connects tasks with the kernel's own means: network namespaces, a bridge for each instance of Berth, veth
+// pairs, and one nftables table for NAT and published ports. It runs no other program.
+package network
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/berthdev/berth/internal/node/agent"
+)
+
+// Config is what a Network needs. ID, StateDir and RunDir are required.
+type Config struct {
+	// ID is the instance's, at most 8 characters: names of devices and tables carry it.
+	ID string
+	// StateDir keeps the chosen subnet; RunDir holds namespaces and what each was given, and must be on tmpfs: all of it is void
+	// after a reboot.
+	StateDir, RunDir string
+	// Subnet of the tasks, at least a /28; the zero Prefix means the first /20 (4,091 addresses) of 172.31.0.0/16, as in AWS's
+	// default VPC, or of 10.0.0.0/8, that nothing on this machine uses.
+	Subnet netip.Prefix
+	// MetadataPort is where the metadata server listens on the gateway's address; tasks reach it as 169.254.170.2:80, and it sees
+	// their own address. 0 means there is none.
+	MetadataPort uint16
+	// FirstPort and LastPort are what host ports are chosen from; 0 means 49153–65535.
+	FirstPort, LastPort uint16
+	Log                 *slog.Logger
+}
+
+// Network implements agent.Network. Its methods may be called from many goroutines. One Network at a time may be open for an
+// instance.
+type Network struct {
+	c       Config
+	log     *slog.Logger
+	subnet  netip.Prefix
+	gateway netip.Addr
+	bridge  *netlink.Bridge
+	link    *netlink.Handle
+	mtu     int
+	nft     firewall
+
+	mu      sync.Mutex
+	records map[string]*record    // by network id
+	byAddr  map[netip.Addr]string // network id
+	last    netip.Addr            // address given last
+	held    map[portKey]held
+	busy    map[string]*sync.Mutex // by network id
+}
+
+var _ agent.Network = (*Network)(nil)
+
+const maxID = 8
+
+// Open makes the instance's bridge, its subnet and its nftables table, or takes over those of an earlier process with all that is
+// connected to them. Traffic that flows is not interrupted.
+func Open(ctx context.Context, c Config) (*Network, error) {
+	n, err := open(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.readRecords(); err != nil {
+		return nil, n.give(err)
+	}
+	if err := n.ensureBridge(); err != nil {
+		return nil, n.give(err)
+	}
+	if err := n.ensureSysctls(); err != nil {
+		return nil, n.give(err)
+	}
+	n.mu.Lock()
+	n.holdRecorded()
+	err = n.nft.install(n.bridge.Name, n.subnet, n.gateway, c.MetadataPort, n.elements())
+	n.mu.Unlock()
+	if err != nil {
+		return nil, n.give(fmt.Errorf("install nftables rules: %w", err))
+	}
+	if err := n.nft.passForward(n.bridge.Name); err != nil {
+		n.log.Warn("another firewall may drop the traffic of tasks; see berth doctor", "error", err)
+	}
+	return n, nil
+}
+
+// open makes a Network without touching the machine.
+func open(c Config) (*Network, error) {
+	if c.ID == "" || len(c.ID) > maxID || c.StateDir == "" || c.RunDir == "" {
+		return nil, fmt.Errorf("network: id %q (1–%d characters), state and run folder are required", c.ID, maxID)
+	}
+	if s := c.Subnet; s.IsValid() && (!s.Addr().Is4() || s.Bits() > 28 || s.Bits() < 8) {
+		return nil, fmt.Errorf("network: the subnet %s must be an IPv4 one between /8 and /28", s)
+	}
+	if c.FirstPort == 0 {
+		c.FirstPort = 49153
+	}
+	if c.LastPort == 0 {
+		c.LastPort = 65535
+	}
+	if c.FirstPort > c.LastPort {
+		return nil, fmt.Errorf("network: host ports from %d to %d are no range", c.FirstPort, c.LastPort)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	link, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("network: open netlink: %w", err)
+	}
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		link.Close()
+		return nil, fmt.Errorf("network: open nftables: %w", err)
+	}
+	return &Network{c: c, log: c.Log, link: link, nft: firewall{conn: conn, id: c.ID}, records: map[string]*record{},
+		byAddr: map[netip.Addr]string{}, held: map[portKey]held{}, busy: map[string]*sync.Mutex{}}, nil
+}
+
+// give closes n and returns err.
+func (n *Network) give(err error) error { return errors.Join(err, n.Close()) }
+
+// Close ends this process's part. What is connected stays connected.
+func (n *Network) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range n.held {
+		h.close()
+	}
+	clear(n.held)
+	n.link.Close()
+	return n.nft.conn.CloseLasting()
+}
+
+// Gateway is the address of this machine that tasks see; the metadata server listens on it.
+func (n *Network) Gateway() netip.Addr { return n.gateway }
+
+// Subnet is where tasks have their addresses.
+func (n *Network) Subnet() netip.Prefix { return n.subnet }
+
+// Bridge is the name of the bridge that tasks are connected to.
+func (n *Network) Bridge() string { return BridgeName(n.c.ID) }
+
+// ByAddr tells whose address a is: the id that Setup was given, and the task.
+func (n *Network) ByAddr(a netip.Addr) (id, taskID string, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	id, ok = n.byAddr[a.Unmap()]
+	if r := n.records[id]; ok && r != nil {
+		return id, r.TaskID, true
+	}
+	return "", "", false
+}
+
+// lock makes calls for one id wait for each other. The lock is forgotten with the last who wants it.
+func (n *Network) lock(id string) (unlock func()) {
+	n.mu.Lock()
+	l := n.busy[id]
+	if l == nil {
+		l = &sync.Mutex{}
+		n.busy[id] = l
+	}
+	n.mu.Unlock()
+	l.Lock()
+	return func() {
+		l.Unlock()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.records[id] == nil && l.TryLock() {
+			if n.busy[id] == l {
+				delete(n.busy, id)
+			}
+			l.Unlock()
+		}
+	}
+}
+
+// Names on the machine. A device's name has at most 15 characters.
+
+// BridgeName is the name of an instance's bridge.
+func BridgeName(id string) string { return "brth-" + id }
+
+func vethPrefix(id string) string { return "v" + id }
+
+func vethName(id, network string) string {
+	sum := sha256.Sum256([]byte(network))
+	return (vethPrefix(id) + hex.EncodeToString(sum[:]))[:15]
+}
+
+func (n *Network) netnsDir() string { return filepath.Join(n.c.RunDir, "netns") }
+
+// NetnsPath is where the namespace of a network is mounted.
+func (n *Network) NetnsPath(id string) string { return filepath.Join(n.netnsDir(), id) }
+
+// Destroy tears down every network and removes the bridge, the table and all records. n is closed.
+func (n *Network) Destroy(ctx context.Context) error {
+	ids, _ := n.List(ctx)
+	var errs []error
+	for _, id := range ids {
+		errs = append(errs, n.Teardown(ctx, id))
+	}
+	return errors.Join(append(errs, n.Close(), RemoveAll(n.c))...)
+}
+
+// RemoveAll removes an instance's bridge, devices, table, namespaces and records; the subnet is remembered. No Network of it may
+// be open. What is missing is no error.
+func RemoveAll(c Config) error {
+	n, err := open(c)
+	if err != nil {
+		return err
+	}
+	entries, _ := os.ReadDir(n.netnsDir())
+	var errs []error
+	for _, e := range entries {
+		errs = append(errs, removeNamespace(n.NetnsPath(e.Name())))
+	}
+	return errors.Join(append(errs, n.removeDevices(), n.nft.remove(), os.RemoveAll(n.netnsDir()), os.RemoveAll(n.recordDir()),
+		n.Close())...)
+}
+
+// removeDevices removes the bridge and every veth of the instance.
+func (n *Network) removeDevices() error {
+	links, err := n.link.LinkList()
+	for range 10 { // devices came or went while they were listed
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+		links, err = n.link.LinkList()
+	}
+	if err != nil {
+		return fmt.Errorf("list devices: %w", err)
+	}
+	var errs []error
+	for _, l := range links {
+		name := l.Attrs().Name
+		if name != BridgeName(n.c.ID) && (l.Type() != "veth" || len(name) != 15 || !strings.HasPrefix(name, vethPrefix(n.c.ID))) {
+			continue
+		}
+		if err := n.link.LinkDel(l); err != nil && !isGone(err) {
+			errs = append(errs, fmt.Errorf("remove device %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func isGone(err error) bool {
+	_, missing := errors.AsType[netlink.LinkNotFoundError](err)
+	return missing || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT)
+}

@@ -1,0 +1,184 @@
+// Package feed joins the store and the proxy: it makes the routing table from the load balancers' tables whenever they change, and
+// writes what the proxy sees of targets and ports back.
+package feed
+
+import (
+	"context"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/serve/proxy"
+	"github.com/berthdev/berth/internal/store"
+)
+
+// retry is how long a write that failed waits to be tried again.
+const retry = time.Second
+
+// Feed is both directions. Make one, give its Health and Problem to proxy.New, then Run it.
+type Feed struct {
+	store store.Store
+	log   *slog.Logger
+	wake  chan struct{}
+
+	mu       sync.Mutex
+	health   map[string]model.TargetHealth // not written yet, by target key
+	problems map[string]string             // not written yet, by listener
+	orphans  map[string]struct{}           // keys of healths whose target is gone
+}
+
+// New makes a Feed.
+func New(s store.Store, log *slog.Logger) *Feed {
+	return &Feed{store: s, log: log, wake: make(chan struct{}, 1), health: map[string]model.TargetHealth{}, problems: map[string]string{},
+		orphans: map[string]struct{}{}}
+}
+
+// Health takes what the proxy sees of a target; it does not block.
+func (f *Feed) Health(h model.TargetHealth) {
+	f.mu.Lock()
+	f.health[h.Key()] = h
+	f.mu.Unlock()
+	f.nudge()
+}
+
+// Problem takes why a listener's port is not served, "" when it is; it does not block.
+func (f *Feed) Problem(listener, problem string) {
+	f.mu.Lock()
+	f.problems[listener] = problem
+	f.mu.Unlock()
+	f.nudge()
+}
+
+func (f *Feed) nudge() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run keeps p serving what the store says until ctx is done.
+func (f *Feed) Run(ctx context.Context, p *proxy.Proxy) error {
+	changes := f.store.Watch(ctx, store.LoadBalancers.Name(), store.Listeners.Name(), store.Rules.Name(), store.TargetGroups.Name(),
+		store.Targets.Name())
+	var last proxy.Table
+	for first := true; ; first = false {
+		var t proxy.Table
+		f.store.View(func(r store.Reader) {
+			t = Build(r)
+			f.findOrphans(r)
+		})
+		if first || !reflect.DeepEqual(t, last) {
+			p.Apply(t)
+			last = t
+		}
+		for again := true; again; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case _, ok := <-changes:
+				if !ok {
+					return nil
+				}
+				again = false
+			case <-f.wake:
+				if err := f.write(ctx); err != nil && ctx.Err() == nil {
+					f.log.Error("cannot store the health of targets", "error", err)
+					time.AfterFunc(retry, f.nudge)
+				}
+			}
+		}
+	}
+}
+
+// findOrphans notes the healths of targets that are gone.
+func (f *Feed) findOrphans(r store.Reader) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for h := range store.TargetHealths.Scan(r, "") {
+		if _, ok := store.Targets.Get(r, h.Key()); !ok {
+			f.orphans[h.Key()] = struct{}{}
+		}
+	}
+	if len(f.orphans) > 0 {
+		f.nudge()
+	}
+}
+
+// batch is what one write stores.
+type batch struct {
+	health   map[string]model.TargetHealth
+	problems map[string]string
+	orphans  map[string]struct{}
+}
+
+// take empties what waits to be written.
+func (f *Feed) take() batch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := batch{f.health, f.problems, f.orphans}
+	f.health, f.problems, f.orphans = map[string]model.TargetHealth{}, map[string]string{}, map[string]struct{}{}
+	return b
+}
+
+// putBack keeps a batch that could not be written, except for what is newer by now.
+func (f *Feed) putBack(b batch) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, h := range b.health {
+		if _, ok := f.health[key]; !ok {
+			f.health[key] = h
+		}
+	}
+	for arn, problem := range b.problems {
+		if _, ok := f.problems[arn]; !ok {
+			f.problems[arn] = problem
+		}
+	}
+	for key := range b.orphans {
+		f.orphans[key] = struct{}{}
+	}
+}
+
+// write stores what came since the last time, in one transaction.
+func (f *Feed) write(ctx context.Context) error {
+	b := f.take()
+	err := f.store.Update(ctx, func(tx store.Tx) error {
+		for key, h := range b.health {
+			writeHealth(tx, key, h)
+		}
+		for arn, problem := range b.problems {
+			if old, ok := store.Listeners.Get(tx, arn); ok && old.Problem != problem {
+				l := *old
+				l.Problem = problem
+				store.Listeners.Put(tx, &l)
+			}
+		}
+		for key := range b.orphans {
+			if _, ok := store.Targets.Get(tx, key); !ok {
+				store.TargetHealths.Delete(tx, key)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		f.putBack(b)
+	}
+	return err
+}
+
+// writeHealth stores a target's health. That of a target that is gone is dropped, and so are drained targets that a client
+// registered: nobody else waits for them. Those of tasks are control's.
+func writeHealth(tx store.Tx, key string, h model.TargetHealth) {
+	t, ok := store.Targets.Get(tx, key)
+	if ok && h.Drained && t.Task == "" && !t.DrainingSince.IsZero() {
+		store.Targets.Delete(tx, key)
+		ok = false
+	}
+	if !ok {
+		store.TargetHealths.Delete(tx, key)
+		return
+	}
+	store.TargetHealths.Put(tx, &h)
+}
