@@ -220,12 +220,12 @@ func TestRunReactsToChanges(t *testing.T) {
 	w := newWorld(t)
 	w.c.Tick = time.Hour
 	done := make(chan error, 1)
-	changed := w.st.Watch(t.Context(), store.Tasks.Name())
+	changed := w.st.Watch(t.Context(), store.Tasks.All())
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { done <- w.c.Run(ctx) }()
 	w.service(1, 1)
 	select {
-	case <-changed:
+	case <-changed.C():
 	case <-time.After(10 * time.Second):
 		t.Error("no task was started")
 	}

@@ -61,10 +61,11 @@ func (c *Control) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case _, ok := <-changes:
+		case _, ok := <-changes.C():
 			if !ok {
 				return nil
 			}
+			changes.Take()
 		case <-timer.C:
 		}
 		next, err := c.Step(ctx)

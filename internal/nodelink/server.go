@@ -164,7 +164,7 @@ func (ss *serverSession) watchSilence(ctx context.Context) error {
 
 // send keeps the node's assignments what the store says.
 func (ss *serverSession) send(ctx context.Context) error {
-	changes := ss.s.Store.Watch(ctx, store.Tasks.Name(), store.Nodes.Name())
+	changes := ss.s.Store.Watch(ctx, store.Tasks.Where(store.ByNode, ss.node), store.Nodes.Where(store.ByKey, ss.node))
 	for full := true; ; full = false {
 		a, err := ss.next(full)
 		if err != nil {
@@ -175,9 +175,10 @@ func (ss *serverSession) send(ctx context.Context) error {
 				return err
 			}
 		}
-		if _, ok := <-changes; !ok {
+		if _, ok := <-changes.C(); !ok {
 			return ctx.Err()
 		}
+		changes.Take()
 	}
 }
 

@@ -26,10 +26,9 @@ type Store interface {
 	// f may be called on a state that already holds writes of other Updates not durable yet; if those fail, this one
 	// fails too. f must not call the store and must be quick: updates run one after another.
 	Update(ctx context.Context, f func(Tx) error) error
-	// Watch returns a channel that receives after any later change of one of the named tables (all tables when none is
-	// named). Notices are coalesced: one notice may stand for many changes, so the receiver looks again at everything.
-	// The channel is closed when ctx is done or the store closes.
-	Watch(ctx context.Context, tables ...string) <-chan struct{}
+	// Watch collects the later changes of what is named; of everything when nothing is. To miss nothing, Watch first and View
+	// then. The watcher ends when ctx is done or the store closes.
+	Watch(ctx context.Context, interests ...Interest) *Watcher
 	// Close releases the store. Pending updates end with ErrClosed.
 	Close() error
 }
@@ -71,7 +70,7 @@ type Index struct {
 	Value func(row any) string
 }
 
-// Name is the table's name, for Watch.
+// Name is the table's name, as in a Change.
 func (t Table[T, P]) Name() string { return t.name }
 
 // Get returns the value at key; ok is false when there is none.

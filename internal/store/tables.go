@@ -6,6 +6,7 @@ import (
 
 // The indexes of the tables, by name. The value of each is given in tables.go.
 const (
+	ByKey          = "id"       // a row's own key, for Watch alone: Get reads it
 	ByCluster      = "cluster"  // a cluster's name
 	ByService      = "service"  // <cluster>/<service>
 	ByNode         = "node"     // a node's id

@@ -6,6 +6,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/mirror"
 )
 
@@ -28,7 +29,7 @@ type batch struct {
 	ops     map[string]clientv3.Op // by key: etcd refuses two operations on one key, and the last one counts
 	size    int                    // bytes, of all operations ever added
 	after   *mirror.State          // what the batch leads to
-	written map[string]bool        // tables
+	changes []store.Change         // of all updates, oldest first
 	updates int
 
 	done chan struct{}
@@ -36,21 +37,19 @@ type batch struct {
 }
 
 // enqueue adds an update to the last batch of the queue, or begins one. Needs mu, and s.ahead to be what the update led to.
-func (s *Store) enqueue(writes []mirror.Write, ops []clientv3.Op, size int) *batch {
+func (s *Store) enqueue(changes []store.Change, ops []clientv3.Op, size int) *batch {
 	var b *batch
 	if n := len(s.queue); n > 0 {
 		b = s.queue[n-1]
 	}
 	if b == nil || b.size > maxBatchBytes || len(b.ops) > maxBatchOps {
-		b = &batch{ops: map[string]clientv3.Op{}, written: map[string]bool{}, done: make(chan struct{})}
+		b = &batch{ops: map[string]clientv3.Op{}, done: make(chan struct{})}
 		s.queue = append(s.queue, b)
 	}
 	for _, op := range ops {
 		b.ops[string(op.KeyBytes())] = op
 	}
-	for _, w := range writes {
-		b.written[w.Table] = true
-	}
+	b.changes = append(b.changes, changes...)
 	b.size += size
 	b.after = s.ahead
 	b.updates++
@@ -70,18 +69,18 @@ func (b *batch) operations() []clientv3.Op {
 	return ops
 }
 
-// encode makes etcd operations of an update's writes and tells how many bytes they have.
-func encode(writes []mirror.Write) (ops []clientv3.Op, size int, err error) {
-	for _, w := range writes {
-		key := tables + w.Table + "/" + w.Key
+// encode makes etcd operations of an update's changes and tells how many bytes they have.
+func encode(changes []store.Change) (ops []clientv3.Op, size int, err error) {
+	for _, c := range changes {
+		key := tables + c.Table + "/" + c.Key
 		size += len(key)
-		if w.Value == nil {
+		if c.New == nil {
 			ops = append(ops, clientv3.OpDelete(key))
 			continue
 		}
-		data, err := model.EncodeJSON(w.Value)
+		data, err := model.EncodeJSON(c.New)
 		if err != nil {
-			return nil, 0, fmt.Errorf("encode %s of table %s: %w", w.Key, w.Table, err)
+			return nil, 0, fmt.Errorf("encode %s of table %s: %w", c.Key, c.Table, err)
 		}
 		size += len(data)
 		ops = append(ops, clientv3.OpPut(key, string(data)))

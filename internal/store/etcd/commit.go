@@ -60,7 +60,7 @@ func (s *Store) commitBatches() {
 			}
 			s.published.Store(b.after)
 			s.land()
-			s.hub.Notify(b.written)
+			s.hub.Notify(b.changes)
 			close(b.done)
 		}
 	}
@@ -133,16 +133,8 @@ func (s *Store) recover() error {
 	}
 	s.lost = false
 	s.published.Store(state)
-	s.hub.Notify(s.allTables())
+	s.hub.NotifyAll()
 	return errors.New("the state was loaded anew after a failed commit; try again")
-}
-
-func (s *Store) allTables() map[string]bool {
-	all := map[string]bool{}
-	for _, kind := range s.kinds {
-		all[kind.Name] = true
-	}
-	return all
 }
 
 // write makes ops happen once, together with the step from s.fence to next. Errors: errUnknown, errFenced, or that of an etcd

@@ -42,7 +42,7 @@ type Store struct {
 	client *clientv3.Client
 	kv     kv
 	free   func() (uint64, error) // bytes on the disk of the data
-	hub    mirror.Hub
+	hub    *store.Hub
 	close  func() error // once
 
 	published atomic.Pointer[mirror.State]
@@ -83,7 +83,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("start etcd in %s: %w", c.Dir, err)
 	}
 	client := v3client.New(server.Server)
-	s := &Store{kinds: c.Kinds, log: c.Log, server: server, client: client, kv: client, free: freeOf(c.Dir), wake: make(chan struct{}, 1),
+	s := &Store{kinds: c.Kinds, log: c.Log, server: server, client: client, kv: client, free: freeOf(c.Dir),
+		hub: store.NewHub(c.Kinds), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.shut)
 	state, err := s.load(ctx)
@@ -126,14 +127,14 @@ func (s *Store) run(ctx context.Context, f func(store.Tx) error) (*batch, error)
 	if err := f(tx); err != nil {
 		return nil, err
 	}
-	writes := tx.Writes()
-	if len(writes) == 0 {
+	changes := tx.Changes()
+	if len(changes) == 0 {
 		if n := len(s.queue); n > 0 {
 			return s.queue[n-1], nil
 		}
 		return s.flying, nil
 	}
-	ops, size, err := encode(writes)
+	ops, size, err := encode(changes)
 	if err != nil {
 		return nil, err
 	}
@@ -142,12 +143,12 @@ func (s *Store) run(ctx context.Context, f func(store.Tx) error) (*batch, error)
 			ErrTooLarge, size, len(ops), maxUpdateBytes, maxUpdateOps)
 	}
 	s.ahead = tx.Commit()
-	return s.enqueue(writes, ops, size), nil
+	return s.enqueue(changes, ops, size), nil
 }
 
 // Watch implements store.Store.
-func (s *Store) Watch(ctx context.Context, tables ...string) <-chan struct{} {
-	return s.hub.Watch(ctx, tables...)
+func (s *Store) Watch(ctx context.Context, interests ...store.Interest) *store.Watcher {
+	return s.hub.Watch(ctx, interests...)
 }
 
 // Close implements store.Store. The commit in progress is finished first; a second call does nothing.

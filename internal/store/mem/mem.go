@@ -15,7 +15,7 @@ type Store struct {
 	mu     sync.Mutex // held by the running Update
 	closed bool
 	state  atomic.Pointer[mirror.State]
-	hub    mirror.Hub
+	hub    *store.Hub
 }
 
 var _ store.Store = (*Store)(nil)
@@ -27,7 +27,7 @@ func New(kinds []store.Kind) *Store {
 	if err != nil {
 		panic(err)
 	}
-	s := &Store{}
+	s := &Store{hub: store.NewHub(kinds)}
 	s.state.Store(state)
 	return s
 }
@@ -49,18 +49,15 @@ func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
 	if err := f(tx); err != nil {
 		return err
 	}
-	tables := map[string]bool{}
-	for _, w := range tx.Writes() {
-		tables[w.Table] = true
-	}
+	changes := tx.Changes()
 	s.state.Store(tx.Commit())
-	s.hub.Notify(tables)
+	s.hub.Notify(changes)
 	return nil
 }
 
 // Watch implements store.Store.
-func (s *Store) Watch(ctx context.Context, tables ...string) <-chan struct{} {
-	return s.hub.Watch(ctx, tables...)
+func (s *Store) Watch(ctx context.Context, interests ...store.Interest) *store.Watcher {
+	return s.hub.Watch(ctx, interests...)
 }
 
 // Close implements store.Store.

@@ -1,5 +1,5 @@
-// Package mirror holds the tables of a store in memory: immutable states, transactions that lead from one state to the next,
-// and the notices to watchers. store/mem is a mirror alone; store/etcd is a mirror that runs ahead of a log on disk.
+// Package mirror holds the tables of a store in memory: immutable states, and transactions that lead from one state to the next.
+// store/mem is a mirror alone; store/etcd is a mirror that runs ahead of a log on disk.
 package mirror
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/berthdev/berth/internal/store"
 )
 
-const primary = "id"
+const primary = store.ByKey
 
 // State is the content of a store at one revision. It never changes and may be read by any number of goroutines.
 type State struct {

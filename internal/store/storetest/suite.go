@@ -23,6 +23,7 @@ func Run(t *testing.T, open func(t testing.TB) store.Store) {
 		"AFailedUpdateLeavesNothing": failedUpdate, "WatchersAreTold": watchers, "UpdatesDoNotMix": updatesDoNotMix,
 		"ClosedIsClosed": closed, "LikeAMap": likeAMap, "APanicLeavesNothing": panics, "ScansAreOfOneMoment": scansStand,
 		"OddKeysAndValues": oddKeys, "UpdatesAreAllOrNone": allOrNone, "CloseEndsUpdates": closeEndsUpdates,
+		"LateWatchersLookAtEverything": overflow, "BatchesReplay": replays,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
@@ -144,25 +145,6 @@ func failedUpdate(t *testing.T, s store.Store) {
 	})
 }
 
-func watchers(t *testing.T, s store.Store) {
-	live, stop := context.WithCancel(ctx)
-	families, all := s.Watch(live, store.Families.Name()), s.Watch(live)
-	for range 3 {
-		update(t, s, func(tx store.Tx) { store.Tasks.Put(tx, task("1", "c", "", "")) })
-	}
-	<-all
-	select {
-	case <-families:
-		t.Error("a watcher of families is told of tasks")
-	default:
-	}
-	update(t, s, func(tx store.Tx) { store.Families.Put(tx, &model.Family{Name: "a"}) })
-	<-families
-	stop()
-	for range all { // ends when the channel is closed
-	}
-}
-
 func updatesDoNotMix(t *testing.T, s store.Store) {
 	const writers, each = 8, 25
 	var wg sync.WaitGroup
@@ -203,7 +185,7 @@ func closed(t *testing.T, s store.Store) {
 	if err := s.Update(ctx, func(store.Tx) error { return nil }); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	for range notices {
+	for range notices.C() {
 	}
 }
 

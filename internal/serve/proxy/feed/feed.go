@@ -60,8 +60,8 @@ func (f *Feed) nudge() {
 
 // Run keeps p serving what the store says until ctx is done.
 func (f *Feed) Run(ctx context.Context, p *proxy.Proxy) error {
-	changes := f.store.Watch(ctx, store.LoadBalancers.Name(), store.Listeners.Name(), store.Rules.Name(), store.TargetGroups.Name(),
-		store.Targets.Name())
+	changes := f.store.Watch(ctx, store.LoadBalancers.All(), store.Listeners.All(), store.Rules.All(), store.TargetGroups.All(),
+		store.Targets.All())
 	var last proxy.Table
 	for first := true; ; first = false {
 		var t proxy.Table
@@ -77,10 +77,11 @@ func (f *Feed) Run(ctx context.Context, p *proxy.Proxy) error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case _, ok := <-changes:
+			case _, ok := <-changes.C():
 				if !ok {
 					return nil
 				}
+				changes.Take()
 				again = false
 			case <-f.wake:
 				if err := f.write(ctx); err != nil && ctx.Err() == nil {

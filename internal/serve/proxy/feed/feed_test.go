@@ -89,7 +89,7 @@ func (r *rig) await(what string, ok func(store.Reader) bool) {
 		if done {
 			return
 		}
-		if _, open := <-changes; !open {
+		if _, open := <-changes.C(); !open {
 			r.t.Fatal("waited in vain: ", what)
 		}
 	}
