@@ -144,7 +144,7 @@ type saying struct {
 }
 
 func (p *pass) run() {
-	for _, stage := range []func(){p.joinNodes, p.endLost, p.services, p.stopTasks, p.place, p.targets, p.collect} {
+	for _, stage := range []func(){p.leaveClusters, p.endLost, p.services, p.stopTasks, p.place, p.targets, p.collect} {
 		if !p.idle() {
 			return
 		}

@@ -1,8 +1,6 @@
 package control
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 
@@ -12,43 +10,11 @@ import (
 	"github.com/berthdev/berth/internal/store"
 )
 
-// EC2ID is the EC2 instance id that a node shows in every cluster: "i-" and 17 hexadecimal digits.
-func EC2ID(node string) string {
-	sum := sha256.Sum256([]byte(node))
-	return "i-" + hex.EncodeToString(sum[:])[:17]
-}
-
-// joinNodes makes every node a container instance of every active cluster, and takes the instances of inactive clusters away.
-func (p *pass) joinNodes() {
-	active := map[string]bool{}
-	var clusters []*model.Cluster
-	for c := range store.Clusters.Scan(p.tx, "") {
-		if c.Status == "ACTIVE" {
-			active[c.Name] = true
-			clusters = append(clusters, c)
-		}
-	}
-	joined := map[string]bool{}
-	var gone []string
-	for i := range store.Instances.Scan(p.tx, "") {
-		if !active[i.Cluster] {
-			gone = append(gone, i.Key())
-			continue
-		}
-		joined[i.Cluster+"/"+i.NodeID] = true
-	}
-	for _, key := range gone {
-		store.Instances.Delete(p.tx, key)
-	}
-	for _, n := range slices.Collect(store.Nodes.Scan(p.tx, "")) {
-		for _, c := range clusters {
-			if joined[c.Name+"/"+n.ID] {
-				continue
-			}
-			id := p.NewID()
-			store.Instances.Put(p.tx, &model.Instance{ID: id, ARN: p.Scope.InstanceARN(c.Name, id), Cluster: c.Name, NodeID: n.ID,
-				EC2ID: EC2ID(n.ID), RegisteredAt: p.now, Status: "ACTIVE", Version: 1})
-			p.say("node joined cluster", "node", n.ID, "cluster", c.Name, "instance", id)
+// leaveClusters forgets what clients said of container instances of clusters that are no more.
+func (p *pass) leaveClusters() {
+	for _, i := range slices.Collect(store.Instances.Scan(p.tx, "")) {
+		if c, ok := store.Clusters.Get(p.tx, i.Cluster); !ok || c.Status != "ACTIVE" {
+			store.Instances.Delete(p.tx, i.Key())
 		}
 	}
 }
@@ -68,7 +34,7 @@ func (p *pass) endLost() {
 			if t.Ended() {
 				continue
 			}
-			p.end(t, types.TaskStopCodeInfrastructureHealth, fmt.Sprintf("Host EC2 (instance %s) stopped/terminated.", EC2ID(n.ID)))
+			p.end(t, types.TaskStopCodeInfrastructureHealth, fmt.Sprintf("Host EC2 (instance %s) stopped/terminated.", model.EC2ID(n.ID)))
 			p.say("task ended with its node", "task", t.ID, "node", n.ID)
 		}
 	}

@@ -18,7 +18,7 @@ func (p *pass) targets() {
 
 func (p *pass) targetsInput() targets.Input {
 	in := targets.Input{Health: map[string]*model.TargetHealth{}, Groups: map[string]*model.TargetGroup{}, Nodes: map[string]*model.Node{},
-		Instances: map[string]*model.Instance{}, Now: p.now, Pace: p.Pace}
+		Now: p.now, Pace: p.Pace}
 	for t := range store.Targets.Scan(p.tx, "") {
 		if t.Task != "" {
 			in.Targets = append(in.Targets, t)
@@ -32,9 +32,6 @@ func (p *pass) targetsInput() targets.Input {
 	}
 	for n := range store.Nodes.Scan(p.tx, "") {
 		in.Nodes[n.ID] = n
-	}
-	for i := range store.Instances.Scan(p.tx, "") {
-		in.Instances[i.ID] = i
 	}
 	byService := map[string][]*model.Task{}
 	for _, state := range []string{store.TaskPending, store.TaskLive} {

@@ -36,7 +36,15 @@ func (p *pass) place() {
 	if len(waiting) == 0 {
 		return
 	}
-	state := placement.NewState(slices.Collect(store.Nodes.Scan(p.tx, "")), slices.Collect(store.Instances.Scan(p.tx, "")),
+	var instances []*model.Instance
+	seen := map[string]bool{}
+	for _, t := range waiting {
+		if !seen[t.Cluster] {
+			seen[t.Cluster] = true
+			instances = append(instances, store.InstancesOf(p.tx, t.Cluster)...)
+		}
+	}
+	state := placement.NewState(slices.Collect(store.Nodes.Scan(p.tx, "")), instances,
 		slices.Collect(store.Tasks.By(p.tx, store.ByState, store.TaskLive)))
 	slices.SortStableFunc(waiting, func(a, b *model.Task) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	told := map[string]bool{}

@@ -1,6 +1,10 @@
 package model
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -39,17 +43,74 @@ type Node struct {
 	Attributes     map[string]string // what the node says of itself, such as ecs.os-type, ecs.availability-zone
 	Version        string            // of Berth
 	RuntimeVersion string            // of containerd
-	Connected      bool
-	ConnectedAt    time.Time
-	LostAt         time.Time // when the session was lost; zero while Connected
-	Epoch          int64     // rises with each session; a stale session's observations are refused
+	// Clusters are those of which the node is a container instance; nil means every active cluster.
+	Clusters     []string
+	RegisteredAt time.Time // when the server first met it
+	Connected    bool
+	ConnectedAt  time.Time
+	LostAt       time.Time // when the session was lost; zero while Connected
+	Epoch        int64     // rises with each session; a stale session's observations are refused
 }
 
 // Key is the node's id.
 func (n *Node) Key() string { return n.ID }
 
-// Instance is a container instance: a node's membership in a cluster. One node is a container instance of each active
-// cluster (control keeps that so), and its tasks in all clusters share its CPU, memory and ports.
+// Member tells whether the node is a container instance of the cluster.
+func (n *Node) Member(cluster string) bool {
+	return n.Clusters == nil || slices.Contains(n.Clusters, cluster)
+}
+
+// EC2ID is the EC2 instance id that a node shows in every cluster: "i-" and 17 hexadecimal digits.
+func EC2ID(node string) string {
+	sum := sha256.Sum256([]byte(node))
+	return "i-" + hex.EncodeToString(sum[:])[:17]
+}
+
+// Instance is what the node is in a cluster as long as no client has changed anything of it: see the type Instance.
+func (n *Node) Instance(c *Cluster) *Instance {
+	id := instanceID(n.ID, c.Name)
+	i := &Instance{ID: id, ARN: c.instanceARN(id), Cluster: c.Name, NodeID: n.ID, EC2ID: EC2ID(n.ID), RegisteredAt: n.RegisteredAt,
+		Status: "ACTIVE", Version: 1}
+	if i.RegisteredAt.Before(c.CreatedAt) {
+		i.RegisteredAt = c.CreatedAt
+	}
+	return i
+}
+
+// instanceID is a node's id seen through a mask of the cluster's name, so that InstanceNode finds the way back without a table.
+func instanceID(node, cluster string) string {
+	id, err := hex.DecodeString(node)
+	if err != nil || len(id) != 16 { // no node that Berth made
+		sum := sha256.Sum256([]byte(cluster + "/" + node))
+		return hex.EncodeToString(sum[:16])
+	}
+	mask := sha256.Sum256([]byte("instance of " + cluster))
+	for k := range id {
+		id[k] ^= mask[k]
+	}
+	return hex.EncodeToString(id)
+}
+
+// InstanceNode is the id of the node whose Instance in the cluster would have that id; "" when there can be none.
+func InstanceNode(id, cluster string) string {
+	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 16 {
+		return ""
+	}
+	return instanceID(id, cluster)
+}
+
+// instanceARN is an ARN next to the cluster's own.
+func (c *Cluster) instanceARN(id string) string {
+	prefix, ok := strings.CutSuffix(c.ARN, "cluster/"+c.Name)
+	if !ok {
+		return ""
+	}
+	return prefix + "container-instance/" + c.Name + "/" + id
+}
+
+// Instance is a container instance: a node's membership in a cluster. The node's tasks in all clusters share its CPU, memory and
+// ports. It is stored only once a client has changed something of it (its state, attributes or tags) or when an older Berth stored
+// it; else it is what Node.Instance says. Read instances with store.InstancesOf, InstanceByID and InstanceOn.
 type Instance struct {
 	ID           string // 32 hexadecimal digits
 	ARN          string

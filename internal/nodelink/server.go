@@ -101,9 +101,12 @@ func (s *Server) Serve(ctx context.Context, conn Conn) error {
 func (s *Server) welcome(ctx context.Context, hello model.Node) (epoch int64, err error) {
 	err = s.Store.Update(ctx, func(tx store.Tx) error {
 		node := hello
-		node.Epoch = 1
+		node.Epoch, node.RegisteredAt = 1, s.Now()
 		if old, ok := store.Nodes.Get(tx, hello.ID); ok {
 			node.Epoch = old.Epoch + 1
+			if !old.RegisteredAt.IsZero() {
+				node.RegisteredAt = old.RegisteredAt
+			}
 		}
 		node.Connected, node.ConnectedAt, node.LostAt = true, s.Now(), time.Time{}
 		store.Nodes.Put(tx, &node)

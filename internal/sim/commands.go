@@ -161,14 +161,13 @@ func (c *Cluster) setState(a args, status types.ContainerInstanceStatus) (string
 	if !ok {
 		return "", fmt.Errorf("no node %q", a.word(0))
 	}
-	for i := range store.Instances.By(c.view(), store.ByNode, n.ID) {
-		_, err := c.client.UpdateContainerInstancesState(c.ctx, &sdk.UpdateContainerInstancesStateInput{
-			ContainerInstances: []string{i.ID}, Status: status})
-		if err != nil {
-			return "", err
-		}
+	i, ok := store.InstanceOn(c.view(), model.DefaultCluster, n.ID)
+	if !ok {
+		return "", fmt.Errorf("node %s is no instance of the default cluster", a.word(0))
 	}
-	return "", nil
+	_, err := c.client.UpdateContainerInstancesState(c.ctx, &sdk.UpdateContainerInstancesStateInput{
+		ContainerInstances: []string{i.ID}, Status: status})
+	return "", err
 }
 
 func (c *Cluster) register(a args) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 )
 
@@ -31,11 +32,9 @@ func (c *Cluster) name(id string) string {
 		return fmt.Sprintf("ecs-svc/%d", c.count("ecs-svc/")+1)
 	}
 	r := c.view()
-	for i := range store.Instances.Scan(r, "") {
-		if i.ID == id || i.EC2ID == id {
-			if n, ok := store.Nodes.Get(r, i.NodeID); ok {
-				return n.Hostname
-			}
+	for n := range store.Nodes.Scan(r, "") {
+		if i, ok := store.InstanceOn(r, model.DefaultCluster, n.ID); ok && i.ID == id || model.EC2ID(n.ID) == id {
+			return n.Hostname
 		}
 	}
 	return fmt.Sprintf("t%d", c.count("t")+1)

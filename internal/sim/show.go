@@ -42,8 +42,10 @@ func (c *Cluster) listNodes(args) (string, error) {
 	r := c.view()
 	for n := range store.Nodes.Scan(r, "") {
 		fmt.Fprintf(&b, "%s connected=%t", n.Hostname, n.Connected)
-		for i := range store.Instances.By(r, store.ByNode, n.ID) {
-			fmt.Fprintf(&b, " %s:%s", i.Cluster, i.Status)
+		for cluster := range store.Clusters.Scan(r, "") {
+			if i, ok := store.InstanceOn(r, cluster.Name, n.ID); ok {
+				fmt.Fprintf(&b, " %s:%s", i.Cluster, i.Status)
+			}
 		}
 		b.WriteByte('\n')
 	}

@@ -111,7 +111,7 @@ func (a *api) listAttributes(_ context.Context, in *sdk.ListAttributesInput) (*s
 	}
 	list := []types.Attribute{}
 	err := a.viewCluster(a.cluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
-		for i := range store.Instances.By(r, store.ByCluster, c.Name) {
+		for _, i := range store.InstancesOf(r, c.Name) {
 			if i.Status == inactive {
 				continue
 			}

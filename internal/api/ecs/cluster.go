@@ -105,7 +105,7 @@ func connectDefaults(in *types.ClusterServiceConnectDefaultsRequest) *types.Clus
 // drawCluster draws a cluster with its counts and without its tags.
 func (a *api) drawCluster(r store.Reader, c *model.Cluster) types.Cluster {
 	var n view.ClusterCounts
-	for i := range store.Instances.By(r, store.ByCluster, c.Name) {
+	for _, i := range store.InstancesOf(r, c.Name) {
 		if i.Status != inactive {
 			n.Instances++
 		}
@@ -251,7 +251,7 @@ func (a *api) updateClusterSettings(
 }
 
 // deleteCluster makes a cluster without tasks and services INACTIVE. AWS refuses while there are container instances; Berth's
-// go with the cluster, since nobody registered them: every node is an instance of every active cluster.
+// go with the cluster, since nobody registered them: a node is an instance of every active cluster unless it says otherwise.
 func (a *api) deleteCluster(ctx context.Context, in *sdk.DeleteClusterInput) (*sdk.DeleteClusterOutput, error) {
 	if value(in.Cluster) == "" {
 		return nil, invalid("Cluster should not be null or empty.")
@@ -265,12 +265,6 @@ func (a *api) deleteCluster(ctx context.Context, in *sdk.DeleteClusterInput) (*s
 		if c.Status == active {
 			if err := clusterIsEmpty(tx, c.Name); err != nil {
 				return err
-			}
-			for i := range store.Instances.By(tx, store.ByCluster, c.Name) {
-				changed := *i
-				changed.Status = inactive
-				changed.Version++
-				store.Instances.Put(tx, &changed)
 			}
 			changed := *c
 			changed.Status = inactive

@@ -34,7 +34,7 @@ func instanceFilter(r store.Reader, cluster, filter string) (func(*model.Instanc
 		return nil, err
 	}
 	matching := map[string]bool{}
-	for _, i := range placementState(r).Select(cluster, query) {
+	for _, i := range placementState(r, cluster).Select(cluster, query) {
 		matching[i.ID] = true
 	}
 	return func(i *model.Instance) bool { return matching[i.ID] }, nil

@@ -71,7 +71,7 @@ func (a *api) listContainerInstances(
 		if err != nil {
 			return err
 		}
-		for i := range store.Instances.By(r, store.ByCluster, c.Name) {
+		for _, i := range store.InstancesOf(r, c.Name) {
 			wanted := i.Status == string(in.Status) || (in.Status == "" && i.Status != inactive)
 			if wanted && matches(i) {
 				arns = append(arns, i.ARN)

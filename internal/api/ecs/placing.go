@@ -7,10 +7,11 @@ import (
 	"github.com/berthdev/berth/internal/store"
 )
 
-// placementState reads everything that placement looks at: nodes are shared by all clusters, so tasks of all of them count.
-func placementState(r store.Reader) *placement.State {
+// placementState reads everything that placement in a cluster looks at: nodes are shared by all clusters, so tasks of all of them
+// count.
+func placementState(r store.Reader, cluster string) *placement.State {
 	return placement.NewState(
 		slices.Collect(store.Nodes.Scan(r, "")),
-		slices.Collect(store.Instances.Scan(r, "")),
+		store.InstancesOf(r, cluster),
 		slices.Collect(store.Tasks.By(r, store.ByState, store.TaskLive)))
 }

@@ -102,7 +102,7 @@ func (a *api) instance(r store.Reader, cluster, ref string) (*model.Instance, bo
 	if !ok {
 		return nil, false
 	}
-	return store.Instances.Get(r, cluster+"/"+id)
+	return store.InstanceByID(r, cluster, id)
 }
 
 // arnOf is the ARN that a missing resource would have had: ref itself when it is one already.

@@ -220,7 +220,7 @@ func (a *api) runIn(tx store.Tx, q *run, made *ran) error {
 		return invalid("No Container Instances were found in your cluster.")
 	}
 	gpu := taskdef.NeedsGPU(&spec.Definition.Definition)
-	places := placementState(tx)
+	places := placementState(tx, c.Name)
 	byProvider := map[string]int{}
 	for range q.count {
 		spec.CapacityProvider = task.ChooseProvider(how.strategy, byProvider)
@@ -264,7 +264,7 @@ func (a *api) startIn(tx store.Tx, q *run, made *ran) error {
 	if err != nil {
 		return err
 	}
-	places := placementState(tx)
+	places := placementState(tx, c.Name)
 	for _, ref := range q.instances {
 		i, ok := a.instance(tx, c.Name, ref)
 		if !ok {
@@ -303,7 +303,7 @@ func (a *api) put(tx store.Tx, t *model.Task, instance, node string, spec task.S
 }
 
 func hasInstances(r store.Reader, cluster string) bool {
-	for i := range store.Instances.By(r, store.ByCluster, cluster) {
+	for _, i := range store.InstancesOf(r, cluster) {
 		if i.Status != inactive {
 			return true
 		}

@@ -78,7 +78,8 @@ func (a *api) taggedResource(r store.Reader, arn string) (tagged, error) {
 			return tagging(v, store.Tasks, v.Tags, func(s *model.Task, t []types.Tag) { s.Tags = t }), nil
 		}
 	case "container-instance":
-		if v, ok := store.Instances.Get(r, id); ok && v.Status != inactive {
+		cluster, instance, _ := strings.Cut(id, "/")
+		if v, ok := store.InstanceByID(r, cluster, instance); ok && v.Status != inactive {
 			return tagging(v, store.Instances, v.Tags, func(s *model.Instance, t []types.Tag) { s.Tags = t }), nil
 		}
 	case "task-definition":

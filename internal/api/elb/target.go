@@ -56,11 +56,8 @@ func (a *api) newTarget(r store.Reader, g *model.TargetGroup, d types.TargetDesc
 		t.ID, t.Address = addr.String(), addr.String()
 		return t, nil
 	}
-	for i := range store.Instances.Scan(r, "") {
-		if i.EC2ID != t.ID {
-			continue
-		}
-		if n, ok := store.Nodes.Get(r, i.NodeID); ok {
+	for n := range store.Nodes.Scan(r, "") {
+		if model.EC2ID(n.ID) == t.ID {
 			t.Address = n.Address
 			return t, nil
 		}

@@ -269,14 +269,13 @@ func TestInstanceTargets(t *testing.T) {
 	g := r.group("g", func(in *awselb.CreateTargetGroupInput) { in.TargetType = types.TargetTypeEnumInstance })
 	r.put(func(tx store.Tx) {
 		store.Nodes.Put(tx, &model.Node{ID: "n1", Address: "192.168.7.8"})
-		store.Instances.Put(tx, &model.Instance{Cluster: "default", ID: "c1", NodeID: "n1", EC2ID: "i-0123"})
 	})
-	_, err := r.RegisterTargets(ctx, &awselb.RegisterTargetsInput{TargetGroupArn: &g, Targets: []types.TargetDescription{target("i-0123", 32768)}})
+	_, err := r.RegisterTargets(ctx, &awselb.RegisterTargetsInput{TargetGroupArn: &g, Targets: []types.TargetDescription{target(model.EC2ID("n1"), 32768)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.store.View(func(s store.Reader) {
-		row, ok := store.Targets.Get(s, model.TargetKey(g, "i-0123", 32768))
+		row, ok := store.Targets.Get(s, model.TargetKey(g, model.EC2ID("n1"), 32768))
 		if !ok || row.Address != "192.168.7.8" {
 			t.Errorf("%+v", row)
 		}

@@ -40,12 +40,11 @@ func (p *planner) address(t *task, lb ecstypes.LoadBalancer) *model.Target {
 		target.ID, target.Address, target.Port = t.Observed.Interface.IPv4, t.Observed.Interface.IPv4, *lb.ContainerPort
 		return target
 	}
-	instance := p.in.Instances[t.InstanceID]
 	port := hostPort(t.Task.Task, *lb.ContainerName, *lb.ContainerPort)
-	if node == nil || node.Address == "" || instance == nil || port == 0 {
+	if node == nil || node.Address == "" || port == 0 {
 		return nil
 	}
-	target.ID, target.Address, target.Port = instance.EC2ID, node.Address, port
+	target.ID, target.Address, target.Port = model.EC2ID(node.ID), node.Address, port
 	if byIP {
 		target.ID = node.Address
 	}

@@ -26,8 +26,7 @@ func web(groups ...string) *fixture {
 			"n1": {ID: "n1", Address: "192.0.2.1", Attributes: map[string]string{"ecs.availability-zone": "us-east-1a"}},
 			"n2": {ID: "n2", Address: "192.0.2.2"},
 		},
-		Instances: map[string]*model.Instance{"i1": {ID: "i1", EC2ID: "i-01"}, "i2": {ID: "i2", EC2ID: "i-02"}},
-		Now:       now, Pace: model.PaceFast,
+		Now: now, Pace: model.PaceFast,
 	}}
 	f.service("web", groups...)
 	return f
@@ -173,7 +172,7 @@ func TestRegistration(t *testing.T) {
 			"event default/web: (service web) registered 2 targets in (target-group arn:ip2)",
 		}},
 		{"bridge: the instance and its host port", web("ec2").task("t1", bridge), []string{
-			`register arn:ec2|i-01|32768 at 192.0.2.1 for t1 of default/web in "us-east-1a": task t1 runs and is healthy`,
+			`register arn:ec2|` + model.EC2ID("n1") + `|32768 at 192.0.2.1 for t1 of default/web in "us-east-1a": task t1 runs and is healthy`,
 			"event default/web: (service web) registered 1 targets in (target-group arn:ec2)",
 		}},
 		{"bridge in a group of addresses: the node's", web("ip").task("t1", bridge), []string{
@@ -181,14 +180,13 @@ func TestRegistration(t *testing.T) {
 			registered,
 		}},
 		{"host: the container's port", web("ec2").task("t1", host, func(t *Task) { t.NodeID, t.InstanceID = "n2", "i2" }), []string{
-			`register arn:ec2|i-02|8080 at 192.0.2.2 for t1 of default/web in "": task t1 runs and is healthy`,
+			`register arn:ec2|` + model.EC2ID("n2") + `|8080 at 192.0.2.2 for t1 of default/web in "": task t1 runs and is healthy`,
 			"event default/web: (service web) registered 1 targets in (target-group arn:ec2)",
 		}},
 		{"bridge: not while the port is unknown", web("ec2").task("t1", bridge, func(t *Task) {
 			t.Observed.Containers = t.Observed.Containers[:1]
 		}), nil},
 		{"not on an unknown node", web("ec2").task("t1", bridge, func(t *Task) { t.NodeID = "n9" }), nil},
-		{"not on an unknown instance", web("ec2").task("t1", bridge, func(t *Task) { t.InstanceID = "i9" }), nil},
 		{"awsvpc does not fit a group of instances", web("ec2").task("t1"), nil},
 		{"not of an unknown deployment", web("ip").task("t1", func(t *Task) { t.Deployment = "ecs-svc/7" }), nil},
 		{"not in a group that is gone", web("ip").task("t1").with(func(in *Input) { delete(in.Groups, "arn:ip") }), nil},

@@ -10,12 +10,11 @@ import (
 
 // Input is everything that Plan looks at.
 type Input struct {
-	Services  []Service                      // every service that is not INACTIVE
-	Targets   []*model.Target                // every target that a service registered (Task != "")
-	Health    map[string]*model.TargetHealth // by Target key
-	Groups    map[string]*model.TargetGroup  // by ARN
-	Nodes     map[string]*model.Node
-	Instances map[string]*model.Instance // by id
+	Services []Service                      // every service that is not INACTIVE
+	Targets  []*model.Target                // every target that a service registered (Task != "")
+	Health   map[string]*model.TargetHealth // by Target key
+	Groups   map[string]*model.TargetGroup  // by ARN
+	Nodes    map[string]*model.Node
 	// Others are the tasks of no service that have not ended: in no target group, so that they are released as soon as they
 	// are to stop.
 	Others []*model.Task
