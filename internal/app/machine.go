@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/api/iam"
+	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/containerd"
 	"github.com/berthdev/berth/internal/node/agent/logdriver"
@@ -138,12 +139,19 @@ func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger)
 			}
 			p.close()
 		}}
+	// A task's containers share an address; one that opens more connections than anybody needs is refused them.
+	tasks := gate.New(gate.Config{Name: "task metadata", Total: gate.Part(8192, 8), PerSource: 64, Log: log})
+	host := gate.New(gate.Config{Name: "task metadata of host mode", Total: gate.Part(1024, 16), Log: log})
 	m.start = func(a *agent.Agent) {
 		meta := metadata.New(metadata.Config{Tasks: a, Credentials: roles{s.keys}, AvailabilityZone: in.Region + "a", Subnet: p.network.Subnet(),
 			Log: log.With("component", "metadata")})
 		m.loops = append(m.loops,
-			func(ctx context.Context) error { return serveHTTP(ctx, inside, meta.Handler(metadata.FromTask)) },
-			func(ctx context.Context) error { return serveHTTP(ctx, outside, meta.Handler(metadata.Anyone)) })
+			func(ctx context.Context) error {
+				return serveHTTP(ctx, tasks.Listener(inside), meta.Handler(metadata.FromTask))
+			},
+			func(ctx context.Context) error {
+				return serveHTTP(ctx, host.Listener(outside), meta.Handler(metadata.Anyone))
+			})
 	}
 	m.loops = append(m.loops, p.daemon.Supervise, p.collectImages, p.sweep, p.serveBuilds)
 	return m, nil

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/nodelink"
 )
 
@@ -28,11 +29,15 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 	}
 	defer release()
 	log := newLogger(c.Verbose)
+	if err := gate.RaiseFiles(); err != nil {
+		log.Warn("few connections at once", "reason", err)
+	}
 	// The port is taken before anything is started: an occupied one is the commonest mistake.
 	listener, err := net.Listen("tcp", in.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; choose another with --listen", in.Listen, err)
 	}
+	listener = apiGate(log).Listener(listener)
 	s, err := openServer(ctx, in, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -58,6 +63,11 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		return nil
 	}
 	return err
+}
+
+// apiGate bounds the API's connections: all programs of this machine are one source.
+func apiGate(log *slog.Logger) *gate.Gate {
+	return gate.New(gate.Config{Name: "the API", Total: gate.Part(8192, 8), Log: log})
 }
 
 func newLogger(verbose bool) *slog.Logger {

@@ -103,7 +103,7 @@ func (q *port) open(entrances []entrance) {
 		}
 		q.listen[a] = l
 		go func() {
-			if err := q.server.Serve(clientListener{l, &q.idle}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			if err := q.server.Serve(clientListener{q.proxy.gate.Listener(l), &q.idle}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				q.proxy.Log.Error("a listener ended", "address", l.Addr(), "error", err)
 			}
 		}()

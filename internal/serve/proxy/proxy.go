@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/model"
 )
 
@@ -33,6 +34,7 @@ type Proxy struct {
 	table   atomic.Pointer[live]
 	checker http.RoundTripper
 	forward *forwarder
+	gate    *gate.Gate      // of all ports
 	ctx     context.Context // ends some time after Close
 	cancel  context.CancelFunc
 	closing sync.WaitGroup // ports that end
@@ -75,7 +77,9 @@ type Stats struct {
 func New(c Config) *Proxy {
 	p := &Proxy{Config: c, groups: map[string]*group{}, targets: map[string]*target{}, ports: map[int]*port{}, told: map[string]string{},
 		checker: &http.Transport{DisableKeepAlives: true, DisableCompression: true,
-			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext}}
+			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext},
+		// A request takes two descriptors, its client's and its target's.
+		gate: gate.New(gate.Config{Name: "load balancers", Total: gate.Part(1<<16, 4), Log: c.Log})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.forward = newForwarder(p)
 	p.table.Store(&live{stats: map[string]*Stats{}})

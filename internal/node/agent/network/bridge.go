@@ -68,9 +68,15 @@ func (n *Network) ensureBridge() error {
 	return writeFile(n.subnetFile(), data)
 }
 
+// lockDir is where only root may make files, and so hold locks.
+const lockDir = "/run/berth"
+
 // lockMachine keeps instances that start at the same time from choosing the same subnet.
 func lockMachine() (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(os.TempDir(), "berth-network.lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	if err := os.MkdirAll(lockDir, 0o700); err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(lockDir, "network.lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
