@@ -59,5 +59,5 @@ func newTaskService(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &recorder{TTRPCTaskService: newSteady(service), bundles: filepath.Dir(dir)}, nil
+	return &recorder{TTRPCTaskService: newSteady(newLogged(service)), bundles: filepath.Dir(dir)}, nil
 }

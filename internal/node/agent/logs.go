@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
 )
 
 // Logs carries what containers write, from the files that the shim appends to, to where their log configuration says.
@@ -28,7 +30,8 @@ type LogSpec struct {
 	Resume bool
 }
 
-// LogFiles are the files that the container's output is appended to.
+// LogFiles are the files that the container's output is appended to, and how much of it they may hold.
 type LogFiles struct {
 	Stdout, Stderr string
+	Bound          bound.Bound
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
 )
 
 // Runtime runs containers on this machine. agent/containerd is the real one; agent/fake keeps containers in memory.
@@ -107,8 +108,9 @@ type ContainerSpec struct {
 	TaskMemory int64
 	PIDMode    types.PidMode
 	IPCMode    types.IpcMode
-	// Stdout and Stderr are files that the shim appends the container's output to.
+	// Stdout and Stderr are files that the shim appends the container's output to, within LogBound.
 	Stdout, Stderr string
+	LogBound       bound.Bound
 	Labels         map[string]string
 }
 

@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/containerd/note"
+	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
 )
 
 // blueprint is what an OCI spec is made from.
@@ -37,7 +39,7 @@ func ociSpec(b blueprint) (spec *specs.Spec, warnings []string, err error) {
 		Version:     "1.2.0",
 		Root:        &specs.Root{Path: "rootfs", Readonly: deref(d.ReadonlyRootFilesystem)},
 		Hostname:    b.spec.Hostname,
-		Annotations: map[string]string{groupKey: b.spec.TaskID, note.Annotation: b.note},
+		Annotations: annotations(b),
 		Linux: &specs.Linux{
 			CgroupsPath:   b.cgroup,
 			Namespaces:    namespacesOf(b.spec),
@@ -68,6 +70,12 @@ func ociSpec(b blueprint) (spec *specs.Spec, warnings []string, err error) {
 	}
 	spec.Linux.Seccomp = seccomp.DefaultProfile(spec)
 	return spec, warnings, nil
+}
+
+// annotations are for the shim.
+func annotations(b blueprint) map[string]string {
+	limit, _ := json.Marshal(b.spec.LogBound) // numbers and flags always can be
+	return map[string]string{groupKey: b.spec.TaskID, note.Annotation: b.note, bound.Annotation: string(limit)}
 }
 
 func cannotCreate(format string, args ...any) *agent.Error {

@@ -9,6 +9,9 @@
 //     unless given) into container.log.1 … up to max-file (5 unless given) files. They stay on this machine, under the agent's
 //     state directory: <task id>/logs/<container>/container.log.
 //
+// What waits to be carried is bounded by the shim (agent/outlet), by the options mode and max-buffer-size: a container waits, or
+// loses lines, which are counted.
+//
 // What was handed on is noted in <dir>/offsets and given back to the disk by punching holes, so that the files stay small on
 // the disk and a driver that starts anew repeats at most its last batch and loses nothing. Order after each batch: stored, noted,
 // punched.

@@ -19,12 +19,9 @@ import (
 // Config is what a Driver works with. Sink is required for containers that use awslogs.
 type Config struct {
 	Sink agent.LogSink
-	// MaxBacklog bounds, in bytes, what of one output may wait while its destination fails; 0 means 256 MiB. Beyond it the
-	// oldest is dropped, and a line says so.
-	MaxBacklog int64
-	Poll       time.Duration // between looks at a file without any event; 0 means 5 s
-	Now        func() time.Time
-	Log        *slog.Logger
+	Poll time.Duration // between looks at a file without any event; 0 means 5 s
+	Now  func() time.Time
+	Log  *slog.Logger
 }
 
 // Driver follows the output of containers. It implements agent.Logs.
@@ -47,9 +44,6 @@ const fastPoll = 250 * time.Millisecond
 
 // New makes a driver. Close it.
 func New(cfg Config) *Driver {
-	if cfg.MaxBacklog == 0 {
-		cfg.MaxBacklog = 256 << 20
-	}
 	if cfg.Poll == 0 {
 		cfg.Poll = 5 * time.Second
 	}
@@ -89,6 +83,7 @@ func (d *Driver) Open(ctx context.Context, spec agent.LogSpec) (agent.LogFiles, 
 	if err != nil {
 		return files, &agent.Error{Name: "ResourceInitializationError", Message: err.Error()}
 	}
+	files.Bound = target.bound()
 	d.mu.Lock()
 	open := d.followers[spec.ID] != nil
 	d.mu.Unlock()

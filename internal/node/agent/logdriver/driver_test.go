@@ -20,6 +20,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
 )
 
 // memory is a sink that may fail.
@@ -380,16 +381,43 @@ func TestDiskSpaceIsGivenBack(t *testing.T) {
 	}
 }
 
-func TestBacklogIsBounded(t *testing.T) {
-	sink := &memory{fails: 2}
-	d := New(Config{Sink: sink, MaxBacklog: 100 << 10, Poll: time.Minute})
-	defer d.Close()
-	out, _ := open(t, d, awslogs(t.TempDir()))
-	out.WriteString(strings.Repeat(strings.Repeat("y", 99)+"\n", 10_000)) // 1 MB at once
+func TestABoundFollowsTheOptions(t *testing.T) {
+	for _, c := range []struct {
+		driver  types.LogDriver
+		options map[string]string
+		want    bound.Bound
+	}{
+		{types.LogDriverAwslogs, map[string]string{"awslogs-group": "g"}, bound.Bound{Bytes: 256 << 20}},
+		{types.LogDriverAwslogs, map[string]string{"awslogs-group": "g", "mode": "blocking", "max-buffer-size": "2m"},
+			bound.Bound{Bytes: 256 << 20, Blocking: true}},
+		{types.LogDriverAwslogs, map[string]string{"awslogs-group": "g", "mode": "non-blocking", "max-buffer-size": "25m"},
+			bound.Bound{Bytes: 25 << 20}},
+		{types.LogDriverAwslogs, map[string]string{"awslogs-group": "g", "max-buffer-size": "4k"}, bound.Bound{Bytes: bound.Least}},
+		{types.LogDriverJsonFile, nil, bound.Bound{Bytes: 100 << 20}},
+		{types.LogDriverJsonFile, map[string]string{"max-size": "3m", "max-file": "2", "mode": "blocking"},
+			bound.Bound{Bytes: 6 << 20, Blocking: true}},
+	} {
+		files, err := newDriver(t, &memory{}).Open(t.Context(), agent.LogSpec{ID: "x", Dir: t.TempDir(),
+			Config: &types.LogConfiguration{LogDriver: c.driver, Options: c.options}})
+		if err != nil || files.Bound != c.want {
+			t.Errorf("%s %v: %+v (%v), want %+v", c.driver, c.options, files.Bound, err, c.want)
+		}
+	}
+}
+
+func TestLossesOfTheShimAreSaid(t *testing.T) {
+	var said bytes.Buffer
+	d := New(Config{Sink: &memory{}, Log: slog.New(slog.NewTextHandler(&said, nil))})
+	spec := awslogs(t.TempDir())
+	out, _ := open(t, d, spec)
+	fmt.Fprintln(out, "line")
+	if err := os.WriteFile(filepath.Join(spec.Dir, bound.Dropped), []byte(`{"lines":1234,"bytes":99999}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	finish(t, d)
-	got := sink.all()
-	if n := len(strings.Join(got, "\n")); n > 110<<10 || !strings.Contains(got[0], "were dropped") {
-		t.Errorf("%d bytes came; first %q", n, got[0])
+	d.Close()
+	if !strings.Contains(said.String(), "lines=1234 bytes=99999") {
+		t.Errorf("the log says %s", said.String())
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
 )
 
 const (
@@ -50,6 +50,8 @@ type follower struct {
 	retry   time.Duration // after a failure
 	lastOut time.Time
 	warned  time.Time
+	lost    bound.Lost // as last told
+	told    time.Time
 
 	wake      chan struct{} // capacity 1
 	finishing atomic.Bool
@@ -60,7 +62,8 @@ func (d *Driver) newFollower(spec agent.LogSpec, t target, files agent.LogFiles)
 	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	f := &follower{driver: d, spec: spec, poll: d.cfg.Poll, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	f := &follower{driver: d, spec: spec, poll: d.cfg.Poll, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		lost: readLosses(spec.Dir)}
 	var offsets [2]int64
 	if data, err := os.ReadFile(filepath.Join(spec.Dir, offsetsFile)); err == nil {
 		if err := json.Unmarshal(data, &offsets); err != nil {
@@ -114,6 +117,7 @@ func (f *follower) run(ctx context.Context) {
 	for {
 		finishing := f.finishing.Load()
 		f.pass(ctx, finishing)
+		f.tellLosses(finishing)
 		if ctx.Err() != nil {
 			return
 		}
@@ -129,7 +133,7 @@ func (f *follower) run(ctx context.Context) {
 
 // discard deletes the container's output, all of which was carried.
 func (f *follower) discard() {
-	for _, name := range []string{offsetsFile, streams[1], streams[0]} { // stdout last: its absence says that all is done
+	for _, name := range []string{offsetsFile, bound.Dropped, streams[1], streams[0]} { // stdout last: its absence says that all is done
 		if err := os.Remove(filepath.Join(f.spec.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			f.driver.cfg.Log.Warn("the output of a container cannot be deleted", "container", f.spec.ID, "error", err)
 		}
@@ -180,9 +184,6 @@ func (f *follower) sleep(ctx context.Context) bool {
 // pass hands on everything that is there now, batch by batch, until the destination fails.
 func (f *follower) pass(ctx context.Context, finishing bool) {
 	for ctx.Err() == nil {
-		if f.retry > 0 {
-			f.bound()
-		}
 		if len(f.batch) == 0 {
 			f.collect(finishing)
 		}
@@ -279,26 +280,26 @@ func (f *follower) warn(what string, err error) {
 	}
 }
 
-// bound drops the oldest output when too much of it waits for a destination that fails.
-func (f *follower) bound() {
+// tellLosses says, at most once a minute, what the shim could not write because too much waited to be carried away.
+func (f *follower) tellLosses(finishing bool) {
 	now := f.driver.cfg.Now()
-	for i, s := range f.sources {
-		dropped := s.skip(f.driver.cfg.MaxBacklog)
-		if dropped == 0 {
-			continue
-		}
-		kept := f.batch[:0]
-		for _, e := range f.batch {
-			if e.source != i {
-				kept = append(kept, e)
-			}
-		}
-		text := fmt.Appendf(nil, "[berth] %d bytes of %s were dropped here: the log's destination failed for too long",
-			dropped, streams[i])
-		f.joins[i].reset()
-		f.batch = append(kept, event{at: now, text: text, ended: true, source: i, end: s.noted})
-		if err := s.reclaim(true); err != nil {
-			f.warn("disk space of container output cannot be given back", err)
-		}
+	if !finishing && now.Sub(f.told) < time.Minute {
+		return
 	}
+	lost := readLosses(f.spec.Dir)
+	if lost.Bytes == f.lost.Bytes {
+		return
+	}
+	f.driver.cfg.Log.Warn("a container writes more than is carried away; output was dropped (mode blocking would have it wait)",
+		"container", f.spec.ID, "lines", lost.Lines-f.lost.Lines, "bytes", lost.Bytes-f.lost.Bytes)
+	f.lost, f.told = lost, now
+}
+
+// readLosses returns the sum of what was lost of a container's output since it was first opened.
+func readLosses(dir string) bound.Lost {
+	var lost bound.Lost
+	if data, err := os.ReadFile(filepath.Join(dir, bound.Dropped)); err == nil {
+		_ = json.Unmarshal(data, &lost) // the log itself tells it too
+	}
+	return lost
 }

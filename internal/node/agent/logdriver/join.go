@@ -41,5 +41,3 @@ func (j *join) flush() []event {
 }
 
 func (j *join) pending() bool { return j.held != nil }
-
-func (j *join) reset() { j.held = nil }

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
 )
 
 // target is where a container's lines go. A group means awslogs; without one they go to a json-file.
@@ -21,6 +22,26 @@ type target struct {
 
 	maxSize int64 // json-file: bytes at which the file is rotated
 	maxFile int
+
+	blocking bool
+	buffer   int64 // max-buffer-size; 0 when it is not given
+}
+
+// maxWaiting is how much of a container's output may wait on the disk to be carried away.
+const maxWaiting = 256 << 20
+
+// bound is what the container's shim keeps. A json-file log waits in no more than its own files may take. max-buffer-size is for
+// containers that do not wait, as in Docker.
+func (t target) bound() bound.Bound {
+	b := bound.Bound{Bytes: maxWaiting, Blocking: t.blocking}
+	if t.group == "" {
+		b.Bytes = min(b.Bytes, t.maxSize*int64(t.maxFile))
+	}
+	if t.buffer > 0 && !t.blocking {
+		b.Bytes = min(b.Bytes, t.buffer)
+	}
+	b.Bytes = max(b.Bytes, bound.Least)
+	return b
 }
 
 // The bounds of json-file logs whose options do not say.
@@ -77,11 +98,11 @@ func awslogsTarget(spec agent.LogSpec, options map[string]string) (target, error
 				return t, err
 			}
 		case "mode":
-			if err := checkMode(value); err != nil {
+			if t.blocking, err = isBlocking(value); err != nil {
 				return t, err
 			}
 		case "max-buffer-size":
-			if _, err := parseSize(value); err != nil {
+			if t.buffer, err = parseSize(value); err != nil {
 				return t, fmt.Errorf("max-buffer-size: %w", err)
 			}
 		case "awslogs-region", "awslogs-endpoint": // every group is in Berth's own store
@@ -112,11 +133,11 @@ func jsonFileTarget(options map[string]string) (target, error) {
 				return t, fmt.Errorf("max-file must be a number from 1 to 100, not %q", value)
 			}
 		case "mode":
-			if err := checkMode(value); err != nil {
+			if t.blocking, err = isBlocking(value); err != nil {
 				return t, err
 			}
 		case "max-buffer-size":
-			if _, err := parseSize(value); err != nil {
+			if t.buffer, err = parseSize(value); err != nil {
 				return t, fmt.Errorf("max-buffer-size: %w", err)
 			}
 		default:
@@ -126,12 +147,12 @@ func jsonFileTarget(options map[string]string) (target, error) {
 	return t, nil
 }
 
-// checkMode accepts both modes: a container never waits for its log, whichever it asks for.
-func checkMode(mode string) error {
+// isBlocking reads the mode. Without one a container does not wait for its log, which is ECS's default too.
+func isBlocking(mode string) (bool, error) {
 	if mode != "blocking" && mode != "non-blocking" {
-		return fmt.Errorf("mode must be blocking or non-blocking, not %q", mode)
+		return false, fmt.Errorf("mode must be blocking or non-blocking, not %q", mode)
 	}
-	return nil
+	return mode == "blocking", nil
 }
 
 // parseSize reads sizes as Docker writes them: 1024, 10k, 20m, 1g, 20mb.

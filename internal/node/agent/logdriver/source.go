@@ -124,23 +124,11 @@ func (s *source) reclaim(all bool) error {
 	err := unix.Fallocate(int(s.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.punched, end-s.punched)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		s.noHoles = true
-		return fmt.Errorf("the file system of %s cannot punch holes: container output stays on the disk until its task ends: %w",
+		return fmt.Errorf("the file system of %s cannot punch holes: container output stays on the disk until its task ends, and what exceeds its bound is dropped: %w",
 			s.file.Name(), err)
 	}
 	if err == nil {
 		s.punched = end
 	}
 	return err
-}
-
-// skip drops the oldest bytes so that at most keep are waiting, and returns how many were dropped.
-func (s *source) skip(keep int64) int64 {
-	info, err := s.file.Stat()
-	if err != nil || info.Size()-s.noted <= keep {
-		return 0
-	}
-	to := info.Size() - keep/2
-	dropped := to - s.noted
-	s.read, s.noted, s.buf = to, to, nil
-	return dropped
 }
