@@ -29,6 +29,9 @@ type port struct {
 
 // applyPorts opens the ports that the table needs and closes the others. It needs the lock.
 func (p *Proxy) applyPorts(l *live) {
+	if p.leaving.Load() {
+		return
+	}
 	for number, q := range p.ports {
 		if _, ok := l.byPort[number]; ok {
 			continue
@@ -94,7 +97,7 @@ func (q *port) open(entrances []entrance) {
 		if q.listen[a] != nil {
 			continue
 		}
-		l, err := net.Listen("tcp", net.JoinHostPort(a, strconv.Itoa(q.number)))
+		l, err := q.proxy.Listen(net.JoinHostPort(a, strconv.Itoa(q.number)))
 		if err != nil {
 			if problem == "" {
 				problem = portProblem(a, q.number, err)
@@ -139,7 +142,7 @@ func (q *port) again() {
 	}
 }
 
-// leave gives the port back, so that it can be taken again at once. It needs the lock.
+// leave gives the port up, so that it can be taken again at once. It needs the lock.
 func (q *port) leave() {
 	if q.retry != nil {
 		q.retry.Stop()
