@@ -6,11 +6,12 @@ import (
 	"context"
 	"sync"
 	"syscall"
-	"time"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types/task"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // steady is the stock task service, but for this: what it has begun it finishes. The stock one kills the runc that is at work
@@ -28,11 +29,9 @@ func newSteady(service taskapi.TTRPCTaskService) *steady {
 	return &steady{TTRPCTaskService: service, creating: map[string]chan struct{}{}}
 }
 
-const stepTime = 2 * time.Minute // for one step of runc's; longer than a caller waits for it
-
 // finish makes a step that its caller's end does not interrupt.
 func finish[Req, Res any](ctx context.Context, r Req, step func(context.Context, Req) (Res, error)) (Res, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeouts.RuncStep)
 	defer cancel()
 	return step(ctx, r)
 }

@@ -14,6 +14,8 @@ import (
 
 	srvconfig "github.com/containerd/containerd/v2/cmd/containerd/server/config"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Config is what containerd runs with. Root, State and Socket are required.
@@ -122,7 +124,11 @@ func (c Config) server() *srvconfig.Config {
 		Debug:   srvconfig.Debug{Level: level},
 		// containerd gives up a shim, and kills its containers, that has not answered for so long when containerd comes back. On a
 		// machine that is busy, five seconds (the default) can be too short; a shim that is gone is noticed at once in any case.
-		Timeouts: map[string]string{"io.containerd.timeout.shim.load": "1m0s"},
+		Timeouts: map[string]string{
+			"io.containerd.timeout.shim.load":    timeouts.ShimLoad.String(),
+			"io.containerd.timeout.shim.cleanup": timeouts.ShimCleanup.String(),
+			"io.containerd.timeout.task.state":   timeouts.ShimState.String(),
+		},
 		Plugins: map[string]any{
 			"io.containerd.server.v1.grpc":  map[string]any{"address": c.Socket},
 			"io.containerd.server.v1.ttrpc": map[string]any{"address": c.Socket + ".ttrpc"},

@@ -15,14 +15,14 @@ import (
 	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // A shim whose start was interrupted, because its caller went away or containerd was killed between the shim's start and the note
 // of its address, is known to nobody and would live for ever. The janitor asks such shims to end. One that holds a container
 // refuses; as no bundle refers to the shim, containerd has given that container up and told runc to delete it, and the shim is
 // killed.
-
-const sweepInterval = 3 * time.Second
 
 // janitor looks for shims that no bundle refers to. It acts on those that it finds again: a shim that is just being started is
 // not referred to for a moment.
@@ -42,7 +42,7 @@ func newJanitor(c Config) *janitor {
 func socketDir(c Config) string { return filepath.Join(c.State, "s") }
 
 func (j *janitor) run(ctx context.Context) {
-	tick := time.NewTicker(sweepInterval)
+	tick := time.NewTicker(timeouts.Stray)
 	defer tick.Stop()
 	for {
 		j.sweep(ctx)
@@ -96,7 +96,7 @@ func (j *janitor) referred() map[string]bool {
 
 // dismiss asks the shim behind a socket to end, or kills it, and removes a socket that nobody listens on.
 func (j *janitor) dismiss(ctx context.Context, socket string, kill bool) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, timeouts.StrayAnswer)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"time"
 
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/plugins"
@@ -11,6 +10,8 @@ import (
 	"github.com/containerd/plugin/registry"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // steady is containerd's task service, but for this: what it has begun it finishes, though its caller be killed. The stock one
@@ -48,11 +49,9 @@ func (s steady) Register(server *grpc.Server) error {
 	return nil
 }
 
-const stepTime = 2 * time.Minute // for one step of a shim's and runc's; no caller waits longer
-
 // finish makes a step that its caller's end does not interrupt.
 func finish[Req, Res any](ctx context.Context, r Req, step func(context.Context, Req) (Res, error)) (Res, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeouts.RuncStep)
 	defer cancel()
 	return step(ctx, r)
 }
