@@ -15,6 +15,7 @@ import (
 	srvconfig "github.com/containerd/containerd/v2/cmd/containerd/server/config"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
 
+	"github.com/berthdev/berth/internal/node/recovery"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
@@ -42,7 +43,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Root == "" || c.State == "" || c.Socket == "" {
 		return c, errors.New("containerd: root, state and socket are required")
 	}
-	for _, p := range []*string{&c.Root, &c.State, &c.Socket} {
+	for _, p := range []*string{&c.Root, &c.State, &c.Socket, &c.LogFile} {
+		if *p == "" {
+			continue
+		}
 		abs, err := filepath.Abs(*p)
 		if err != nil {
 			return c, err
@@ -71,6 +75,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, nil
 }
+
+// shims is where containerd keeps what it knows of its shims.
+func (c Config) shims() recovery.Shims { return recovery.Shims{State: c.State, Socket: c.Socket} }
 
 // file is where Start leaves the config for Run.
 func (c Config) file() string { return filepath.Join(c.State, "config.json") }
@@ -132,7 +139,7 @@ func (c Config) server() *srvconfig.Config {
 		Plugins: map[string]any{
 			"io.containerd.server.v1.grpc":  map[string]any{"address": c.Socket},
 			"io.containerd.server.v1.ttrpc": map[string]any{"address": c.Socket + ".ttrpc"},
-			"io.containerd.shim.v1.manager": map[string]any{"socket_dir": socketDir(c)},
+			"io.containerd.shim.v1.manager": map[string]any{"socket_dir": c.shims().Sockets()},
 			// What was deleted is off the disk a second later; deletions close together share one collection.
 			"io.containerd.gc.v1.scheduler": map[string]any{"deletion_threshold": 1, "schedule_delay": "1s"},
 		},

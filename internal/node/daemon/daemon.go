@@ -42,7 +42,7 @@ func New(c Config, log *slog.Logger) (*Daemon, error) {
 // older berth, and else starts one, which outlives this process, also when ctx ends before it answers. Containers are not touched.
 func (d *Daemon) Start(ctx context.Context) error {
 	if r, ok := load(d.c); ok {
-		if r.Fingerprint == d.c.fingerprint() && d.ready(ctx, timeouts.ContainerdStart, r.alive) == nil {
+		if r.Fingerprint == d.c.fingerprint() && d.ready(ctx, timeouts.ContainerdStart, r.Alive) == nil {
 			d.log.Info("containerd is running", "pid", r.PID)
 			return nil
 		}
@@ -54,8 +54,16 @@ func (d *Daemon) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	return d.launch(ctx)
+	err := d.launch(ctx)
+	if errors.Is(err, errSilent) && ctx.Err() == nil {
+		// A shim may have begun to hang after it was asked: the next start sets it aside.
+		d.log.Warn("containerd did not serve in time; starting it once more", "error", err)
+		err = d.launch(ctx)
+	}
+	return err
 }
+
+var errSilent = errors.New("containerd does not answer")
 
 // launch starts the process in a session of its own and waits until it answers.
 func (d *Daemon) launch(ctx context.Context) error {
@@ -153,7 +161,7 @@ func (d *Daemon) ready(ctx context.Context, timeout time.Duration, running func(
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("containerd does not answer on %s after %v", d.c.Socket, timeout)
+			return fmt.Errorf("%w on %s after %v", errSilent, d.c.Socket, timeout)
 		case <-time.After(3 * time.Millisecond):
 		}
 	}
@@ -230,11 +238,11 @@ func (d *Daemon) watch(ctx context.Context, r record) {
 				misses = 0
 			} else if misses++; misses >= timeouts.ContainerdMisses && ctx.Err() == nil {
 				d.log.Error("containerd does not answer; killing it", "pid", r.PID)
-				r.signal(unix.SIGKILL)
+				r.Signal(unix.SIGKILL)
 			}
 		}
 	}()
-	_ = r.wait(ctx)
+	_ = r.Wait(ctx)
 }
 
 // Stop ends containerd: SIGTERM, and SIGKILL after timeouts.ContainerdStop. Its containers keep running until they are deleted. One that does not
@@ -242,14 +250,14 @@ func (d *Daemon) watch(ctx context.Context, r record) {
 func (d *Daemon) Stop(ctx context.Context) error {
 	r, ok := load(d.c)
 	if ok {
-		r.signal(unix.SIGTERM)
+		r.Signal(unix.SIGTERM)
 		soft, cancel := context.WithTimeout(ctx, timeouts.ContainerdStop)
 		defer cancel()
-		if r.wait(soft) != nil {
-			r.signal(unix.SIGKILL)
+		if r.Wait(soft) != nil {
+			r.Signal(unix.SIGKILL)
 			hard, cancel := context.WithTimeout(ctx, timeouts.ContainerdStop)
 			defer cancel()
-			if err := r.wait(hard); err != nil {
+			if err := r.Wait(hard); err != nil {
 				return fmt.Errorf("stop containerd (process %d): %w", r.PID, err)
 			}
 		}

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthdev/berth/internal/node/agent"
-	"github.com/berthdev/berth/internal/node/agent/containerd/note"
 	"github.com/berthdev/berth/internal/node/cgroup"
+	"github.com/berthdev/berth/internal/node/recovery/note"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 

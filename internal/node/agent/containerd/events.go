@@ -10,7 +10,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 
 	"github.com/berthdev/berth/internal/node/agent"
-	"github.com/berthdev/berth/internal/node/agent/containerd/note"
+	"github.com/berthdev/berth/internal/node/recovery/note"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 

@@ -1,13 +1,12 @@
-package daemon
+package recovery
 
 import (
 	"context"
-	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,32 +15,27 @@ import (
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 
+	"github.com/berthdev/berth/internal/node/process"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // A shim whose start was interrupted, because its caller went away or containerd was killed between the shim's start and the note
-// of its address, is known to nobody and would live for ever. The janitor asks such shims to end. One that holds a container
+// of its address, is known to nobody and would live for ever. Strays asks such shims to end. One that holds a container
 // refuses; as no bundle refers to the shim, containerd has given that container up and told runc to delete it, and the shim is
 // killed.
 
-// janitor looks for shims that no bundle refers to. It acts on those that it finds again: a shim that is just being started is
+// Strays looks for shims that no bundle refers to. It acts on those that it finds again: a shim that is just being started is
 // not referred to for a moment.
-type janitor struct {
-	sockets string         // the folder of the shims' sockets
-	bundles string         // of containerd's tasks: a folder a namespace, in it one a container
-	address string         // of containerd, which is in the shims' command lines
+type Strays struct {
+	Shims
 	suspect map[string]int // sockets that nothing refers to, and how often they were found
 }
 
-func newJanitor(c Config) *janitor {
-	return &janitor{sockets: socketDir(c), bundles: filepath.Join(c.State, "io.containerd.runtime.v2.task"), address: c.Socket,
-		suspect: map[string]int{}}
-}
+// NewStrays makes one. It does nothing before Run.
+func NewStrays(s Shims) *Strays { return &Strays{Shims: s, suspect: map[string]int{}} }
 
-// socketDir is where containerd is told to have shims listen.
-func socketDir(c Config) string { return filepath.Join(c.State, "s") }
-
-func (j *janitor) run(ctx context.Context) {
+// Run looks again and again, until ctx is done.
+func (j *Strays) Run(ctx context.Context) {
 	tick := time.NewTicker(timeouts.Stray)
 	defer tick.Stop()
 	for {
@@ -54,8 +48,8 @@ func (j *janitor) run(ctx context.Context) {
 	}
 }
 
-func (j *janitor) sweep(ctx context.Context) {
-	entries, err := os.ReadDir(j.sockets)
+func (j *Strays) sweep(ctx context.Context) {
+	entries, err := os.ReadDir(j.Sockets())
 	if err != nil || len(entries) == 0 {
 		clear(j.suspect)
 		return
@@ -63,7 +57,7 @@ func (j *janitor) sweep(ctx context.Context) {
 	known := j.referred()
 	suspects := map[string]int{}
 	for _, e := range entries {
-		socket := filepath.Join(j.sockets, e.Name())
+		socket := filepath.Join(j.Sockets(), e.Name())
 		if known[socket] {
 			continue
 		}
@@ -76,26 +70,16 @@ func (j *janitor) sweep(ctx context.Context) {
 }
 
 // referred returns the sockets that bundles refer to.
-func (j *janitor) referred() map[string]bool {
+func (j *Strays) referred() map[string]bool {
 	known := map[string]bool{}
-	files, _ := filepath.Glob(filepath.Join(j.bundles, "*", "*", "bootstrap.json"))
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			continue
-		}
-		var boot struct {
-			Address string `json:"address"`
-		}
-		if json.Unmarshal(data, &boot) == nil {
-			known[strings.TrimPrefix(boot.Address, "unix://")] = true
-		}
+	for _, b := range j.bundles() {
+		known[b.socket] = true
 	}
 	return known
 }
 
 // dismiss asks the shim behind a socket to end, or kills it, and removes a socket that nobody listens on.
-func (j *janitor) dismiss(ctx context.Context, socket string, kill bool) {
+func (j *Strays) dismiss(ctx context.Context, socket string, kill bool) {
 	ctx, cancel := context.WithTimeout(ctx, timeouts.StrayAnswer)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -114,12 +98,12 @@ func (j *janitor) dismiss(ctx context.Context, socket string, kill bool) {
 		return
 	}
 	for _, r := range j.holders(socket) {
-		r.signal(unix.SIGKILL)
+		r.Signal(unix.SIGKILL)
 	}
 }
 
 // holders returns the shims of this containerd that listen on a socket, as the kernel knows them.
-func (j *janitor) holders(socket string) (found []record) {
+func (j *Strays) holders(socket string) []process.ID {
 	table, err := os.ReadFile("/proc/net/unix")
 	if err != nil {
 		return nil
@@ -131,34 +115,17 @@ func (j *janitor) holders(socket string) (found []record) {
 			links["socket:["+f[6]+"]"] = true
 		}
 	}
-	processes, _ := os.ReadDir("/proc")
-	for _, e := range processes {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || !j.isShim(pid) {
-			continue
-		}
-		descriptors, _ := filepath.Glob("/proc/" + e.Name() + "/fd/*")
-		for _, fd := range descriptors {
+	return slices.DeleteFunc(process.Named(j.isShim), func(p process.ID) bool {
+		descriptors, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.PID))
+		return !slices.ContainsFunc(descriptors, func(fd string) bool {
 			link, err := os.Readlink(fd)
-			if err != nil || !links[link] {
-				continue
-			}
-			if r, err := inspect(pid); err == nil {
-				found = append(found, r)
-			}
-			break
-		}
-	}
-	return found
+			return err == nil && links[link]
+		})
+	})
 }
 
-// isShim tells whether a process is a shim of this containerd.
-func (j *janitor) isShim(pid int) bool {
-	cmdline, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
-	if err != nil {
-		return false
-	}
-	args := strings.Split(string(cmdline), "\x00")
+// isShim tells by its arguments whether a process is a shim of this containerd.
+func (j *Strays) isShim(args []string) bool {
 	i := slices.Index(args, "-address")
-	return i > 0 && i+1 < len(args) && args[i+1] == j.address
+	return i > 0 && i+1 < len(args) && args[i+1] == j.Socket
 }
