@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -159,24 +158,14 @@ func (q *port) shut(ctx context.Context) {
 	}
 }
 
-// ServeHTTP gives the request to the load balancer that its Host names; a request with another name goes to the one that has the
-// port to itself, or to the oldest.
+// ServeHTTP implements http.Handler.
 func (q *port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l := q.proxy.table.Load()
-	entrances := l.byPort[q.number]
-	if len(entrances) == 0 { // the listener was deleted while the connection is open
+	in := l.entrance(q.number, r.Host)
+	if in == nil { // the listener was deleted while the connection is open
 		w.Header().Set("Connection", "close")
-		page(w, http.StatusServiceUnavailable)
+		page(http.StatusServiceUnavailable).write(w)
 		return
 	}
-	chosen := entrances[0]
-	if len(entrances) > 1 {
-		host := strings.ToLower(hostname(r.Host))
-		for _, e := range entrances[1:] {
-			if strings.EqualFold(e.balancer.DNSName, host) {
-				chosen = e
-			}
-		}
-	}
-	q.proxy.serve(w, r, l, chosen, q.number)
+	q.proxy.serve(w, r, l, in, q.number)
 }

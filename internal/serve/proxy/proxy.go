@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -126,13 +125,13 @@ func (p *Proxy) ServeHost(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	if len(b.entrances) == 0 {
-		page(w, http.StatusServiceUnavailable)
+		page(http.StatusServiceUnavailable).write(w)
 		return true
 	}
-	chosen := b.entrances[0]
-	for _, e := range b.entrances {
-		if e.listener.Port == 80 {
-			chosen = e
+	chosen := &b.entrances[0]
+	for i := range b.entrances {
+		if b.entrances[i].listener.Port == 80 {
+			chosen = &b.entrances[i]
 		}
 	}
 	arrived := chosen.listener.Port
@@ -141,50 +140,4 @@ func (p *Proxy) ServeHost(w http.ResponseWriter, r *http.Request) bool {
 	}
 	p.serve(w, r, l, chosen, arrived)
 	return true
-}
-
-// serve finds the rule and follows it.
-func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, l *live, in entrance, port int) {
-	way := passage{entrance: in, port: port, stats: l.stats[in.balancer.ARN]}
-	way.stats.Requests.Add(1)
-	p.age(w, r, in.balancer.ClientKeepAlive)
-	switch {
-	case r.ProtoMajor > 1 && in.balancer.HTTP1Only:
-		way.refuse(w, http.StatusHTTPVersionNotSupported)
-		return
-	case r.Method == http.MethodTrace || r.Method == http.MethodConnect:
-		way.refuse(w, http.StatusMethodNotAllowed)
-		return
-	}
-	for i := range in.routes {
-		if !in.routes[i].matches(r) {
-			continue
-		}
-		switch a := &in.routes[i].action; {
-		case a.Fixed != nil:
-			way.own(w).Set("Content-Type", or(a.Fixed.ContentType, "text/plain")+"; charset=utf-8")
-			w.WriteHeader(a.Fixed.Status)
-			_, _ = io.WriteString(w, a.Fixed.Body) // fails only when the client is gone
-		case a.Redirect != nil:
-			w.Header().Set("Location", a.Redirect.location(r, port))
-			way.refuse(w, a.Redirect.Status)
-		default:
-			way.group, way.stick = l.groups[a.destination(r)], a.Sticky
-			p.forward.serve(w, r, &way)
-		}
-		return
-	}
-	way.stats.Failed.Add(1)
-	way.refuse(w, http.StatusServiceUnavailable)
-}
-
-// age asks a client whose connection is old, or whose proxy is leaving, to open another one.
-func (p *Proxy) age(w http.ResponseWriter, r *http.Request, limit time.Duration) {
-	if p.leaving.Load() {
-		w.Header().Set("Connection", "close")
-		return
-	}
-	if born, ok := r.Context().Value(bornKey{}).(time.Time); ok && limit > 0 && p.Now().Sub(born) > limit {
-		w.Header().Set("Connection", "close")
-	}
 }
