@@ -29,6 +29,8 @@ type Store interface {
 	// Watch collects the later changes of what is named; of everything when nothing is. To miss nothing, Watch first and View
 	// then. The watcher ends when ctx is done or the store closes.
 	Watch(ctx context.Context, interests ...Interest) *Watcher
+	// Follow has f told of each later change as soon as later Updates see it, which is before it is durable.
+	Follow(f Follower)
 	// Close releases the store. Pending updates end with ErrClosed.
 	Close() error
 }
@@ -62,7 +64,6 @@ type Table[T any, P interface {
 }] struct {
 	name    string
 	indexes []Index
-	part    *Part // nil: rows are stored in one piece
 }
 
 // Index lists the values of a table by a second key. Value returns "" for values that are not listed.
@@ -112,8 +113,6 @@ func (t Table[T, P]) Delete(tx Tx, key string) { tx.DeleteRow(t.name, key) }
 type Kind struct {
 	Name    string
 	Indexes []Index
-	// Decode makes a value from what model.EncodeRow made of it.
+	// Decode makes a value from the JSON that encoding/json made of it.
 	Decode func([]byte) (any, error)
-	// Part is what is stored apart; nil for tables whose rows are stored in one piece.
-	Part *Part
 }

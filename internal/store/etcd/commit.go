@@ -8,10 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/store/mirror"
 )
 
 // fenceKey holds "<writer>/<revision>": who committed last, and to which revision of the store. Every commit demands the value
@@ -24,14 +26,17 @@ var errUnknown = errors.New("the outcome is unknown")
 // errFenced is a commit that found another writer's fence. Nothing was written, and this process shall not write any more.
 var errFenced = errors.New("another process has taken the store over")
 
-// How long etcd may take to answer one request, and how many attempts to commit are made while the outcome is unknown.
+// How long one attempt to commit may take, and how many are made while the outcome is unknown.
 const (
-	patience       = 10 * time.Second
+	commitPatience = 10 * time.Second
 	commitAttempts = 3
 )
 
 // compactEvery is how many of etcd's revisions may gather: nobody reads old ones here, and their pages cost memory.
 const compactEvery = 1000
+
+// loadPage is how many rows are read at once.
+const loadPage = 2000
 
 // commitBatches is the committer: the one goroutine that writes to etcd.
 func (s *Store) commitBatches() {
@@ -82,12 +87,28 @@ func (s *Store) land() {
 func (s *Store) fail(b *batch, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, b := range append([]*batch{b}, s.queue...) {
+	failed := append([]*batch{b}, s.queue...)
+	s.flying, s.queue = nil, nil
+	s.ahead = s.published.Load()
+	s.revert(failed)
+	for _, b := range failed {
 		b.err = fmt.Errorf("commit: %w", err)
 		close(b.done)
 	}
-	s.flying, s.queue = nil, nil
-	s.ahead = s.published.Load()
+}
+
+// revert tells the followers that what they knew of is not to be.
+func (s *Store) revert(failed []*batch) {
+	if s.anew {
+		s.anew = false
+		s.followers.Reset(s.ahead.Reader())
+		return
+	}
+	var undone []store.Change
+	for _, b := range failed {
+		undone = append(undone, b.changes...)
+	}
+	s.followers.Undo(undone)
 }
 
 func (s *Store) failQueue(err error) {
@@ -118,23 +139,15 @@ func (s *Store) commit(b *batch) error {
 	return err
 }
 
-// recover loads the state that etcd holds; it always returns an error, for the batch that is not committed for it. It may take as long
-// as it gets on: the last published state can be read meanwhile. The next batch tries again when it fails.
+// recover loads the state that etcd holds; it always returns an error, for the batch that is not committed for it.
 func (s *Store) recover() error {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), commitPatience)
 	defer cancel()
-	go func() {
-		select {
-		case <-s.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	state, err := s.load(ctx)
 	if err != nil {
 		return fmt.Errorf("load the state after a failed commit: %w", err)
 	}
-	s.lost = false
+	s.lost, s.anew = false, true
 	s.published.Store(state)
 	s.hub.NotifyAll()
 	return errors.New("the state was loaded anew after a failed commit; try again")
@@ -163,7 +176,7 @@ func (s *Store) write(next string, ops []clientv3.Op) error {
 }
 
 func (s *Store) attempt(next string, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
+	ctx, cancel := context.WithTimeout(context.Background(), commitPatience)
 	defer cancel()
 	unchanged := clientv3.Compare(clientv3.Value(fenceKey), "=", s.fence)
 	if s.fence == "" {
@@ -180,7 +193,7 @@ func (s *Store) compact(at int64) {
 	}
 	s.compacted = at
 	s.compacting.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.patience)
+		ctx, cancel := context.WithTimeout(context.Background(), commitPatience)
 		defer cancel()
 		if _, err := s.kv.Compact(ctx, at); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
 			s.log.Warn("cannot compact the store", "revision", at, "error", err)
@@ -207,6 +220,67 @@ func valueOf(res *clientv3.TxnResponse) string {
 		}
 	}
 	return ""
+}
+
+// load reads all of etcd's state at one moment and takes the fence, so that no commit begun before can still happen.
+func (s *Store) load(ctx context.Context) (*mirror.State, error) {
+	found, err := s.kv.Get(ctx, fenceKey)
+	if err != nil {
+		return nil, err
+	}
+	s.fence = ""
+	if len(found.Kvs) > 0 {
+		s.fence = string(found.Kvs[0].Value)
+	}
+	revision := revisionOf(s.fence)
+	mine := fenceOf(uuid.NewString(), revision)
+	if err := s.write(mine, nil); err != nil {
+		return nil, fmt.Errorf("take the store over: %w", err)
+	}
+	s.fence = mine
+	state, err := mirror.New(s.kinds, 0)
+	if err != nil {
+		return nil, err
+	}
+	tx := state.Begin()
+	if err := s.loadRows(ctx, tx); err != nil {
+		return nil, err
+	}
+	return tx.Commit().At(revision), nil
+}
+
+func (s *Store) loadRows(ctx context.Context, tx *mirror.Tx) error {
+	kinds := map[string]store.Kind{}
+	for _, kind := range s.kinds {
+		kinds[kind.Name] = kind
+	}
+	from, end := tables, clientv3.GetPrefixRangeEnd(tables)
+	var at int64 // the revision that all pages are read at
+	for {
+		page, err := s.kv.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(loadPage), clientv3.WithRev(at))
+		if err != nil {
+			return err
+		}
+		if at == 0 {
+			at = page.Header.Revision
+		}
+		for _, kv := range page.Kvs {
+			table, key, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), tables), "/")
+			kind, known := kinds[table]
+			if !known {
+				continue // a newer version's; kept as it is
+			}
+			value, err := kind.Decode(kv.Value)
+			if err != nil {
+				return fmt.Errorf("decode %s of table %s: %w", key, table, err)
+			}
+			tx.PutRow(table, key, value)
+		}
+		if !page.More {
+			return nil
+		}
+		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	}
 }
 
 func fenceOf(writer string, revision uint64) string {

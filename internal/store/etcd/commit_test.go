@@ -15,6 +15,7 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/store/storetest"
 )
 
 var ctx = context.Background()
@@ -120,6 +121,8 @@ func TestFailedCommits(t *testing.T) {
 			if err := put(s, "a"); err != nil {
 				t.Fatal(err)
 			}
+			var follower storetest.Shadow
+			s.Follow(&follower)
 			f.mu.Lock()
 			f.count, f.before, f.after = 0, c.before, c.after
 			f.mu.Unlock()
@@ -131,6 +134,9 @@ func TestFailedCommits(t *testing.T) {
 			}
 			if got := names(s); got != c.want {
 				t.Errorf("visible: %q, want %q", got, c.want)
+			}
+			if got := follower.Names(); got != c.want {
+				t.Errorf("the follower knows %q, want %q", got, c.want)
 			}
 			s.Close()
 			if got := names(openFlaky(t, dir, &flaky{})); got != c.want {
@@ -177,6 +183,8 @@ func TestUpdatesOnTopOfAFailedOneFail(t *testing.T) {
 		}
 		return nil
 	}
+	var follower storetest.Shadow
+	s.Follow(&follower)
 	results := make(chan error, 3)
 	go func() { results <- put(s, "first") }()
 	<-entered
@@ -196,14 +204,17 @@ func TestUpdatesOnTopOfAFailedOneFail(t *testing.T) {
 			t.Error("an update does not see the one before it")
 		}
 	}
+	if got := follower.Names(); got != "first second" {
+		t.Errorf("the follower knows %q while the commit goes on", got)
+	}
 	close(leave)
 	for range 3 {
 		if err := <-results; !errors.Is(err, rpctypes.ErrNoSpace) {
 			t.Errorf("got %v", err)
 		}
 	}
-	if got := names(s); got != "" {
-		t.Errorf("visible: %q", got)
+	if got := names(s); got != "" || follower.Names() != "" {
+		t.Errorf("visible: %q; the follower knows %q", got, follower.Names())
 	}
 }
 

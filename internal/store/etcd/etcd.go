@@ -37,7 +37,6 @@ type Config struct {
 // Store implements store.Store.
 type Store struct {
 	kinds  []store.Kind
-	pieces pieces
 	log    *slog.Logger
 	server *embed.Etcd
 	client *clientv3.Client
@@ -52,20 +51,19 @@ type Store struct {
 	mu     sync.Mutex
 	closed bool
 	// ahead is published with the batches in flight and queued.
-	ahead  *mirror.State
-	flying *batch
-	queue  []*batch
-	whole  map[place]bool // rows of tables with parts that are stored in one piece
+	ahead     *mirror.State
+	followers store.Followers // they know ahead
+	flying    *batch
+	queue     []*batch
 
 	wake    chan struct{} // holds one notice: the queue may have a batch
 	stop    chan struct{}
 	stopped chan struct{} // closed by the committer at its end
 
-	patience time.Duration // how long one request to etcd may take
-
 	// The committer's own; see commit.go.
 	fence      string
 	lost       bool
+	anew       bool  // the state was loaded anew, and followers do not know it yet
 	compacted  int64 // etcd's revision that the last compaction kept
 	compacting sync.WaitGroup
 	told       time.Time // when the log last said that the disk is full
@@ -87,7 +85,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("start etcd in %s: %w", c.Dir, err)
 	}
 	client := v3client.New(server.Server)
-	s := &Store{kinds: c.Kinds, pieces: piecesOf(c.Kinds), patience: patience, log: c.Log, server: server, client: client, kv: client, free: freeOf(c.Dir),
+	s := &Store{kinds: c.Kinds, log: c.Log, server: server, client: client, kv: client, free: freeOf(c.Dir),
 		hub: store.NewHub(c.Kinds), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.shut)
@@ -138,7 +136,7 @@ func (s *Store) run(ctx context.Context, f func(store.Tx) error) (*batch, error)
 		}
 		return s.flying, nil
 	}
-	ops, size, err := s.pieces.encode(changes, s.whole)
+	ops, size, err := encode(changes)
 	if err != nil {
 		return nil, err
 	}
@@ -147,12 +145,20 @@ func (s *Store) run(ctx context.Context, f func(store.Tx) error) (*batch, error)
 			ErrTooLarge, size, len(ops), maxUpdateBytes, maxUpdateOps)
 	}
 	s.ahead = tx.Commit()
+	s.followers.Apply(changes)
 	return s.enqueue(changes, ops, size), nil
 }
 
 // Watch implements store.Store.
 func (s *Store) Watch(ctx context.Context, interests ...store.Interest) *store.Watcher {
 	return s.hub.Watch(ctx, interests...)
+}
+
+// Follow implements store.Store.
+func (s *Store) Follow(f store.Follower) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.followers.Add(f, s.ahead.Reader())
 }
 
 // Close implements store.Store. The commit in progress is finished first; a second call does nothing.

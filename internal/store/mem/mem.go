@@ -16,6 +16,8 @@ type Store struct {
 	closed bool
 	state  atomic.Pointer[mirror.State]
 	hub    *store.Hub
+
+	followers store.Followers
 }
 
 var _ store.Store = (*Store)(nil)
@@ -51,6 +53,7 @@ func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
 	}
 	changes := tx.Changes()
 	s.state.Store(tx.Commit())
+	s.followers.Apply(changes)
 	s.hub.Notify(changes)
 	return nil
 }
@@ -58,6 +61,13 @@ func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
 // Watch implements store.Store.
 func (s *Store) Watch(ctx context.Context, interests ...store.Interest) *store.Watcher {
 	return s.hub.Watch(ctx, interests...)
+}
+
+// Follow implements store.Store.
+func (s *Store) Follow(f store.Follower) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.followers.Add(f, s.state.Load().Reader())
 }
 
 // Close implements store.Store.
