@@ -23,14 +23,13 @@ import (
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
 	"github.com/berthdev/berth/internal/serve/build"
-	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // The ports of the metadata server at the bridge's address. Each instance has a bridge of its own, so they never collide.
 const metadataPort = 51679
 
 // sessionLife is how long the credentials of a task's role are good for; SDKs renew them (ecs.md 1.8).
-const sessionLife = timeouts.TaskCredentials
+const sessionLife = 6 * time.Hour
 
 // platform is containerd, runc and this machine's network as an instance uses them; `berth up` and `berth down` share it.
 type platform struct {
@@ -118,7 +117,7 @@ func (p *platform) close() {
 // openMachine makes this machine the place where tasks run.
 func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger) (*machine, error) {
 	login := func(context.Context) (string, string, error) {
-		password, _ := s.keys.IssueRegistryToken(timeouts.RegistryToken)
+		password, _ := s.keys.IssueRegistryToken(time.Hour)
 		return "AWS", password, nil
 	}
 	p, err := openPlatform(ctx, in, login, log)
@@ -188,7 +187,7 @@ func (p *platform) metadataListeners() (outside, inside net.Listener, err error)
 
 // collectImages removes unused images when the disk fills.
 func (p *platform) collectImages(ctx context.Context) error {
-	tick := time.NewTicker(timeouts.ImageCollect)
+	tick := time.NewTicker(10 * time.Minute)
 	defer tick.Stop()
 	for {
 		select {
@@ -204,7 +203,7 @@ func (p *platform) collectImages(ctx context.Context) error {
 
 // sweep removes what kills left of ended tasks.
 func (p *platform) sweep(ctx context.Context) error {
-	tick := time.NewTicker(timeouts.SweepCgroups)
+	tick := time.NewTicker(15 * time.Second)
 	defer tick.Stop()
 	for {
 		select {

@@ -25,13 +25,13 @@ import (
 	"github.com/berthdev/berth/internal/control"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/nodelink"
+	"github.com/berthdev/berth/internal/places"
 	"github.com/berthdev/berth/internal/serve/logstore"
 	"github.com/berthdev/berth/internal/serve/proxy"
 	"github.com/berthdev/berth/internal/serve/proxy/feed"
 	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/etcd"
-	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // server is the control plane: the store, the APIs, the control loop and the server's half of the node link.
@@ -44,6 +44,7 @@ type server struct {
 	registry *registry.Registry
 	endpoint http.Handler
 	links    *nodelink.Server
+	places   *places.Keeper
 	control  *control.Control
 	feed     *feed.Feed
 	proxy    *proxy.Proxy // nil until openProxy
@@ -76,7 +77,8 @@ func openServer(ctx context.Context, in *Instance, log *slog.Logger) (s *server,
 		return nil, err
 	}
 	s.links = nodelink.NewServer(nodelink.ServerConfig{Store: s.store, Now: time.Now, Log: log.With("component", "nodelink")})
-	s.control = control.New(control.Config{Store: s.store, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
+	s.places = places.New(s.store)
+	s.control = control.New(control.Config{Store: s.store, Places: s.places, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
 		Log: log.With("component", "control")})
 	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Now: time.Now, Log: log.With("component", "wire"), Services: s.services()})
 	return s, nil
@@ -92,7 +94,7 @@ func (s *server) services() []*wire.Service {
 		subnets = append(subnets, elb.Subnet{ID: n.ID, Zone: n.Zone})
 	}
 	return []*wire.Service{
-		ecs.New(ecs.Config{Store: s.store, Scope: scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "ecs")}),
+		ecs.New(ecs.Config{Store: s.store, Places: s.places, Scope: scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "ecs")}),
 		ecr.New(ecr.Config{Store: s.store, Scope: scope, Manifests: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
 			Log: s.log.With("component", "ecr")}),
 		logs.New(logs.Config{Store: s.logs, Scope: scope, Now: time.Now, Log: s.log.With("component", "logs")}),
@@ -154,7 +156,7 @@ func (s *server) run(ctx context.Context) error {
 
 // housekeeping frees, once an hour, what nobody refers to any more.
 func (s *server) housekeeping(ctx context.Context) error {
-	tick := time.NewTicker(timeouts.Housekeeping)
+	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
 		select {

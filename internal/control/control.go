@@ -9,14 +9,17 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/places"
 	"github.com/berthdev/berth/internal/store"
 )
 
 // Config is what the loop needs.
 type Config struct {
 	Store store.Store
-	Scope model.Scope
-	Now   func() time.Time
+	// Places is shared with the API; nil makes one.
+	Places *places.Keeper
+	Scope  model.Scope
+	Now    func() time.Time
 	// NewID returns a fresh id of 32 hexadecimal digits.
 	NewID func() string
 	Pace  model.Pace
@@ -37,6 +40,9 @@ type Control struct {
 
 // New makes a Control.
 func New(c Config) *Control {
+	if c.Places == nil {
+		c.Places = places.New(c.Store)
+	}
 	c.Tick = or(c.Tick, time.Second)
 	c.LostGrace = or(c.LostGrace, time.Minute)
 	c.KeepEnded = or(c.KeepEnded, 72*time.Hour)

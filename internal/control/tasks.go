@@ -5,7 +5,6 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/plan/deploy"
-	"github.com/berthdev/berth/internal/plan/placement"
 	"github.com/berthdev/berth/internal/plan/task"
 	"github.com/berthdev/berth/internal/store"
 )
@@ -36,20 +35,14 @@ func (p *pass) place() {
 	if len(waiting) == 0 {
 		return
 	}
-	var instances []*model.Instance
-	seen := map[string]bool{}
-	for _, t := range waiting {
-		if !seen[t.Cluster] {
-			seen[t.Cluster] = true
-			instances = append(instances, store.InstancesOf(p.tx, t.Cluster)...)
-		}
+	if look, ok := p.tx.(*probe); ok {
+		look.wrote = true // places are taken within an Update only
+		return
 	}
-	state := placement.NewState(slices.Collect(store.Nodes.Scan(p.tx, "")), instances,
-		slices.Collect(store.Tasks.By(p.tx, store.ByState, store.TaskLive)))
 	slices.SortStableFunc(waiting, func(a, b *model.Task) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	told := map[string]bool{}
 	for _, old := range waiting {
-		d := state.Place(old.Cluster, old)
+		d := p.Places.Place(p.tx, old)
 		if d.InstanceID == "" {
 			if key := old.Cluster + "/" + old.Service; old.Service != "" && !told[key] {
 				told[key] = true

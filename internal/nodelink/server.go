@@ -15,7 +15,6 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
-	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // ServerConfig is what the server's half needs.
@@ -33,7 +32,7 @@ type Server struct{ ServerConfig }
 // NewServer makes a Server. Now and Log may be left out.
 func NewServer(c ServerConfig) *Server {
 	if c.LostAfter == 0 {
-		c.LostAfter = timeouts.SessionLost
+		c.LostAfter = 15 * time.Second
 	}
 	if c.Now == nil {
 		c.Now = time.Now

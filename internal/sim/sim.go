@@ -25,6 +25,7 @@ import (
 	"github.com/berthdev/berth/internal/control"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/nodelink"
+	"github.com/berthdev/berth/internal/places"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/mem"
 )
@@ -38,6 +39,7 @@ type Cluster struct {
 	pace  model.Pace
 
 	store   store.Store
+	places  *places.Keeper
 	client  *sdk.Client
 	control *control.Control
 	server  *nodelink.Server
@@ -58,7 +60,8 @@ func New(ctx context.Context, wait func(), pace model.Pace) (*Cluster, error) {
 		ctx: ctx, wait: wait, begin: time.Now(), scope: model.Scope{Account: "000000000000", Region: "us-east-1"}, pace: pace,
 		store: mem.New(store.Schema()), names: names{}, told: map[string]string{}, seen: map[string]seen{},
 	}
-	api := ecs.New(ecs.Config{Store: c.store, Scope: c.scope, NewID: c.newID})
+	c.places = places.New(c.store)
+	api := ecs.New(ecs.Config{Store: c.store, Places: c.places, Scope: c.scope, NewID: c.newID})
 	endpoint := wire.NewEndpoint(wire.Config{Keys: oneKey{}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Services: []*wire.Service{api}})
 	c.client = sdk.New(sdk.Options{
@@ -114,7 +117,7 @@ func (c *Cluster) newID() string {
 func (c *Cluster) startServer() {
 	c.serving, c.hangUp = context.WithCancel(c.ctx)
 	c.server = nodelink.NewServer(nodelink.ServerConfig{Store: c.store})
-	c.control = control.New(control.Config{Store: c.store, Scope: c.scope, Now: time.Now, NewID: c.newID, Pace: c.pace,
+	c.control = control.New(control.Config{Store: c.store, Places: c.places, Scope: c.scope, Now: time.Now, NewID: c.newID, Pace: c.pace,
 		Log: slog.New(slog.DiscardHandler)})
 	for _, n := range c.nodes {
 		n.serveWith(c.serving, c.server)

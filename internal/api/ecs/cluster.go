@@ -59,7 +59,7 @@ func (a *api) createCluster(ctx context.Context, in *sdk.CreateClusterInput) (*s
 			store.Clusters.Put(tx, wanted)
 		}
 		out = a.drawCluster(tx, wanted)
-		out.Statistics, out.Tags = []types.KeyValuePair{}, filled(wanted.Tags)
+		out.Tags = filled(wanted.Tags)
 		return nil
 	})
 	if err != nil {
@@ -84,10 +84,11 @@ func clusterSettings(old, asked []types.ClusterSetting) ([]types.ClusterSetting,
 	}
 	for _, s := range asked {
 		if s.Name != types.ClusterSettingNameContainerInsights {
-			return nil, invalid("Invalid setting 'name'")
+			return nil, invalid("Invalid cluster setting name '%s'. The name must be containerInsights.", s.Name)
 		}
 		if !slices.Contains([]string{"enabled", "disabled", "enhanced"}, value(s.Value)) {
-			return nil, invalid("Invalid setting 'value'")
+			return nil, invalid("Invalid value '%s' of cluster setting containerInsights. "+
+				"The value must be enabled, disabled or enhanced.", value(s.Value))
 		}
 		settings[0] = s
 	}
@@ -129,16 +130,9 @@ func (a *api) describeClusters(_ context.Context, in *sdk.DescribeClustersInput)
 	if len(refs) > maxDescribed {
 		return nil, tooMany("Clusters", maxDescribed)
 	}
-	if err := included(in.Include, types.ClusterField("").Values()); err != nil {
-		return nil, err
-	}
 	out := &sdk.DescribeClustersOutput{Clusters: []types.Cluster{}, Failures: []types.Failure{}}
-	twice := seen()
 	a.store.View(func(r store.Reader) {
 		for _, ref := range refs {
-			if name, _ := a.clusterName(&ref); twice(name) {
-				continue
-			}
 			c, err := a.anyCluster(r, &ref)
 			if err != nil {
 				out.Failures = append(out.Failures, failure(arnOf(ref, a.scope.ClusterARN), missing))
@@ -211,7 +205,7 @@ func (a *api) changeCluster(ctx context.Context, ref *string, change func(*model
 		}
 		store.Clusters.Put(tx, &changed)
 		out = a.drawCluster(tx, &changed)
-		out.Statistics, out.Attachments = []types.KeyValuePair{}, []types.Attachment{}
+		out.Tags = filled(changed.Tags)
 		return nil
 	})
 	if err != nil {
@@ -278,7 +272,7 @@ func (a *api) deleteCluster(ctx context.Context, in *sdk.DeleteClusterInput) (*s
 			store.Clusters.Put(tx, c)
 		}
 		out = a.drawCluster(tx, c)
-		out.Statistics = []types.KeyValuePair{}
+		out.Tags = filled(c.Tags)
 		return nil
 	})
 	if err != nil {

@@ -14,26 +14,30 @@ import (
 
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/places"
 	"github.com/berthdev/berth/internal/store"
 )
 
 // Config is what the API needs. Store and Scope are required.
 type Config struct {
 	Store store.Store
-	Scope model.Scope
-	Now   func() time.Time // nil means time.Now
-	NewID func() string    // fresh ids of 32 hexadecimal digits; nil means random ones
-	Log   *slog.Logger     // nil discards
+	// Places is shared with control; nil makes one.
+	Places *places.Keeper
+	Scope  model.Scope
+	Now    func() time.Time // nil means time.Now
+	NewID  func() string    // fresh ids of 32 hexadecimal digits; nil means random ones
+	Log    *slog.Logger     // nil discards
 }
 
 // api holds the operations.
 type api struct {
-	store store.Store
-	scope model.Scope
-	now   func() time.Time
-	newID func() string
-	log   *slog.Logger
-	swept atomic.Int64 // Unix seconds of the last sweep of expired client tokens
+	store  store.Store
+	places *places.Keeper
+	scope  model.Scope
+	now    func() time.Time
+	newID  func() string
+	log    *slog.Logger
+	swept  atomic.Int64 // Unix seconds of the last sweep of expired client tokens
 }
 
 // New returns the service "ecs" for the endpoint.
@@ -52,7 +56,10 @@ func New(c Config) *wire.Service {
 }
 
 func newAPI(c Config) *api {
-	a := &api{store: c.Store, scope: c.Scope, now: c.Now, newID: c.NewID, log: c.Log}
+	a := &api{store: c.Store, places: c.Places, scope: c.Scope, now: c.Now, newID: c.NewID, log: c.Log}
+	if a.places == nil && c.Store != nil {
+		a.places = places.New(c.Store)
+	}
 	if a.now == nil {
 		a.now = time.Now
 	}

@@ -33,9 +33,26 @@ func instanceFilter(r store.Reader, cluster, filter string) (func(*model.Instanc
 	if err != nil {
 		return nil, err
 	}
-	matching := map[string]bool{}
-	for _, i := range placementState(r, cluster).Select(cluster, query) {
-		matching[i.ID] = true
+	return func(i *model.Instance) bool {
+		n, ok := store.Nodes.Get(r, i.NodeID)
+		if !ok {
+			return false
+		}
+		var on []*model.Task
+		if query.Dynamic() {
+			on = liveOn(r, n.ID)
+		}
+		return placement.Match(query, i, n, on)
+	}, nil
+}
+
+// liveOn are the tasks of all clusters on a node that have not ended.
+func liveOn(r store.Reader, node string) []*model.Task {
+	var tasks []*model.Task
+	for t := range store.Tasks.By(r, store.ByNode, node) {
+		if !t.Ended() {
+			tasks = append(tasks, t)
+		}
 	}
-	return func(i *model.Instance) bool { return matching[i.ID] }, nil
+	return tasks
 }

@@ -17,13 +17,7 @@ const maxUpdated = 10
 
 func (a *api) drawInstance(r store.Reader, i *model.Instance, tags bool) types.ContainerInstance {
 	node, _ := store.Nodes.Get(r, i.NodeID)
-	var tasks []*model.Task
-	for t := range store.Tasks.By(r, store.ByNode, i.NodeID) {
-		if !t.Ended() {
-			tasks = append(tasks, t)
-		}
-	}
-	drawn := view.Instance(a.scope, i, node, tasks)
+	drawn := view.Instance(a.scope, i, node, liveOn(r, i.NodeID))
 	if tags {
 		drawn.Tags = filled(i.Tags)
 	}

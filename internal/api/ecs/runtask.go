@@ -220,7 +220,6 @@ func (a *api) runIn(tx store.Tx, q *run, made *ran) error {
 		return invalid("No Container Instances were found in your cluster.")
 	}
 	gpu := taskdef.NeedsGPU(&spec.Definition.Definition)
-	places := placementState(tx, c.Name)
 	byProvider := map[string]int{}
 	for range q.count {
 		spec.CapacityProvider = task.ChooseProvider(how.strategy, byProvider)
@@ -230,7 +229,7 @@ func (a *api) runIn(tx store.Tx, q *run, made *ran) error {
 			made.failures = append(made.failures, failure("", "RESOURCE:GPU"))
 			continue
 		}
-		d := places.Place(c.Name, t)
+		d := a.places.Place(tx, t)
 		if d.InstanceID == "" {
 			made.failures = append(made.failures, a.unplaced(c.Name, d.ClosestInstanceID, d.Reason, d.Explanation, how))
 			continue
@@ -264,7 +263,6 @@ func (a *api) startIn(tx store.Tx, q *run, made *ran) error {
 	if err != nil {
 		return err
 	}
-	places := placementState(tx, c.Name)
 	for _, ref := range q.instances {
 		i, ok := a.instance(tx, c.Name, ref)
 		if !ok {
@@ -281,7 +279,7 @@ func (a *api) startIn(tx store.Tx, q *run, made *ran) error {
 			continue
 		}
 		t := task.New(spec)
-		d := places.PlaceOn(i.ID, t)
+		d := a.places.PlaceOn(tx, i, t)
 		if d.InstanceID == "" {
 			made.failures = append(made.failures, a.unplaced(c.Name, i.ID, d.Reason, d.Explanation, how))
 			continue

@@ -1,7 +1,6 @@
 package ecs
 
 import (
-	"cmp"
 	"context"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -35,7 +34,7 @@ func (a *api) updateService(ctx context.Context, in *sdk.UpdateServiceInput) (*s
 		if err := a.changeService(tx, c, &svc, in); err != nil {
 			return err
 		}
-		out = a.drawService(tx, &svc, false)
+		out = a.drawService(tx, &svc, true)
 		return nil
 	})
 	if err != nil {
@@ -52,7 +51,7 @@ func checkUpdate(in *sdk.UpdateServiceInput) error {
 	case in.TaskDefinition != nil && *in.TaskDefinition == "":
 		return invalid("Family should not be null or empty.")
 	case in.DesiredCount != nil && *in.DesiredCount < 0:
-		return invalid("Task count can not be lesser than 0")
+		return invalid("DesiredCount can not be lesser than 0")
 	case number(in.HealthCheckGracePeriodSeconds) < 0:
 		return invalid("Health check grace period must be at least 0.")
 	}
@@ -106,8 +105,13 @@ func changeSettings(svc *model.Service, in *sdk.UpdateServiceInput) (err error) 
 	if err != nil {
 		return err
 	}
-	// What an update does not say stays as it is (the SDK's documentation of AvailabilityZoneRebalancing).
-	rebalancing := cmp.Or(in.AvailabilityZoneRebalancing, svc.AvailabilityZoneRebalancing, types.AvailabilityZoneRebalancingDisabled)
+	rebalancing := in.AvailabilityZoneRebalancing
+	if rebalancing == "" && in.DeploymentConfiguration == nil {
+		rebalancing = svc.AvailabilityZoneRebalancing
+	}
+	if rebalancing == "" && svc.AvailabilityZoneRebalancing == types.AvailabilityZoneRebalancingDisabled {
+		rebalancing = types.AvailabilityZoneRebalancingDisabled
+	}
 	if svc.AvailabilityZoneRebalancing, err = zoneRebalancing(rebalancing, &svc.DeploymentConfiguration); err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
-	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // phase is how far a container has come. It only rises, but for a restart by the container's own policy.
@@ -73,7 +72,7 @@ func (c *container) stopTimeout() time.Duration {
 	if c.def.StopTimeout != nil {
 		return time.Duration(*c.def.StopTimeout) * time.Second
 	}
-	return timeouts.StopDefault
+	return 30 * time.Second
 }
 
 // maxID bounds a runtime id: containerd's identifiers have at most 76 characters.

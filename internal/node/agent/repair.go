@@ -5,8 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // repair compares what the runtime and the network hold with what the tasks believe: it finds exits that were missed, and
@@ -34,7 +32,7 @@ func (a *Agent) repair(ctx context.Context) {
 		}
 		a.correct(asked, byTask(states))
 		a.removeOrphans(ctx, states)
-		if asked.Sub(a.swept) >= timeouts.SweepFolders {
+		if asked.Sub(a.swept) >= time.Minute {
 			a.swept = asked
 			a.sweep()
 		}

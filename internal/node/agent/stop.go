@@ -12,7 +12,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
-	"github.com/berthdev/berth/internal/timeouts"
+)
+
+// killAgain is how long after a SIGKILL without effect it is sent again; releaseWait how long STOPPED waits for the release of
+// what the task held.
+const (
+	killAgain   = 10 * time.Second
+	releaseWait = 30 * time.Second
 )
 
 // stepDown takes the task as far towards STOPPED as it can go now.
@@ -65,7 +71,7 @@ func (t *task) kill(c *container) {
 	}
 	t.log.Info("container did not end within its stopTimeout; killing it", "container", c.name(), "stopTimeout", c.stopTimeout())
 	t.send(c, syscall.SIGKILL)
-	t.after(timeouts.KillAgain, func() { t.kill(c) })
+	t.after(killAgain, func() { t.kill(c) })
 }
 
 func (t *task) send(c *container, sig syscall.Signal) {
@@ -83,7 +89,7 @@ func (t *task) letGo() {
 	if t.release == todo {
 		t.release = busy
 		t.noteEnd()
-		overdue := t.after(timeouts.ReleaseWait, func() { t.overdue = true })
+		overdue := t.after(releaseWait, func() { t.overdue = true })
 		held := t.held()
 		t.async(t.ctx, held.free, func(error) {
 			overdue.Stop()
@@ -168,7 +174,7 @@ func (h holding) free(ctx context.Context) error {
 
 // insist repeats op until it succeeds or ctx ends.
 func (h holding) insist(ctx context.Context, what string, op func() error) error {
-	for delay := 100 * time.Millisecond; ; delay = min(2*delay, timeouts.ReleaseRetry) {
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
 		err := op()
 		if err == nil {
 			return nil

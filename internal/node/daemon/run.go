@@ -15,9 +15,6 @@ import (
 	"github.com/containerd/log"
 
 	"github.com/berthdev/berth/internal/node/cgroup"
-	"github.com/berthdev/berth/internal/node/process"
-	"github.com/berthdev/berth/internal/node/recovery"
-	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // oomScore protects containerd and the shims it starts from the kernel's OOM killer; containers get 0 again.
@@ -50,18 +47,14 @@ func Run(ctx context.Context, c Config) error {
 		log.G(ctx).WithError(err).Warn("left-over mounts could not be removed")
 	}
 	for _, snapshotter := range []string{"overlayfs", "native"} {
-		if err := recovery.SweepSnapshots(ctx, filepath.Join(c.Root, "io.containerd.snapshotter.v1."+snapshotter)); err != nil {
+		if err := sweepSnapshots(ctx, filepath.Join(c.Root, "io.containerd.snapshotter.v1."+snapshotter)); err != nil {
 			log.G(ctx).WithError(err).Warn("left-over snapshots could not be removed")
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o700); err != nil {
 		return fmt.Errorf("make the folder of containerd's socket: %w", err)
 	}
-	ward := recovery.NewWard(c.shims())
-	if err := ward.Admit(ctx); err != nil {
-		log.G(ctx).WithError(err).Warn("a shim that does not answer could not be set aside; containerd may be slow to start")
-	}
-	work := useSteady(ward)
+	useSteady()
 	s, err := server.New(ctx, conf)
 	if err != nil {
 		return fmt.Errorf("start containerd: %w", err)
@@ -71,24 +64,7 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("serve containerd: %w", err)
 	}
 	s.Wait()
-	over, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go recovery.NewStrays(c.shims()).Run(over)
-	if err := ward.Wait(ctx); err != nil {
-		return nil
-	}
-	return again(ctx, work)
-}
-
-// again begins containerd anew as the same process, so that it takes back what it started without. What it has begun it finishes
-// first; its callers try again.
-func again(ctx context.Context, work *inFlight) error {
-	ctx, cancel := context.WithTimeout(ctx, timeouts.ContainerdDrain)
-	defer cancel()
-	work.drain(ctx)
-	if err := syscall.Exec("/proc/self/exe", os.Args, os.Environ()); err != nil {
-		return fmt.Errorf("begin containerd anew: %w", err)
-	}
+	newJanitor(c).run(ctx)
 	return nil
 }
 
@@ -121,9 +97,10 @@ func lock(c Config) (unlock func(), err error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("another containerd runs on %s", c.State), f.Close())
 	}
-	id, err := process.Inspect(os.Getpid())
+	r, err := inspect(os.Getpid())
 	if err == nil {
-		err = record{ID: id, Fingerprint: c.fingerprint()}.save(c)
+		r.Fingerprint = c.fingerprint()
+		err = r.save(c)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -1,9 +1,5 @@
 package placement
 
-import (
-	"github.com/berthdev/berth/internal/model"
-)
-
 // The codes of failures[].reason.
 const (
 	reasonAgent    = "AGENT"
@@ -24,45 +20,32 @@ const noInstances = "No Container Instances were found in your cluster."
 type filter struct {
 	reason  string
 	text    string
-	refuses func(i *instance, k *class, t *model.Task) bool
+	refuses func(q *question, i *instance) bool
 }
 
 // filters are all requirements in the order in which they are checked: an instance that fails a later one came nearer.
 var filters = []filter{
-	{reasonAgent, `encountered error "AGENT".`, func(i *instance, _ *class, _ *model.Task) bool { return !i.node.Connected }},
-	{reasonDistinct, `encountered error "` + reasonDistinct + `".`, func(i *instance, k *class, _ *model.Task) bool {
-		return k.refusesDistinct(i)
+	{reasonAgent, `encountered error "AGENT".`, func(_ *question, i *instance) bool { return !i.node.connected() }},
+	{reasonDistinct, `encountered error "` + reasonDistinct + `".`, (*question).refusesDistinct},
+	{reasonMemberOf, `encountered error "` + reasonMemberOf + `".`, func(q *question, i *instance) bool {
+		return !q.view.entries[i.at].matches || q.refusesDynamic(i)
 	}},
-	{reasonMemberOf, `encountered error "` + reasonMemberOf + `".`, func(i *instance, k *class, _ *model.Task) bool {
-		return k.refusesMember(i)
+	{reasonCPU, "has insufficient CPU units available.", func(q *question, i *instance) bool {
+		return i.node.freeCPU < q.task.Needs.CPU
 	}},
-	{reasonCPU, "has insufficient CPU units available.", func(i *instance, _ *class, t *model.Task) bool {
-		return i.node.freeCPU < t.Needs.CPU
+	{reasonMemory, "has insufficient memory available.", func(q *question, i *instance) bool {
+		return i.node.freeMemory < q.task.Needs.Memory
 	}},
-	{reasonMemory, "has insufficient memory available.", func(i *instance, _ *class, t *model.Task) bool {
-		return i.node.freeMemory < t.Needs.Memory
-	}},
-	{reasonPorts, "is already using a port required by your task.", refusesPorts},
-	{reasonENI, `encountered error "RESOURCE:ENI".`, refusesENI},
+	{reasonPorts, "is already using a port required by your task.", (*question).refusesPorts},
+	{reasonENI, `encountered error "RESOURCE:ENI".`, (*question).refusesENI},
 }
 
 // machineFilters are the requirements that hold also when the client names the instance.
 var machineFilters = []filter{filters[0], filters[3], filters[4], filters[5], filters[6]}
 
-func refusesPorts(i *instance, _ *class, t *model.Task) bool {
-	for _, p := range t.Needs.Ports {
-		if i.node.ports[p] {
-			return true
-		}
-	}
-	return false
-}
-
-func refusesENI(i *instance, _ *class, t *model.Task) bool { return i.node.freeENIs < t.Needs.ENIs }
-
-func firstRefusal(fs []filter, i *instance, k *class, t *model.Task) *filter {
+func firstRefusal(fs []filter, q *question, i *instance) *filter {
 	for n := range fs {
-		if fs[n].refuses(i, k, t) {
+		if fs[n].refuses(q, i) {
 			return &fs[n]
 		}
 	}

@@ -44,7 +44,7 @@ func ParseQuery(text string) (*Query, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.query.root = root
+	p.query.root, p.query.beside = root, root.beside()
 	return p.query, nil
 }
 

@@ -22,6 +22,11 @@ func fleet(n int) ([]*model.Node, []*model.Instance) {
 	return nodes, instances
 }
 
+// stateOf is a State of the clusters c and d.
+func stateOf(nodes []*model.Node, instances []*model.Instance, tasks []*model.Task) *State {
+	return NewState([]*model.Cluster{{Name: "c", Status: "ACTIVE"}, {Name: "d", Status: "ACTIVE"}}, nodes, instances, tasks)
+}
+
 func constraint(kind types.PlacementConstraintType, expression string) types.PlacementConstraint {
 	c := types.PlacementConstraint{Type: kind}
 	if expression != "" {
@@ -75,7 +80,7 @@ func TestRefusals(t *testing.T) {
 			if tt.nodes != nil {
 				tt.nodes(nodes, instances)
 			}
-			d := NewState(nodes, instances, nil).Place("c", small("t", tt.task))
+			d := stateOf(nodes, instances, nil).Place(small("t", tt.task))
 			want := "The closest matching (container-instance " + tt.closest + ") " + tt.text
 			if d.InstanceID != "" || d.Reason != tt.reason || d.ClosestInstanceID != tt.closest || d.Explanation != want {
 				t.Errorf("got %+v\nwant %s, %s, %s", d, tt.reason, tt.closest, want)
@@ -94,9 +99,9 @@ func TestRefusals(t *testing.T) {
 func TestNoInstances(t *testing.T) {
 	nodes, instances := fleet(1)
 	instances[0].Status = "DRAINING"
-	s := NewState(nodes, instances, nil)
+	s := stateOf(nodes, instances, nil)
 	for _, cluster := range []string{"c", "other"} {
-		d := s.Place(cluster, small("t", nil))
+		d := s.Place(small("t", func(t *model.Task) { t.Cluster = cluster }))
 		if d.InstanceID != "" || d.ClosestInstanceID != "" || d.Explanation != "No Container Instances were found in your cluster." {
 			t.Errorf("cluster %s: %+v", cluster, d)
 		}
@@ -107,18 +112,18 @@ func TestNoInstances(t *testing.T) {
 func TestNodeIsShared(t *testing.T) {
 	nodes, instances := fleet(1)
 	instances = append(instances, &model.Instance{ID: "i99", NodeID: "n00", Cluster: "d", Status: "ACTIVE"})
-	s := NewState(nodes, instances, []*model.Task{{ID: "old", Cluster: "d", InstanceID: "i99", NodeID: "n00",
+	s := stateOf(nodes, instances, []*model.Task{{ID: "old", Cluster: "d", InstanceID: "i99", NodeID: "n00",
 		Needs: model.Resources{Memory: 1000, Ports: []model.HostPort{{Port: 80, Protocol: "tcp"}}}}})
-	if d := s.Place("c", small("t", nil)); d.Reason != "RESOURCE:MEMORY" {
+	if d := s.Place(small("t", nil)); d.Reason != "RESOURCE:MEMORY" {
 		t.Errorf("got %+v, want RESOURCE:MEMORY", d)
 	}
 	onPort := func(protocol string) *model.Task {
-		return &model.Task{ID: protocol, Needs: model.Resources{Ports: []model.HostPort{{Port: 80, Protocol: protocol}}}}
+		return &model.Task{ID: protocol, Cluster: "c", Needs: model.Resources{Ports: []model.HostPort{{Port: 80, Protocol: protocol}}}}
 	}
-	if d := s.Place("c", onPort("tcp")); d.Reason != "RESOURCE:PORTS" {
+	if d := s.Place(onPort("tcp")); d.Reason != "RESOURCE:PORTS" {
 		t.Errorf("got %+v, want RESOURCE:PORTS", d)
 	}
-	if d := s.Place("c", onPort("udp")); d.InstanceID != "i00" {
+	if d := s.Place(onPort("udp")); d.InstanceID != "i00" {
 		t.Errorf("the udp port of the same number is free, got %+v", d)
 	}
 }
@@ -130,7 +135,7 @@ func TestDynamicPortsAreTaken(t *testing.T) {
 		t.InstanceID, t.NodeID = "i00", "n00"
 		t.Observed.Containers = []model.Container{{NetworkBindings: []types.NetworkBinding{{HostPort: &port}}}}
 	})
-	d := NewState(nodes, instances, []*model.Task{held}).Place("c",
+	d := stateOf(nodes, instances, []*model.Task{held}).Place(
 		small("t", func(t *model.Task) { t.Needs.Ports = []model.HostPort{{Port: port, Protocol: "tcp"}} }))
 	if d.Reason != "RESOURCE:PORTS" {
 		t.Errorf("got %+v, want RESOURCE:PORTS", d)
@@ -155,10 +160,10 @@ func TestStrategies(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			nodes, instances := fleet(6)
-			s := NewState(nodes, instances, nil)
+			s := stateOf(nodes, instances, nil)
 			var got []string
 			for k := range 6 {
-				d := s.Place("c", small(fmt.Sprint("t", k), func(t *model.Task) {
+				d := s.Place(small(fmt.Sprint("t", k), func(t *model.Task) {
 					t.Strategy, t.Service = tt.strategies, tt.service
 				}))
 				got = append(got, d.InstanceID)
@@ -174,24 +179,24 @@ func TestStrategies(t *testing.T) {
 func TestSpreadCountsTheGroup(t *testing.T) {
 	nodes, instances := fleet(3)
 	at := func(id, group, instance string) *model.Task {
-		return &model.Task{ID: id, Group: group, InstanceID: instance, NodeID: "n" + instance[1:]}
+		return &model.Task{ID: id, Cluster: "c", Group: group, InstanceID: instance, NodeID: "n" + instance[1:]}
 	}
-	s := NewState(nodes, instances, []*model.Task{
+	s := stateOf(nodes, instances, []*model.Task{
 		at("1", "service:web", "i00"), at("2", "service:web", "i01"), at("3", "service:other", "i02"), at("4", "service:other", "i02"),
 	})
-	if d := s.Place("c", small("t", nil)); d.InstanceID != "i02" {
+	if d := s.Place(small("t", nil)); d.InstanceID != "i02" {
 		t.Errorf("placed on %s, want i02, where the service has no task", d.InstanceID)
 	}
 }
 
 func TestDistinctInstance(t *testing.T) {
 	nodes, instances := fleet(2)
-	s := NewState(nodes, instances, nil)
+	s := stateOf(nodes, instances, nil)
 	distinct := func(t *model.Task) {
 		t.Constraints = []types.PlacementConstraint{constraint("distinctInstance", "")}
 		t.Strategy = []types.PlacementStrategy{strategy("binpack", "memory")}
 	}
-	a, b, c := s.Place("c", small("a", distinct)), s.Place("c", small("b", distinct)), s.Place("c", small("c", distinct))
+	a, b, c := s.Place(small("a", distinct)), s.Place(small("b", distinct)), s.Place(small("c", distinct))
 	if a.InstanceID == "" || b.InstanceID == "" || a.InstanceID == b.InstanceID {
 		t.Errorf("placed on %q and %q, want two instances", a.InstanceID, b.InstanceID)
 	}
@@ -203,23 +208,23 @@ func TestDistinctInstance(t *testing.T) {
 // TestMemberOfTasks: a query of tasks sees what this batch has placed.
 func TestMemberOfTasks(t *testing.T) {
 	nodes, instances := fleet(3)
-	s := NewState(nodes, instances, nil)
+	s := stateOf(nodes, instances, nil)
 	beside := func(t *model.Task) {
 		t.Group, t.Service = "family:beside", ""
 		t.Constraints = []types.PlacementConstraint{constraint("memberOf", "task:group == service:web")}
 	}
-	if d := s.Place("c", small("early", beside)); d.InstanceID != "" {
+	if d := s.Place(small("early", beside)); d.InstanceID != "" {
 		t.Fatalf("placed beside nothing on %s", d.InstanceID)
 	}
-	web := s.Place("c", small("web", nil))
-	if d := s.Place("c", small("late", beside)); d.InstanceID != web.InstanceID {
+	web := s.Place(small("web", nil))
+	if d := s.Place(small("late", beside)); d.InstanceID != web.InstanceID {
 		t.Errorf("placed on %q, want %q where service:web is", d.InstanceID, web.InstanceID)
 	}
 }
 
 func TestUnreadableConstraint(t *testing.T) {
 	nodes, instances := fleet(1)
-	d := NewState(nodes, instances, nil).Place("c", small("t", func(t *model.Task) {
+	d := stateOf(nodes, instances, nil).Place(small("t", func(t *model.Task) {
 		t.Constraints = []types.PlacementConstraint{constraint("memberOf", "attribute:x ~ y")}
 	}))
 	if d.InstanceID != "" || d.Reason != reasonMemberOf || d.Explanation == "" {
@@ -231,57 +236,19 @@ func TestPlaceOn(t *testing.T) {
 	nodes, instances := fleet(3)
 	nodes[1].Connected = false
 	instances[2].Status = "DRAINING"
-	s := NewState(nodes, instances, nil)
-	tests := []struct{ instance, reason string }{
-		{"i00", ""}, {"i00", "RESOURCE:MEMORY"}, {"i01", "AGENT"}, {"i02", "INACTIVE"}, {"i77", "MISSING"},
-	}
-	for _, tt := range tests {
-		d := s.PlaceOn(tt.instance, small("t", func(t *model.Task) {
+	s := stateOf(nodes, instances, nil)
+	instances = append(instances, &model.Instance{ID: "i77", NodeID: "n77", Cluster: "c", Status: "ACTIVE"})
+	tests := []struct {
+		instance int
+		reason   string
+	}{{0, ""}, {0, "RESOURCE:MEMORY"}, {1, "AGENT"}, {2, "INACTIVE"}, {3, "MISSING"}}
+	for k, tt := range tests {
+		d := s.PlaceOn(instances[tt.instance], small(fmt.Sprint(k), func(t *model.Task) {
 			t.Needs.Memory = 600
 			t.Constraints = []types.PlacementConstraint{constraint("memberOf", "attribute:ecs.availability-zone == z")}
 		}))
-		if tt.reason == "" && d.InstanceID != tt.instance || tt.reason != "" && (d.Reason != tt.reason || d.InstanceID != "") {
-			t.Errorf("%s: %+v, want %q", tt.instance, d, tt.reason)
+		if tt.reason == "" && d.InstanceID != instances[tt.instance].ID || tt.reason != "" && (d.Reason != tt.reason || d.InstanceID != "") {
+			t.Errorf("%s: %+v, want %q", instances[tt.instance].ID, d, tt.reason)
 		}
-	}
-}
-
-func BenchmarkPlace(b *testing.B) {
-	for _, kind := range []string{"default", "binpack", "memberOf"} {
-		b.Run(kind+"/10000 tasks on 1000 nodes", func(b *testing.B) {
-			nodes, instances := fleet(1000)
-			for b.Loop() {
-				s := NewState(nodes, instances, nil)
-				for k := range 10_000 {
-					t := small(fmt.Sprint(k), func(t *model.Task) {
-						t.Needs = model.Resources{CPU: 64, Memory: 64}
-						switch kind {
-						case "binpack":
-							t.Strategy = []types.PlacementStrategy{strategy("binpack", "memory")}
-						case "memberOf":
-							t.Constraints = []types.PlacementConstraint{constraint("memberOf",
-								"attribute:ecs.availability-zone =~ [a-b] and agentConnected == true")}
-						}
-					})
-					if d := s.Place("c", t); d.InstanceID == "" {
-						b.Fatalf("task %d: %+v", k, d)
-					}
-				}
-			}
-			b.ReportMetric(float64(b.N)*10_000/b.Elapsed().Seconds(), "placements/s")
-		})
-	}
-}
-
-// BenchmarkNewState reads 10,000 live tasks on 1,000 nodes, as RunTask does before it places.
-func BenchmarkNewState(b *testing.B) {
-	nodes, instances := fleet(1000)
-	var tasks []*model.Task
-	for k := range 10_000 {
-		i := instances[k%1000]
-		tasks = append(tasks, small(fmt.Sprint(k), func(t *model.Task) { t.InstanceID, t.NodeID = i.ID, i.NodeID }))
-	}
-	for b.Loop() {
-		NewState(nodes, instances, tasks).Place("c", small("t", nil))
 	}
 }

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -20,12 +21,15 @@ type world struct {
 func drawWorld(t *rapid.T) world {
 	w := world{}
 	w.nodes, w.instances = fleet(rapid.IntRange(1, 8).Draw(t, "nodes"))
-	for k, n := range w.nodes {
+	for _, n := range w.nodes {
 		n.CPU = rapid.Int64Range(0, 500).Draw(t, "cpu")
 		n.Memory = rapid.Int64Range(0, 500).Draw(t, "memory")
 		n.Connected = rapid.IntRange(0, 5).Draw(t, "connected") > 0
-		if rapid.Bool().Draw(t, "second cluster") {
-			w.instances = append(w.instances, &model.Instance{ID: fmt.Sprintf("x%02d", k), NodeID: n.ID, Cluster: "d", Status: "ACTIVE"})
+		if rapid.Bool().Draw(t, "first cluster only") {
+			n.Clusters = []string{"c"}
+		}
+		if rapid.Bool().Draw(t, "as the node says") {
+			w.instances = slices.DeleteFunc(w.instances, func(i *model.Instance) bool { return i.NodeID == n.ID })
 		}
 	}
 	strategies := [][]types.PlacementStrategy{nil, {strategy("binpack", "cpu")}, {{Type: "random"}},
@@ -47,10 +51,10 @@ func drawWorld(t *rapid.T) world {
 }
 
 func (w world) place() []Decision {
-	s := NewState(w.nodes, w.instances, nil)
+	s := stateOf(w.nodes, w.instances, nil)
 	var out []Decision
 	for _, t := range w.tasks {
-		out = append(out, s.Place(t.Cluster, t))
+		out = append(out, s.Place(t))
 	}
 	return out
 }
@@ -106,15 +110,14 @@ func TestRefusalIsTrue(t *testing.T) {
 		for _, task := range w.tasks {
 			task.Constraints, task.Needs.Ports = nil, nil
 		}
-		s := NewState(w.nodes, w.instances, nil)
+		s := stateOf(w.nodes, w.instances, nil)
 		for _, task := range w.tasks {
-			if d := s.Place(task.Cluster, task); d.InstanceID != "" {
+			if d := s.Place(task); d.InstanceID != "" {
 				continue
 			}
-			for _, i := range w.instances {
-				n := s.nodes[i.NodeID]
-				if i.Cluster == task.Cluster && n.Connected && n.freeCPU >= task.Needs.CPU && n.freeMemory >= task.Needs.Memory {
-					t.Fatalf("%s fits on %s but was refused", task.ID, i.ID)
+			for _, n := range s.nodes {
+				if n.Member(task.Cluster) && n.Connected && n.freeCPU >= task.Needs.CPU && n.freeMemory >= task.Needs.Memory {
+					t.Fatalf("%s fits on %s but was refused", task.ID, n.id)
 				}
 			}
 		}

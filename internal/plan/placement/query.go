@@ -14,63 +14,81 @@ import (
 // "attribute:ecs.instance-type =~ t2.* and not(task:group == database)".
 type Query struct {
 	root expression
-	// dynamic: the answer depends on the tasks on the instance.
+	// dynamic: the answer depends on the tasks on the instance, or on the cluster.
 	dynamic bool
+	// beside: where none of these groups has a task the query is not true. Nil: it may be.
+	beside []string
 }
 
 // Facts are what a Query looks at.
 type Facts struct {
-	Instance   *model.Instance
+	Instance   *model.Instance // nil: as its node says
 	Node       *model.Node
-	Attributes map[string]string // as Attributes returns them
-	Running    int               // tasks of the cluster on the instance that are RUNNING
-	Pending    int               // tasks of the cluster on the instance that are not RUNNING yet
-	FreeCPU    int64             // CPU units
-	FreeMemory int64             // MiB
-	// InGroup tells whether a task of the group is on the instance. It is asked only by queries of task:group.
-	InGroup func(group string) bool
-	// Groups lists the groups of the tasks on the instance. It is asked only where task:group is matched otherwise than by ==.
-	Groups func() []string
+	FreeCPU    int64 // CPU units
+	FreeMemory int64 // MiB
+	Live       Live  // nil for a query that is not Dynamic
 }
+
+// Live is what differs by cluster, or changes with the tasks of the cluster on the instance.
+type Live interface {
+	// Registered is when the node became an instance of the cluster.
+	Registered() time.Time
+	// Tasks counts those that are RUNNING and those that are not yet.
+	Tasks() (running, pending int)
+	// HasGroup tells whether a task of the group is there.
+	HasGroup(name string) bool
+	// Groups lists the groups of the tasks, in order.
+	Groups() []string
+}
+
+// Dynamic tells that the answer may depend on more than the node and what clients changed of the instance: on the tasks there, or
+// on the cluster.
+func (q *Query) Dynamic() bool { return q.dynamic }
 
 // Match tells whether the query is true of an instance.
-func (q *Query) Match(f Facts) bool { return q.root.match(&f) }
+func (q *Query) Match(f *Facts) bool { return q.root.match(f) }
 
-// Select returns the cluster's instances of which the query is true, by id. A nil query is true of all.
-func (s *State) Select(cluster string, q *Query) []*model.Instance {
-	c := s.clusters[cluster]
-	if c == nil {
-		return nil
-	}
-	var out []*model.Instance
-	for _, i := range c.instances {
-		if q == nil || q.Match(i.facts()) {
-			out = append(out, i.Instance)
+// Match tells whether the query is true of a cluster's instance. on are the tasks of all clusters on its node that have not ended;
+// a query that is not Dynamic does not look at them.
+func Match(q *Query, i *model.Instance, n *model.Node, on []*model.Task) bool {
+	live := &still{registered: i.RegisteredAt}
+	f := &Facts{Instance: i, Node: n, FreeCPU: n.CPU, FreeMemory: n.Memory, Live: live}
+	for _, t := range on {
+		f.FreeCPU -= t.Needs.CPU
+		f.FreeMemory -= t.Needs.Memory
+		if t.Cluster != i.Cluster {
+			continue
+		}
+		live.groups = append(live.groups, t.Group)
+		if t.Observed.Status == model.Running {
+			live.running++
+		} else {
+			live.pending++
 		}
 	}
-	return out
+	slices.Sort(live.groups)
+	live.groups = slices.Compact(live.groups)
+	return q.Match(f)
 }
 
-func (i *instance) facts() Facts {
-	return Facts{
-		Instance: i.Instance, Node: i.node.Node, Attributes: Attributes(i.Instance, i.node.Node),
-		Running: i.running, Pending: i.pending, FreeCPU: i.node.freeCPU, FreeMemory: i.node.freeMemory,
-		InGroup: func(group string) bool { return slices.Contains(i.cluster.members[group], i.at) },
-		Groups: func() []string {
-			var out []string
-			for name, places := range i.cluster.members {
-				if slices.Contains(places, i.at) {
-					out = append(out, name)
-				}
-			}
-			slices.Sort(out)
-			return out
-		},
-	}
+// still implements Live.
+type still struct {
+	registered       time.Time
+	running, pending int
+	groups           []string
 }
+
+func (s *still) Registered() time.Time         { return s.registered }
+func (s *still) Tasks() (running, pending int) { return s.running, s.pending }
+func (s *still) HasGroup(name string) bool     { return slices.Contains(s.groups, name) }
+func (s *still) Groups() []string              { return s.groups }
 
 // expression is a node of the syntax tree.
-type expression interface{ match(f *Facts) bool }
+type expression interface {
+	match(f *Facts) bool
+	// beside lists groups one of which must have a task on the instance, nil when there need be none.
+	beside() []string
+}
 
 type (
 	and    struct{ left, right expression }
@@ -88,6 +106,31 @@ type (
 func (e and) match(f *Facts) bool    { return e.left.match(f) && e.right.match(f) }
 func (e or) match(f *Facts) bool     { return e.left.match(f) || e.right.match(f) }
 func (e negate) match(f *Facts) bool { return !e.of.match(f) }
+
+func (e and) beside() []string {
+	left, right := e.left.beside(), e.right.beside()
+	if left == nil || right != nil && len(right) < len(left) {
+		return right
+	}
+	return left
+}
+
+func (e or) beside() []string {
+	left, right := e.left.beside(), e.right.beside()
+	if left == nil || right == nil {
+		return nil
+	}
+	return slices.Concat(left, right)
+}
+
+func (e negate) beside() []string { return nil }
+
+func (e *test) beside() []string {
+	if e.subject == subjectGroup && (e.op == equal || e.op == in) {
+		return e.want
+	}
+	return nil
+}
 
 type operator int
 
@@ -139,8 +182,8 @@ var subjects = map[string]kind{
 	subjectFreeCPU: number, subjectFreeMemory: number,
 }
 
-// dynamicSubjects change when a task is placed.
-var dynamicSubjects = []string{subjectGroup, subjectRunning, subjectPending, subjectFreeCPU, subjectFreeMemory}
+// dynamicSubjects change when a task is placed, or are not the same in all clusters.
+var dynamicSubjects = []string{subjectGroup, subjectRegistered, subjectRunning, subjectPending, subjectFreeCPU, subjectFreeMemory}
 
 func (e *test) match(f *Facts) bool {
 	if e.subject == subjectGroup {
@@ -162,27 +205,26 @@ func (e *test) match(f *Facts) bool {
 func (e *test) matchGroup(f *Facts) bool {
 	switch e.op {
 	case equal:
-		return f.InGroup(e.want[0])
+		return f.Live.HasGroup(e.want[0])
 	case notEqual:
-		return !f.InGroup(e.want[0])
+		return !f.Live.HasGroup(e.want[0])
 	case in:
-		return slices.ContainsFunc(e.want, f.InGroup)
+		return slices.ContainsFunc(e.want, f.Live.HasGroup)
 	case notIn:
-		return !slices.ContainsFunc(e.want, f.InGroup)
+		return !slices.ContainsFunc(e.want, f.Live.HasGroup)
 	case exists:
-		return len(f.Groups()) > 0
+		return len(f.Live.Groups()) > 0
 	case notExists:
-		return len(f.Groups()) == 0
+		return len(f.Live.Groups()) == 0
 	case notMatches:
-		return !slices.ContainsFunc(f.Groups(), e.pattern.MatchString)
+		return !slices.ContainsFunc(f.Live.Groups(), e.pattern.MatchString)
 	}
-	return slices.ContainsFunc(f.Groups(), e.holds)
+	return slices.ContainsFunc(f.Live.Groups(), e.holds)
 }
 
 func (e *test) value(f *Facts) (string, bool) {
 	if name, ok := strings.CutPrefix(e.subject, subjectAttribute); ok {
-		v, ok := f.Attributes[name]
-		return v, ok
+		return attribute(f.Instance, f.Node, name)
 	}
 	switch e.subject {
 	case subjectConnected:
@@ -190,13 +232,15 @@ func (e *test) value(f *Facts) (string, bool) {
 	case subjectVersion:
 		return f.Node.Version, f.Node.Version != ""
 	case subjectEC2:
-		return f.Instance.EC2ID, true
+		return model.EC2ID(f.Node.ID), true
 	case subjectRegistered:
-		return f.Instance.RegisteredAt.Format(time.RFC3339Nano), true
+		return f.Live.Registered().Format(time.RFC3339Nano), true
 	case subjectRunning:
-		return strconv.Itoa(f.Running), true
+		running, _ := f.Live.Tasks()
+		return strconv.Itoa(running), true
 	case subjectPending:
-		return strconv.Itoa(f.Pending), true
+		_, pending := f.Live.Tasks()
+		return strconv.Itoa(pending), true
 	case subjectCPU:
 		return strconv.FormatInt(f.Node.CPU, 10), true
 	case subjectMemory:

@@ -5,19 +5,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
 	"github.com/berthdev/berth/internal/model"
 )
 
-func facts() Facts {
-	groups := []string{"service:web", "family:batch"}
-	return Facts{
-		Instance: &model.Instance{EC2ID: "i-0123456789abcdef0", RegisteredAt: time.Date(2026, 2, 18, 13, 22, 9, 0, time.UTC)},
-		Node:     &model.Node{Connected: true, Version: "1.10.2", CPU: 4096, Memory: 8000},
-		Attributes: map[string]string{"ecs.instance-type": "t2.micro", "ecs.availability-zone": "us-east-1a", "stack": "prod",
-			"rack": "9", "empty": ""},
-		Running: 3, Pending: 0, FreeCPU: 1000, FreeMemory: 2000,
-		InGroup: func(g string) bool { return g == groups[0] || g == groups[1] },
-		Groups:  func() []string { return groups },
+func facts() *Facts {
+	return &Facts{
+		Node: &model.Node{ID: "n", Connected: true, Version: "1.10.2", CPU: 4096, Memory: 8000,
+			Attributes: map[string]string{"ecs.instance-type": "t2.micro", "ecs.availability-zone": "us-east-1a", "stack": "prod",
+				"rack": "9", "empty": ""}},
+		FreeCPU: 1000, FreeMemory: 2000,
+		Live: &still{registered: time.Date(2026, 2, 18, 13, 22, 9, 0, time.UTC), running: 3, groups: []string{"family:batch", "service:web"}},
 	}
 }
 
@@ -100,16 +99,21 @@ func TestQueryErrors(t *testing.T) {
 	}
 }
 
-func TestSelect(t *testing.T) {
-	nodes, instances := fleet(4)
-	s := NewState(nodes, instances, nil)
-	q, err := ParseQuery("attribute:ecs.availability-zone == a")
-	if err != nil {
-		t.Fatal(err)
+// TestMatch: a query looks at the node, at what clients changed of the instance, and at the tasks of its cluster.
+func TestMatch(t *testing.T) {
+	n := &model.Node{ID: "n", CPU: 1000, Memory: 1000, Attributes: map[string]string{"stack": "node's"}}
+	i := &model.Instance{NodeID: "n", Cluster: "c", Attributes: []types.Attribute{{Name: new("stack"), Value: new("own")}}}
+	on := []*model.Task{
+		{ID: "1", Cluster: "c", Group: "service:web", Needs: model.Resources{CPU: 100, Memory: 10}, Observed: model.Observed{Status: model.Running}},
+		{ID: "2", Cluster: "c", Group: "service:web", Needs: model.Resources{CPU: 100}},
+		{ID: "3", Cluster: "d", Group: "service:db", Needs: model.Resources{Memory: 200}, Observed: model.Observed{Status: model.Running}},
 	}
-	got := s.Select("c", q)
-	if len(got) != 2 || got[0].ID != "i00" || got[1].ID != "i03" || len(s.Select("c", nil)) != 4 || s.Select("x", nil) != nil {
-		t.Errorf("selected %v", got)
+	for _, expression := range []string{"attribute:stack == own", "runningTasksCount == 1 and pendingTasksCount == 1", "remainingCpu == 800",
+		"remainingMemory == 790", "task:group == service:web and not task:group == service:db", "not task:group =~ .*db"} {
+		q, err := ParseQuery(expression)
+		if err != nil || !Match(q, i, n, on) {
+			t.Errorf("%s is not true: %v", expression, err)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package placement
 
 import (
-	"hash/fnv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -11,88 +10,108 @@ import (
 
 const zoneField = "attribute:ecs.availability-zone"
 
+// ranking is how a class chooses among the instances that it may use: its strategies in their order and, to decide between equals,
+// how full the machine is. Without a strategy the tasks of a service are spread over zones and then over instances; other tasks go
+// to the emptiest machine.
+type ranking struct {
+	fields   []string // attributes to spread over, first
+	machines bool     // then: spread over instances
+	random   bool     // then: any
+	order    order    // else
+	why      string
+	// scores order instances as the strategies do, the lowest first. They are asked of each instance where the strategies come in
+	// an order that nothing above can say, such as binpack and then spread.
+	scores []score
+	scan   bool
+}
+
 // score orders instances by one strategy: the lowest of is best.
 type score struct {
 	name string
-	of   func(i *instance, t *model.Task) int64
+	of   func(q *question, n *node, row *model.Instance) int64
 }
 
-// scores are the task's strategies in their order and, to decide between equals, how full the machine is. Without a strategy
-// the tasks of a service are spread over zones and then over instances; other tasks go to the emptiest machine.
-func (s *State) scores(c *cluster, g *group, t *model.Task) []score {
-	var out []score
-	packed := false
-	for _, p := range t.Strategy {
+// rank makes a task's ranking.
+func rank(t *model.Task) ranking {
+	strategy := t.Strategy
+	if len(strategy) == 0 && t.Service != "" {
+		zone, instance := zoneField, "instanceId"
+		strategy = []types.PlacementStrategy{{Type: types.PlacementStrategyTypeSpread, Field: &zone},
+			{Type: types.PlacementStrategyTypeSpread, Field: &instance}}
+	}
+	var r ranking
+	var packs []order
+	for _, p := range strategy {
+		field := value(p.Field)
+		name, isAttribute := strings.CutPrefix(field, "attribute:")
+		last := r.random || len(packs) > 0
 		switch p.Type {
 		case types.PlacementStrategyTypeBinpack:
-			out = append(out, binpack(value(p.Field)))
-			packed = true
+			o := byMemory
+			if strings.EqualFold(field, "cpu") {
+				o = byCPU
+			}
+			r.scores = append(r.scores, binpack(o))
+			packs = append(packs, o)
 		case types.PlacementStrategyTypeRandom:
-			out = append(out, score{"random", random})
+			r.scores = append(r.scores, score{"random", func(q *question, n *node, _ *model.Instance) int64 { return q.draw(n) }})
+			r.scan = r.scan || last
+			r.random = true
 		case types.PlacementStrategyTypeSpread:
-			out = append(out, spread(c, g, value(p.Field)))
+			r.scores = append(r.scores, spread(field))
+			r.scan = r.scan || last || r.machines && isAttribute
+			if isAttribute {
+				r.fields = append(r.fields, name)
+			} else { // instanceId and host: a cluster has one instance a host
+				r.machines = true
+			}
 		}
 	}
-	if len(t.Strategy) == 0 && t.Service != "" {
-		out = append(out, spread(c, g, zoneField), spread(c, g, "instanceId"))
+	if len(packs) == 0 {
+		r.scores = append(r.scores,
+			score{"least loaded", func(_ *question, n *node, _ *model.Instance) int64 { return n.load }},
+			score{"fewest tasks", func(_ *question, n *node, _ *model.Instance) int64 { return int64(n.tasks) }})
 	}
-	if packed {
-		return out
+	r.pack(packs)
+	names := make([]string, len(r.scores))
+	for k := range r.scores {
+		names[k] = r.scores[k].name
 	}
-	return append(out,
-		score{"least loaded", func(i *instance, _ *model.Task) int64 { return i.node.load }},
-		score{"fewest tasks", func(i *instance, _ *model.Task) int64 { return int64(i.node.tasks) }})
+	r.why = strings.Join(names, ", then ")
+	return r
+}
+
+// pack chooses the order of a view.
+func (r *ranking) pack(packs []order) {
+	switch {
+	case len(packs) > 0 && r.random, len(packs) > 2, len(r.fields) > maxFields:
+		r.scan = true
+	case len(packs) == 2 && packs[0] != packs[1]:
+		r.order = map[order]order{byCPU: byCPUMemory, byMemory: byMemoryCPU}[packs[0]]
+	case len(packs) > 0:
+		r.order = packs[0]
+	}
+	if r.scan {
+		r.fields, r.machines, r.random, r.order = nil, false, false, byLoad
+	}
 }
 
 // spread prefers the value of field that has the fewest tasks of the group.
-func spread(c *cluster, g *group, field string) score {
+func spread(field string) score {
 	name, isAttribute := strings.CutPrefix(field, "attribute:")
-	if !isAttribute { // instanceId and host: a cluster has one instance a host
-		return score{"spread by " + field, func(i *instance, _ *model.Task) int64 { return int64(g.tasks[i.at]) }}
+	if !isAttribute {
+		return score{"spread by " + field, func(q *question, n *node, _ *model.Instance) int64 { return int64(q.group.count(n)) }}
 	}
-	by := g.by(c, field, func(i *instance) string { return Attributes(i.Instance, i.node.Node)[name] })
-	return score{"spread by " + field, func(i *instance, _ *model.Task) int64 { return int64(by.counts[by.values[i.at]]) }}
+	return score{"spread by " + field, func(q *question, n *node, row *model.Instance) int64 {
+		v, _ := attribute(row, n.Node, name)
+		return int64(q.group.by(name)[v])
+	}}
 }
 
 // binpack prefers the instance that has least left.
-func binpack(field string) score {
-	if strings.EqualFold(field, "cpu") {
-		return score{"binpack by cpu", func(i *instance, _ *model.Task) int64 { return i.node.freeCPU }}
+func binpack(o order) score {
+	if o == byCPU {
+		return score{"binpack by cpu", func(_ *question, n *node, _ *model.Instance) int64 { return n.freeCPU }}
 	}
-	return score{"binpack by memory", func(i *instance, _ *model.Task) int64 { return i.node.freeMemory }}
-}
-
-// random is the same for the same task and instance.
-func random(i *instance, t *model.Task) int64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(t.ID))
-	_, _ = h.Write([]byte(i.ID))
-	return int64(mix(h.Sum64()) >> 1)
-}
-
-// mix spreads what differs in the last bytes only, as ids do, over all bits, which FNV does not: the finalizer of SplitMix64
-// (Steele, Lea and Flood, 2014).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
-// better tells whether a scores better than b.
-func (k *class) better(a, b *instance, t *model.Task) bool {
-	for n := range k.scores {
-		if x, y := k.scores[n].of(a, t), k.scores[n].of(b, t); x != y {
-			return x < y
-		}
-	}
-	return false
-}
-
-// why says how the choice was made.
-func (k *class) why() string {
-	names := make([]string, len(k.scores))
-	for n := range k.scores {
-		names[n] = k.scores[n].name
-	}
-	return strings.Join(names, ", then ")
+	return score{"binpack by memory", func(_ *question, n *node, _ *model.Instance) int64 { return n.freeMemory }}
 }

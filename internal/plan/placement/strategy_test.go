@@ -32,7 +32,7 @@ func TestSpreadIsEven(t *testing.T) {
 			others = append(others, &model.Task{ID: fmt.Sprint("o", k), Group: "service:other", Cluster: "c", InstanceID: i.ID, NodeID: i.NodeID,
 				Needs: model.Resources{CPU: 900, Memory: 900}})
 		}
-		s := NewState(nodes, instances, others)
+		s := stateOf(nodes, instances, others)
 		zones, machines := map[string]int{}, map[string]map[string]int{}
 		for _, n := range nodes {
 			zone := n.Attributes["ecs.availability-zone"]
@@ -43,7 +43,7 @@ func TestSpreadIsEven(t *testing.T) {
 			machines[zone][n.ID] = 0
 		}
 		for k := range rapid.IntRange(1, 30).Draw(t, "tasks") {
-			d := s.Place("c", small(fmt.Sprint("t", k), func(t *model.Task) {
+			d := s.Place(small(fmt.Sprint("t", k), func(t *model.Task) {
 				t.Strategy = []types.PlacementStrategy{strategy("spread", "attribute:ecs.availability-zone"), strategy("spread", "instanceId")}
 			}))
 			zone := s.nodes[d.NodeID].Attributes["ecs.availability-zone"]
@@ -69,7 +69,7 @@ func TestBinpackFillsTheFullest(t *testing.T) {
 			for _, n := range nodes {
 				n.CPU, n.Memory = rapid.Int64Range(100, 1000).Draw(t, "cpu"), rapid.Int64Range(100, 1000).Draw(t, "memory")
 			}
-			s := NewState(nodes, instances, nil)
+			s := stateOf(nodes, instances, nil)
 			for k := range rapid.IntRange(1, 20).Draw(t, "tasks") {
 				task := small(fmt.Sprint(k), func(task *model.Task) {
 					task.Needs = model.Resources{CPU: rapid.Int64Range(1, 200).Draw(t, "cpu"), Memory: rapid.Int64Range(1, 200).Draw(t, "memory")}
@@ -85,7 +85,7 @@ func TestBinpackFillsTheFullest(t *testing.T) {
 						least, fits = min(least, left[id]), true
 					}
 				}
-				d := s.Place("c", task)
+				d := s.Place(task)
 				if (d.InstanceID != "") != fits || fits && left[d.NodeID] != least {
 					t.Fatalf("task %+v went to %q with %d left of %v; the least is %d", task.Needs, d.NodeID, left[d.NodeID], left, least)
 				}
@@ -100,7 +100,7 @@ func TestRandomReachesEveryMachine(t *testing.T) {
 	for k := range 400 {
 		nodes, instances := roomy(5)
 		place := func() string {
-			return NewState(nodes, instances, nil).Place("c", small(fmt.Sprint("task-", k), func(t *model.Task) {
+			return stateOf(nodes, instances, nil).Place(small(fmt.Sprint("task-", k), func(t *model.Task) {
 				t.Strategy = []types.PlacementStrategy{{Type: types.PlacementStrategyTypeRandom}}
 			})).InstanceID
 		}
@@ -127,7 +127,7 @@ func TestBatchIsOneByOne(t *testing.T) {
 		batch := w.place()
 		var placed []*model.Task
 		for k, task := range w.tasks {
-			d := NewState(w.nodes, w.instances, placed).Place(task.Cluster, task)
+			d := stateOf(w.nodes, w.instances, placed).Place(task)
 			if d.InstanceID != batch[k].InstanceID || d.NodeID != batch[k].NodeID {
 				t.Fatalf("task %d of the batch went to %q, alone to %q", k, batch[k].InstanceID, d.InstanceID)
 			}
@@ -144,18 +144,23 @@ func TestAttributes(t *testing.T) {
 	n := &model.Node{Arch: "amd64", Attributes: map[string]string{"ecs.os-type": "linux", "stack": "node's"}}
 	i := &model.Instance{Attributes: []types.Attribute{{Name: new("stack"), Value: new("own")}, {Name: new("flag")}, {}}}
 	want := map[string]string{"ecs.os-type": "linux", "stack": "own", "flag": "", "ecs.cpu-architecture": "x86_64"}
-	if got := Attributes(i, n); !maps.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+	for name, value := range want {
+		if got, ok := attribute(i, n, name); !ok || got != value {
+			t.Errorf("%s is %q, want %q", name, got, value)
+		}
+	}
+	if _, ok := attribute(i, n, "none"); ok {
+		t.Error("none exists")
 	}
 	n.Arch = "arm64"
-	if got := Attributes(&model.Instance{}, n)["ecs.cpu-architecture"]; got != "arm64" {
+	if got, _ := attribute(nil, n, "ecs.cpu-architecture"); got != "arm64" {
 		t.Errorf("architecture %q", got)
 	}
 	n.Attributes["ecs.cpu-architecture"] = "said"
-	if got := Attributes(&model.Instance{}, n)["ecs.cpu-architecture"]; got != "said" {
+	if got, _ := attribute(nil, n, "ecs.cpu-architecture"); got != "said" {
 		t.Errorf("what the node says is %q", got)
 	}
-	if got := Attributes(i, nil); len(got) != 2 {
-		t.Errorf("without a node: %v", got)
+	if _, ok := attribute(i, nil, "ecs.os-type"); ok {
+		t.Error("without a node it has the node's")
 	}
 }

@@ -1,8 +1,6 @@
 package placement
 
 import (
-	"fmt"
-	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -72,35 +70,4 @@ func TestQueryTrees(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestSelectIsMatch: a query selects the instances that it matches one by one, in the order of their ids.
-func TestSelectIsMatch(t *testing.T) {
-	nodes, instances := fleet(7)
-	for k, n := range nodes {
-		n.Attributes["rank"] = fmt.Sprint(k)
-		n.Connected = k%3 != 0
-	}
-	s := NewState(nodes, instances, nil)
-	for _, expression := range []string{"attribute:rank > 2", "agentConnected == true", "attribute:ecs.availability-zone in [a, b] and attribute:rank != 3",
-		"not attribute:rank exists", "registeredMemory == 1024"} {
-		q, err := ParseQuery(expression)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var want, got []string
-		for _, i := range instances {
-			n := s.nodes[i.NodeID]
-			if q.Match(Facts{Instance: i, Node: n.Node, Attributes: Attributes(i, n.Node), FreeCPU: n.freeCPU, FreeMemory: n.freeMemory,
-				InGroup: func(string) bool { return false }, Groups: func() []string { return nil }}) {
-				want = append(want, i.ID)
-			}
-		}
-		for _, i := range s.Select("c", q) {
-			got = append(got, i.ID)
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%s selects %v, want %v", expression, got, want)
-		}
-	}
 }

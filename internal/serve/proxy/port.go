@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,9 +29,6 @@ type port struct {
 
 // applyPorts opens the ports that the table needs and closes the others. It needs the lock.
 func (p *Proxy) applyPorts(l *live) {
-	if p.leaving.Load() {
-		return
-	}
 	for number, q := range p.ports {
 		if _, ok := l.byPort[number]; ok {
 			continue
@@ -96,7 +94,7 @@ func (q *port) open(entrances []entrance) {
 		if q.listen[a] != nil {
 			continue
 		}
-		l, err := q.proxy.Listen(net.JoinHostPort(a, strconv.Itoa(q.number)))
+		l, err := net.Listen("tcp", net.JoinHostPort(a, strconv.Itoa(q.number)))
 		if err != nil {
 			if problem == "" {
 				problem = portProblem(a, q.number, err)
@@ -141,7 +139,7 @@ func (q *port) again() {
 	}
 }
 
-// leave gives the port up, so that it can be taken again at once. It needs the lock.
+// leave gives the port back, so that it can be taken again at once. It needs the lock.
 func (q *port) leave() {
 	if q.retry != nil {
 		q.retry.Stop()
@@ -158,14 +156,24 @@ func (q *port) shut(ctx context.Context) {
 	}
 }
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP gives the request to the load balancer that its Host names; a request with another name goes to the one that has the
+// port to itself, or to the oldest.
 func (q *port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l := q.proxy.table.Load()
-	in := l.entrance(q.number, r.Host)
-	if in == nil { // the listener was deleted while the connection is open
+	entrances := l.byPort[q.number]
+	if len(entrances) == 0 { // the listener was deleted while the connection is open
 		w.Header().Set("Connection", "close")
-		page(http.StatusServiceUnavailable).write(w)
+		page(w, http.StatusServiceUnavailable)
 		return
 	}
-	q.proxy.serve(w, r, l, in, q.number)
+	chosen := entrances[0]
+	if len(entrances) > 1 {
+		host := strings.ToLower(hostname(r.Host))
+		for _, e := range entrances[1:] {
+			if strings.EqualFold(e.balancer.DNSName, host) {
+				chosen = e
+			}
+		}
+	}
+	q.proxy.serve(w, r, l, chosen, q.number)
 }

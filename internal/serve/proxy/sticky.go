@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -14,25 +13,17 @@ const (
 	groupCookie  = "AWSALBTG"
 )
 
-// cookie is the value of the client's first cookie of that name, "" when there is none.
-func cookie(r request, name string) string {
-	for i := 0; ; i++ {
-		line, ok := r.value("Cookie", i)
-		if !ok {
-			return ""
-		}
-		for pair := range strings.SplitSeq(line, ";") {
-			if k, v, ok := strings.Cut(pair, "="); ok && strings.TrimSpace(k) == name {
-				return strings.Trim(strings.TrimSpace(v), `"`)
-			}
-		}
+func cookie(r *http.Request, name string) string {
+	c, err := r.Cookie(name)
+	if err != nil {
+		return ""
 	}
+	return c.Value
 }
 
-// stick is the Set-Cookie header that has a client come back with a mark.
-func stick(name, mark string, until time.Time) string {
-	c := http.Cookie{Name: name, Value: mark, Path: "/", Expires: until}
-	return c.String()
+func stick(h http.Header, name, value string, until time.Time) {
+	c := http.Cookie{Name: name, Value: value, Path: "/", Expires: until}
+	h.Add("Set-Cookie", c.String())
 }
 
 // groupMark is what the cookie calls a group; it says nothing about it.
@@ -42,7 +33,7 @@ func groupMark(arn string) string {
 }
 
 // destination is the group that a request goes to: the one that the client has, or one by weight.
-func (a *Action) destination(r request) string {
+func (a *Action) destination(r *http.Request) string {
 	if a.Sticky > 0 {
 		if mark := cookie(r, groupCookie); mark != "" {
 			for _, w := range a.Forward {

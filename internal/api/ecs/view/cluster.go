@@ -10,49 +10,38 @@ import (
 
 // ClusterCounts is what a cluster holds, tasks and services by launch type.
 type ClusterCounts struct {
-	Instances                                      int32 // that are not INACTIVE
-	RunningEC2, RunningFargate, RunningExternal    int32 // tasks
-	PendingEC2, PendingFargate, PendingExternal    int32
-	ActiveEC2, ActiveFargate, ActiveExternal       int32 // services
-	DrainingEC2, DrainingFargate, DrainingExternal int32
+	Instances                                              int32 // that are not INACTIVE
+	RunningEC2, RunningFargate, PendingEC2, PendingFargate int32
+	ActiveEC2, ActiveFargate, DrainingEC2, DrainingFargate int32 // services
 }
 
 // AddTask counts a task that has not ended.
 func (c *ClusterCounts) AddTask(t *model.Task) {
+	fargate := t.LaunchType == types.LaunchTypeFargate
 	switch s := t.Observed.Status; {
 	case s == model.Running:
-		add(t.LaunchType, &c.RunningEC2, &c.RunningFargate, &c.RunningExternal)
+		add(fargate, &c.RunningFargate, &c.RunningEC2)
 	case s.Before(model.Running):
-		add(t.LaunchType, &c.PendingEC2, &c.PendingFargate, &c.PendingExternal)
+		add(fargate, &c.PendingFargate, &c.PendingEC2)
 	}
 }
 
 // AddService counts a service whose target is rev, which may be nil.
 func (c *ClusterCounts) AddService(s *model.Service, rev *model.ServiceRevision) {
-	launch := types.LaunchTypeEc2
-	switch {
-	case rev == nil:
-	case fargate(rev):
-		launch = types.LaunchTypeFargate
-	default:
-		launch = rev.LaunchType
-	}
+	fargate := rev != nil && fargate(rev)
 	switch s.Status {
 	case "ACTIVE":
-		add(launch, &c.ActiveEC2, &c.ActiveFargate, &c.ActiveExternal)
+		add(fargate, &c.ActiveFargate, &c.ActiveEC2)
 	case "DRAINING":
-		add(launch, &c.DrainingEC2, &c.DrainingFargate, &c.DrainingExternal)
+		add(fargate, &c.DrainingFargate, &c.DrainingEC2)
 	}
 }
 
-func add(launch types.LaunchType, ec2, fargate, external *int32) {
-	switch launch {
-	case types.LaunchTypeFargate:
-		*fargate++
-	case types.LaunchTypeExternal:
-		*external++
-	default:
-		*ec2++
+func add(fargate bool, yes, no *int32) {
+	if fargate {
+		*yes++
+	} else {
+		*no++
 	}
 }
 
@@ -60,10 +49,9 @@ func add(launch types.LaunchType, ec2, fargate, external *int32) {
 func Cluster(c *model.Cluster, n ClusterCounts) types.Cluster {
 	return types.Cluster{
 		ClusterArn: &c.ARN, ClusterName: &c.Name, Status: &c.Status,
-		RegisteredContainerInstancesCount: n.Instances, ActiveServicesCount: n.ActiveEC2 + n.ActiveFargate + n.ActiveExternal,
-		RunningTasksCount: n.RunningEC2 + n.RunningFargate + n.RunningExternal,
-		PendingTasksCount: n.PendingEC2 + n.PendingFargate + n.PendingExternal,
-		Settings:          filled(c.Settings), Configuration: c.Configuration, ServiceConnectDefaults: c.ServiceConnectDefaults,
+		RegisteredContainerInstancesCount: n.Instances, ActiveServicesCount: n.ActiveEC2 + n.ActiveFargate,
+		RunningTasksCount: n.RunningEC2 + n.RunningFargate, PendingTasksCount: n.PendingEC2 + n.PendingFargate,
+		Settings: filled(c.Settings), Configuration: c.Configuration, ServiceConnectDefaults: c.ServiceConnectDefaults,
 		CapacityProviders: filled(c.CapacityProviders), DefaultCapacityProviderStrategy: filled(c.DefaultCapacityProviderStrategy),
 		Statistics: statistics(n), Tags: []types.Tag{},
 	}
@@ -77,12 +65,8 @@ func statistics(n ClusterCounts) []types.KeyValuePair {
 	}{
 		{"runningEC2TasksCount", n.RunningEC2}, {"runningFargateTasksCount", n.RunningFargate},
 		{"pendingEC2TasksCount", n.PendingEC2}, {"pendingFargateTasksCount", n.PendingFargate},
-		{"runningExternalTasksCount", n.RunningExternal}, {"pendingExternalTasksCount", n.PendingExternal},
-		{"runningManagedInstancesTasksCount", 0}, {"pendingManagedInstancesTasksCount", 0}, // that launch type is refused
 		{"activeEC2ServiceCount", n.ActiveEC2}, {"activeFargateServiceCount", n.ActiveFargate},
 		{"drainingEC2ServiceCount", n.DrainingEC2}, {"drainingFargateServiceCount", n.DrainingFargate},
-		{"activeExternalServiceCount", n.ActiveExternal}, {"drainingExternalServiceCount", n.DrainingExternal},
-		{"activeManagedInstancesServiceCount", 0}, {"drainingManagedInstancesServiceCount", 0},
 	} {
 		list = append(list, types.KeyValuePair{Name: new(s.name), Value: new(strconv.Itoa(int(s.value)))})
 	}

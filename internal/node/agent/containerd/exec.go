@@ -14,8 +14,6 @@ import (
 	ctd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
-
-	"github.com/berthdev/berth/internal/timeouts"
 )
 
 const execOutput = 4 << 10 // bytes of a command's output that are kept
@@ -79,7 +77,7 @@ func (r *Runtime) exec(ctx context.Context, id string, command []string) (int, s
 		if err != nil {
 			return 0, out.String(), fmt.Errorf("exec in container %s: %w", id, err)
 		}
-		drain(process, timeouts.ExecDrain)
+		drain(process, time.Second)
 		return int(code), out.String(), nil
 	}
 }
@@ -100,7 +98,7 @@ func drain(p ctd.Process, most time.Duration) {
 
 // endExec kills the process if it still runs and removes what exec made.
 func (r *Runtime) endExec(ctx context.Context, p ctd.Process) {
-	ctx, cancel := context.WithTimeout(ctx, timeouts.ExecEnd)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	_, err := p.Delete(ctx, ctd.WithProcessKill)
 	if err != nil && !errdefs.IsNotFound(err) && !passing(err) {

@@ -14,7 +14,6 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/berthdev/berth/internal/node/agent"
-	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Config is what a Driver works with. Sink is required for containers that use awslogs.
@@ -46,7 +45,7 @@ const fastPoll = 250 * time.Millisecond
 // New makes a driver. Close it.
 func New(cfg Config) *Driver {
 	if cfg.Poll == 0 {
-		cfg.Poll = timeouts.LogPoll
+		cfg.Poll = 5 * time.Second
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
