@@ -12,8 +12,8 @@ import (
 	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
 
-	"github.com/berthdev/berth/internal/node/agent/containerd/note"
 	"github.com/berthdev/berth/internal/node/cgroup"
+	"github.com/berthdev/berth/internal/node/recovery/note"
 )
 
 // recorder is the stock task service, but for this: before a container that has ended is forgotten, its end is noted where the

@@ -6,11 +6,12 @@ import (
 	"context"
 	"sync"
 	"syscall"
-	"time"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types/task"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/berthdev/berth/internal/node/recovery/steps"
 )
 
 // steady is the stock task service, but for this: what it has begun it finishes. The stock one kills the runc that is at work
@@ -28,15 +29,6 @@ func newSteady(service taskapi.TTRPCTaskService) *steady {
 	return &steady{TTRPCTaskService: service, creating: map[string]chan struct{}{}}
 }
 
-const stepTime = 2 * time.Minute // for one step of runc's; longer than a caller waits for it
-
-// finish makes a step that its caller's end does not interrupt.
-func finish[Req, Res any](ctx context.Context, r Req, step func(context.Context, Req) (Res, error)) (Res, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTime)
-	defer cancel()
-	return step(ctx, r)
-}
-
 // Create implements the task service.
 func (s *steady) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*taskapi.CreateTaskResponse, error) {
 	if err := s.settled(ctx, r.ID); err != nil {
@@ -52,7 +44,7 @@ func (s *steady) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (*tas
 		s.mu.Unlock()
 		close(done)
 	}()
-	return finish(ctx, r, s.TTRPCTaskService.Create)
+	return steps.Finish(ctx, r, s.TTRPCTaskService.Create)
 }
 
 // settled waits while the container is being created; "" means any container.
@@ -87,7 +79,7 @@ func (s *steady) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.S
 	if err := s.settled(ctx, r.ID); err != nil {
 		return nil, err
 	}
-	return finish(ctx, r, s.TTRPCTaskService.Start)
+	return steps.Finish(ctx, r, s.TTRPCTaskService.Start)
 }
 
 // Kill implements the task service.
@@ -95,7 +87,7 @@ func (s *steady) Kill(ctx context.Context, r *taskapi.KillRequest) (*emptypb.Emp
 	if err := s.settled(ctx, r.ID); err != nil {
 		return nil, err
 	}
-	return finish(ctx, r, s.TTRPCTaskService.Kill)
+	return steps.Finish(ctx, r, s.TTRPCTaskService.Kill)
 }
 
 // Delete implements the task service. A container that was created and never started is killed first: the stock service would
@@ -104,7 +96,7 @@ func (s *steady) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskapi
 	if err := s.settled(ctx, r.ID); err != nil {
 		return nil, err
 	}
-	return finish(ctx, r, s.delete)
+	return steps.Finish(ctx, r, s.delete)
 }
 
 func (s *steady) delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskapi.DeleteResponse, error) {

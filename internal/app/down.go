@@ -18,6 +18,7 @@ import (
 	"github.com/berthdev/berth/internal/node/cgroup"
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Down is `berth down`: it stops the server, the tasks, containerd and the network of the instance in dir, in this order. With purge
@@ -69,7 +70,7 @@ func (in *Instance) stopServer(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "stopping the server (process %d)\n", pid)
 	sig := syscall.SIGTERM
-	for deadline := time.Now().Add(15 * time.Second); in.serverPID() == pid; {
+	for deadline := time.Now().Add(timeouts.ServerStop); in.serverPID() == pid; {
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("stop the server (process %d): %w", pid, err)
 		}

@@ -23,13 +23,14 @@ import (
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
 	"github.com/berthdev/berth/internal/serve/build"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // The ports of the metadata server at the bridge's address. Each instance has a bridge of its own, so they never collide.
 const metadataPort = 51679
 
 // sessionLife is how long the credentials of a task's role are good for; SDKs renew them (ecs.md 1.8).
-const sessionLife = 6 * time.Hour
+const sessionLife = timeouts.TaskCredentials
 
 // platform is containerd, runc and this machine's network as an instance uses them; `berth up` and `berth down` share it.
 type platform struct {
@@ -117,7 +118,7 @@ func (p *platform) close() {
 // openMachine makes this machine the place where tasks run.
 func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger) (*machine, error) {
 	login := func(context.Context) (string, string, error) {
-		password, _ := s.keys.IssueRegistryToken(time.Hour)
+		password, _ := s.keys.IssueRegistryToken(timeouts.RegistryToken)
 		return "AWS", password, nil
 	}
 	p, err := openPlatform(ctx, in, login, log)
@@ -187,7 +188,7 @@ func (p *platform) metadataListeners() (outside, inside net.Listener, err error)
 
 // collectImages removes unused images when the disk fills.
 func (p *platform) collectImages(ctx context.Context) error {
-	tick := time.NewTicker(10 * time.Minute)
+	tick := time.NewTicker(timeouts.ImageCollect)
 	defer tick.Stop()
 	for {
 		select {
@@ -203,7 +204,7 @@ func (p *platform) collectImages(ctx context.Context) error {
 
 // sweep removes what kills left of ended tasks.
 func (p *platform) sweep(ctx context.Context) error {
-	tick := time.NewTicker(15 * time.Second)
+	tick := time.NewTicker(timeouts.SweepCgroups)
 	defer tick.Stop()
 	for {
 		select {

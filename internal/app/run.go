@@ -9,12 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/nodelink"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Run is `berth up`: server and node in one process, until ctx is done. Tasks go on when it returns.
@@ -93,14 +93,14 @@ func welcome(out io.Writer, in *Instance) {
 
 // serveHTTP serves until ctx is done, and then lets requests in flight end.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: timeouts.RequestHeader, IdleTimeout: timeouts.RequestIdle, MaxHeaderBytes: 64 << 10}
 	srv.Protocols = new(http.Protocols)
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	stopped := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		grace, cancel := context.WithTimeout(context.Background(), timeouts.RequestDrain)
 		defer cancel()
 		_ = srv.Shutdown(grace) // what is still open then is closed with the process
 	})

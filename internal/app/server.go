@@ -32,6 +32,7 @@ import (
 	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/etcd"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // server is the control plane: the store, the APIs, the control loop and the server's half of the node link.
@@ -156,7 +157,7 @@ func (s *server) run(ctx context.Context) error {
 
 // housekeeping frees, once an hour, what nobody refers to any more.
 func (s *server) housekeeping(ctx context.Context) error {
-	tick := time.NewTicker(time.Hour)
+	tick := time.NewTicker(timeouts.Housekeeping)
 	defer tick.Stop()
 	for {
 		select {

@@ -18,7 +18,12 @@ import (
 // of the variant's name and its value, and documents.
 func EncodeJSON(v any) ([]byte, error) { return json.Marshal(v, stored) }
 
-// DecodeJSON reads what EncodeJSON wrote into the value that v points to.
+// EncodeRow writes v as EncodeJSON does, without the members that have their zero values: most of a row's are.
+func EncodeRow(v any) ([]byte, error) {
+	return json.Marshal(v, stored, json.OmitZeroStructFields(true))
+}
+
+// DecodeJSON reads what EncodeJSON or EncodeRow wrote into the value that v points to.
 func DecodeJSON(data []byte, v any) error { return json.Unmarshal(data, v, stored) }
 
 // stored are the options of both.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // ClientConfig is what a node's half needs.
@@ -47,7 +48,7 @@ func NewClient(c ClientConfig) *Client {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Heartbeat == 0 {
-		c.Heartbeat = 5 * time.Second
+		c.Heartbeat = timeouts.Heartbeat
 	}
 	return &Client{ClientConfig: c, unacked: map[string]pending{}, wake: make(chan struct{}, 1)}
 }
@@ -62,25 +63,19 @@ func (c *Client) Report(r model.Report) {
 	c.nudge()
 }
 
-// How long Run waits before it tries again: twice as long after each attempt that was not welcomed.
-const (
-	firstWait   = 100 * time.Millisecond
-	longestWait = 10 * time.Second
-)
-
 // maxBatch is how many reports one message carries.
 const maxBatch = 256
 
-// Run opens a session and, when it is lost, another, until ctx is done.
+// Run opens a session and, when it is lost, another, until ctx is done. The pauses between attempts grow until one is welcomed.
 func (c *Client) Run(ctx context.Context) error {
-	wait := firstWait
+	wait := timeouts.SessionRetry
 	for {
 		welcomed, err := c.session(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if welcomed {
-			wait = firstWait
+			wait = timeouts.SessionRetry
 		}
 		c.Log.Warn("the session with the server is lost", "error", err, "again in", wait)
 		select {
@@ -88,7 +83,7 @@ func (c *Client) Run(ctx context.Context) error {
 			return nil
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, longestWait)
+		wait = min(2*wait, timeouts.SessionLonger)
 	}
 }
 

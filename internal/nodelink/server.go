@@ -15,6 +15,7 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // ServerConfig is what the server's half needs.
@@ -32,7 +33,7 @@ type Server struct{ ServerConfig }
 // NewServer makes a Server. Now and Log may be left out.
 func NewServer(c ServerConfig) *Server {
 	if c.LostAfter == 0 {
-		c.LostAfter = 15 * time.Second
+		c.LostAfter = timeouts.SessionLost
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -64,6 +64,7 @@ type Table[T any, P interface {
 }] struct {
 	name    string
 	indexes []Index
+	part    *Part // nil: rows are stored in one piece
 }
 
 // Index lists the values of a table by a second key. Value returns "" for values that are not listed.
@@ -113,6 +114,8 @@ func (t Table[T, P]) Delete(tx Tx, key string) { tx.DeleteRow(t.name, key) }
 type Kind struct {
 	Name    string
 	Indexes []Index
-	// Decode makes a value from the JSON that encoding/json made of it.
+	// Decode makes a value from what model.EncodeRow made of it.
 	Decode func([]byte) (any, error)
+	// Part is what is stored apart; nil for tables whose rows are stored in one piece.
+	Part *Part
 }

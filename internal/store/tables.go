@@ -46,7 +46,7 @@ var (
 			return t.Cluster + "/" + t.Service
 		}),
 		by(ByNode, func(t *model.Task) string { return t.NodeID }),
-		by(ByState, taskState))
+		by(ByState, taskState)).apart(observed)
 
 	Services = table[model.Service]("services",
 		by(ByCluster, func(s *model.Service) string { return s.Cluster }))
@@ -116,11 +116,17 @@ func by[T any](name string, value func(*T) string) Index {
 }
 
 func (t Table[T, P]) kind() Kind {
-	return Kind{Name: t.name, Indexes: t.indexes, Decode: func(b []byte) (any, error) {
+	return Kind{Name: t.name, Indexes: t.indexes, Part: t.part, Decode: func(b []byte) (any, error) {
 		v := P(new(T))
 		if err := model.DecodeJSON(b, v); err != nil {
 			return nil, err
 		}
 		return v, nil
 	}}
+}
+
+// apart stores a part of the table's rows for itself. Rows stored before stay readable.
+func (t Table[T, P]) apart(part *Part) Table[T, P] {
+	t.part = part
+	return t
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"reflect"
 	"testing"
 	"time"
@@ -33,7 +34,7 @@ func TestRowsAreReadBackAsTheyWereWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		fill(t, reflect.ValueOf(row).Elem(), kind.Name, met)
-		data, err := model.EncodeJSON(row)
+		data, err := model.EncodeRow(row)
 		if err != nil {
 			t.Errorf("%s: %v", kind.Name, err)
 			continue
@@ -43,12 +44,18 @@ func TestRowsAreReadBackAsTheyWereWritten(t *testing.T) {
 			t.Errorf("%s: %v", kind.Name, err)
 			continue
 		}
-		again, err := model.EncodeJSON(got)
+		again, err := model.EncodeRow(got)
 		if err != nil || !bytes.Equal(data, again) {
 			t.Errorf("%s: %v\nread  %s\nafter %s", kind.Name, err, again, data)
 		}
 		if !reflect.DeepEqual(got, row) {
 			t.Errorf("%s:\nread %+v\nof   %+v", kind.Name, got, row)
+		}
+		if kind.Part != nil {
+			joined, err := apart(kind, row)
+			if err != nil || !reflect.DeepEqual(joined, row) {
+				t.Errorf("%s in parts: %v\nread %+v\nof   %+v", kind.Name, err, joined, row)
+			}
 		}
 	}
 	for i := range variants {
@@ -56,6 +63,20 @@ func TestRowsAreReadBackAsTheyWereWritten(t *testing.T) {
 			t.Errorf("no row holds a %s any more", i)
 		}
 	}
+}
+
+// apart splits a row, writes and reads its pieces and joins them.
+func apart(kind Kind, row any) (any, error) {
+	rest, part := kind.Part.Split(row)
+	a, errA := model.EncodeRow(rest)
+	b, errB := model.EncodeRow(part)
+	got, errC := kind.Decode(a)
+	own, errD := kind.Part.Decode(b)
+	err := errors.Join(errA, errB, errC, errD)
+	if err == nil {
+		kind.Part.Join(got, own)
+	}
+	return got, err
 }
 
 // fill sets v to something that is not its zero value.

@@ -59,7 +59,7 @@ func (a *api) createCluster(ctx context.Context, in *sdk.CreateClusterInput) (*s
 			store.Clusters.Put(tx, wanted)
 		}
 		out = a.drawCluster(tx, wanted)
-		out.Tags = filled(wanted.Tags)
+		out.Statistics, out.Tags = []types.KeyValuePair{}, filled(wanted.Tags)
 		return nil
 	})
 	if err != nil {
@@ -84,11 +84,10 @@ func clusterSettings(old, asked []types.ClusterSetting) ([]types.ClusterSetting,
 	}
 	for _, s := range asked {
 		if s.Name != types.ClusterSettingNameContainerInsights {
-			return nil, invalid("Invalid cluster setting name '%s'. The name must be containerInsights.", s.Name)
+			return nil, invalid("Invalid setting 'name'")
 		}
 		if !slices.Contains([]string{"enabled", "disabled", "enhanced"}, value(s.Value)) {
-			return nil, invalid("Invalid value '%s' of cluster setting containerInsights. "+
-				"The value must be enabled, disabled or enhanced.", value(s.Value))
+			return nil, invalid("Invalid setting 'value'")
 		}
 		settings[0] = s
 	}
@@ -130,9 +129,16 @@ func (a *api) describeClusters(_ context.Context, in *sdk.DescribeClustersInput)
 	if len(refs) > maxDescribed {
 		return nil, tooMany("Clusters", maxDescribed)
 	}
+	if err := included(in.Include, types.ClusterField("").Values()); err != nil {
+		return nil, err
+	}
 	out := &sdk.DescribeClustersOutput{Clusters: []types.Cluster{}, Failures: []types.Failure{}}
+	twice := seen()
 	a.store.View(func(r store.Reader) {
 		for _, ref := range refs {
+			if name, _ := a.clusterName(&ref); twice(name) {
+				continue
+			}
 			c, err := a.anyCluster(r, &ref)
 			if err != nil {
 				out.Failures = append(out.Failures, failure(arnOf(ref, a.scope.ClusterARN), missing))
@@ -205,7 +211,7 @@ func (a *api) changeCluster(ctx context.Context, ref *string, change func(*model
 		}
 		store.Clusters.Put(tx, &changed)
 		out = a.drawCluster(tx, &changed)
-		out.Tags = filled(changed.Tags)
+		out.Statistics, out.Attachments = []types.KeyValuePair{}, []types.Attachment{}
 		return nil
 	})
 	if err != nil {
@@ -272,7 +278,7 @@ func (a *api) deleteCluster(ctx context.Context, in *sdk.DeleteClusterInput) (*s
 			store.Clusters.Put(tx, c)
 		}
 		out = a.drawCluster(tx, c)
-		out.Tags = filled(c.Tags)
+		out.Statistics = []types.KeyValuePair{}
 		return nil
 	})
 	if err != nil {

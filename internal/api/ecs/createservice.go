@@ -22,7 +22,7 @@ func (a *api) createService(ctx context.Context, in *sdk.CreateServiceInput) (*s
 		return nil, err
 	}
 	plain := *in
-	plain.ClientToken = nil
+	plain.Tags = nil // the same request with other tags is the same request
 	hash, err := digest(plain)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (a *api) createService(ctx context.Context, in *sdk.CreateServiceInput) (*s
 		}
 		if exists && svc.Status == active {
 			rec, ok := a.recall(tx, "CreateService", c.Name, svc.Name)
-			if !ok || rec.Request != hash {
+			if value(in.ClientToken) == "" || !ok || rec.Request != hash {
 				return invalid(errNotIdempotent)
 			}
 		} else {
@@ -73,8 +73,8 @@ func checkCreate(in *sdk.CreateServiceInput) error {
 		return invalid("DesiredCount is missing")
 	case *in.DesiredCount < 0:
 		return invalid("DesiredCount can not be lesser than 0")
-	case len(value(in.ClientToken)) > maxToken:
-		return invalid("The client token can have at most %d characters.", maxToken)
+	case len(value(in.ClientToken)) > maxServiceToken:
+		return invalid("idempotency token longer than %d.", maxServiceToken)
 	case number(in.HealthCheckGracePeriodSeconds) < 0:
 		return invalid("Health check grace period must be at least 0.")
 	case number(in.HealthCheckGracePeriodSeconds) > 0 && len(in.LoadBalancers) == 0:
@@ -87,10 +87,7 @@ func checkCreate(in *sdk.CreateServiceInput) error {
 }
 
 func checkPropagate(p types.PropagateTags) error {
-	if p != "" && !slices.Contains(p.Values(), p) {
-		return invalid("Invalid propagateTags '%s'. It must be SERVICE, TASK_DEFINITION or NONE.", p)
-	}
-	return nil
+	return oneOf("propagateTags", p, []types.PropagateTags{types.PropagateTagsTaskDefinition, types.PropagateTagsService, types.PropagateTagsNone})
 }
 
 // checkServiceSupport refuses what Berth would have to act on and cannot.
@@ -100,7 +97,7 @@ func checkServiceSupport(in *sdk.CreateServiceInput) error {
 	case types.SchedulingStrategyDaemon:
 		return notYet("the scheduling strategy DAEMON")
 	default:
-		return invalid("Invalid scheduling strategy '%s'. It must be REPLICA or DAEMON.", in.SchedulingStrategy)
+		return oneOf("Scheduling strategy", in.SchedulingStrategy, in.SchedulingStrategy.Values())
 	}
 	if c := in.DeploymentController; c != nil && c.Type != "" && c.Type != types.DeploymentControllerTypeEcs {
 		if !slices.Contains(c.Type.Values(), c.Type) {
@@ -167,7 +164,7 @@ func (a *api) putNewService(tx store.Tx, c *model.Cluster, in *sdk.CreateService
 		DeploymentConfiguration: config, HealthCheckGracePeriodSeconds: number(in.HealthCheckGracePeriodSeconds),
 		Constraints: in.PlacementConstraints, Strategy: in.PlacementStrategy, PropagateTags: in.PropagateTags,
 		EnableManagedTags: in.EnableECSManagedTags, EnableExecuteCommand: in.EnableExecuteCommand,
-		AvailabilityZoneRebalancing: zones, RoleARN: a.serviceRole(in.Role), CreatedBy: by, CreatedAt: a.now(), Tags: in.Tags,
+		AvailabilityZoneRebalancing: zones, RoleARN: a.serviceRole(in.Role, len(in.LoadBalancers) > 0), CreatedBy: by, CreatedAt: a.now(), Tags: in.Tags,
 		Status: active,
 	}
 	if svc.PropagateTags == "" {
@@ -178,10 +175,11 @@ func (a *api) putNewService(tx store.Tx, c *model.Cluster, in *sdk.CreateService
 	return svc, nil
 }
 
-// serviceRole is the role that a service acts by: the one it was given, else the service-linked one.
-func (a *api) serviceRole(role *string) string {
-	if value(role) != "" {
-		return *role
+// serviceRole is the role by which a service works with its load balancers: the one it was given, else the service-linked one; none
+// without load balancers.
+func (a *api) serviceRole(role *string, balanced bool) string {
+	if value(role) != "" || !balanced {
+		return value(role)
 	}
 	return "arn:" + model.Partition + ":iam::" + a.scope.Account +
 		":role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS"

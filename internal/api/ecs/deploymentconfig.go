@@ -29,7 +29,7 @@ func deploymentConfiguration(
 			c.MinimumHealthyPercent = asked.MinimumHealthyPercent
 		}
 		if asked.DeploymentCircuitBreaker != nil {
-			c.DeploymentCircuitBreaker = asked.DeploymentCircuitBreaker
+			c.DeploymentCircuitBreaker = mergeBreaker(*asked.DeploymentCircuitBreaker, old.DeploymentCircuitBreaker)
 		}
 		if asked.Alarms != nil {
 			c.Alarms = asked.Alarms
@@ -37,6 +37,18 @@ func deploymentConfiguration(
 	}
 	fillDeployment(&c)
 	return c, checkDeployment(&c)
+}
+
+// mergeBreaker keeps of old what asked leaves out.
+func mergeBreaker(asked types.DeploymentCircuitBreaker, old *types.DeploymentCircuitBreaker) *types.DeploymentCircuitBreaker {
+	if old != nil && asked.ResetOnHealthyTask == nil {
+		asked.ResetOnHealthyTask = old.ResetOnHealthyTask
+	}
+	if old != nil && asked.ThresholdConfiguration == nil {
+		asked.ThresholdConfiguration = old.ThresholdConfiguration
+	}
+	asked.Rollback = asked.Rollback && asked.Enable
+	return &asked
 }
 
 func fillDeployment(c *types.DeploymentConfiguration) {
@@ -102,11 +114,10 @@ func checkDeployment(c *types.DeploymentConfiguration) error {
 	}
 	t := c.DeploymentCircuitBreaker.ThresholdConfiguration
 	if !slices.Contains(t.Type.Values(), t.Type) {
-		return invalid("Invalid circuit breaker threshold type '%s'. It must be COUNT, BOUNDED_PERCENT or UNBOUNDED_PERCENT.", t.Type)
+		return invalid("Invalid deployment circuit breaker threshold type.")
 	}
 	if t.Value < 1 || (t.Type != types.ThresholdTypeCount && t.Value > 100) {
-		return invalid("Invalid circuit breaker threshold value %d. A count must be at least 1, a percentage between 1 and 100.",
-			t.Value)
+		return invalid("Invalid deployment circuit breaker threshold value.")
 	}
 	return nil
 }
@@ -130,5 +141,6 @@ func zoneRebalancing(
 		}
 		return asked, nil
 	}
-	return asked, invalid("Invalid availabilityZoneRebalancing '%s'. It must be ENABLED or DISABLED.", asked)
+	return asked, oneOf("availabilityZoneRebalancing", asked, []types.AvailabilityZoneRebalancing{types.AvailabilityZoneRebalancingEnabled,
+		types.AvailabilityZoneRebalancingDisabled})
 }

@@ -39,7 +39,7 @@ func TestStoredValuesSurviveJSON(t *testing.T) {
 		in.ExecutionRoleArn, in.Tags = new("role"), []types.Tag{{Key: new("a"), Value: new("b")}}
 		in.Volumes = []types.Volume{{Name: new("v"), Host: &types.HostVolumeProperties{}}}
 		c.HealthCheck = &types.HealthCheck{Command: []string{"CMD", "true"}}
-		c.LogConfiguration = &types.LogConfiguration{LogDriver: "awslogs", Options: map[string]string{"awslogs-group": "g"}}
+		c.LogConfiguration = &types.LogConfiguration{LogDriver: "awslogs", Options: map[string]string{"awslogs-group": "g", "awslogs-region": "r"}}
 		c.MountPoints = []types.MountPoint{{SourceVolume: new("v"), ContainerPath: new("/v")}}
 		c.LinuxParameters = &types.LinuxParameters{InitProcessEnabled: new(true)}
 		c.DockerLabels = map[string]string{"l": "1"}

@@ -1,6 +1,9 @@
 package ecs
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
@@ -16,6 +19,46 @@ func invalid(format string, args ...any) error {
 // tooMany refuses a list of more than most elements; what names its elements.
 func tooMany(what string, most int) error {
 	return invalid("%s can have at most %d elements.", what, most)
+}
+
+// oneOf refuses a value that is none of an enumeration's; "" is what was left out.
+func oneOf[T ~string](what string, v T, values []T) error {
+	if v == "" || slices.Contains(values, v) {
+		return nil
+	}
+	return noneOf(what, values)
+}
+
+func noneOf[T ~string](what string, values []T) error {
+	names := make([]string, len(values))
+	for i, value := range values {
+		names[i] = string(value)
+	}
+	return invalid("%s should be one of [%s]", what, strings.Join(names, ","))
+}
+
+// included checks what a Describe operation is asked to include.
+func included[T ~string](asked, values []T) error {
+	for _, v := range asked {
+		if !slices.Contains(values, v) {
+			return noneOf("include", values)
+		}
+	}
+	return nil
+}
+
+// launchTypes are the launch types that AWS names when it refuses one.
+var launchTypes = []types.LaunchType{types.LaunchTypeEc2, types.LaunchTypeFargate, types.LaunchTypeExternal, "FMI",
+	types.LaunchTypeManagedInstances}
+
+// seen tells for each key whether it came before: AWS describes what is named twice once.
+func seen() func(string) bool {
+	before := map[string]bool{}
+	return func(key string) bool {
+		was := before[key]
+		before[key] = true
+		return was
+	}
 }
 
 func clientError(format string, args ...any) error {

@@ -13,6 +13,8 @@ import (
 const (
 	// maxToken is how long a client token may be.
 	maxToken = 64
+	// maxServiceToken is how long CreateService's may be.
+	maxServiceToken = 36
 	// tokenLife is how long a RunTask token is remembered.
 	tokenLife = 24 * time.Hour
 	// sweepEvery is how often expired tokens are forgotten at most.

@@ -53,7 +53,7 @@ func resolveLaunch(
 	case types.LaunchTypeManagedInstances:
 		return launch{}, notYet("the launch type MANAGED_INSTANCES")
 	default:
-		return launch{}, invalid("launch type should be one of [EC2,FARGATE,EXTERNAL,FMI,MANAGED_INSTANCES]")
+		return launch{}, oneOf("launch type", asked, launchTypes)
 	}
 	return launch{launchType: asked}, nil
 }

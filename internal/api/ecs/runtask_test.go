@@ -40,7 +40,7 @@ func TestRunTaskFargate(t *testing.T) {
 		"Tags": [{"Key": "a", "Value": "b"}, {"Key": "aws:ecs:clusterName", "Value": "default"}],
 		"Containers": [{"ContainerArn": "`+arnPrefix+`container/default/`+id+`/00000000-0000-0000-0000-000000000002",
 			"TaskArn": "`+arnPrefix+`task/default/`+id+`", "Name": "web", "Image": "nginx", "LastStatus": "PENDING",
-			"NetworkBindings": [], "NetworkInterfaces": [], "HealthStatus": "UNKNOWN", "Cpu": "99", "Memory": "100"}]}`)
+			"NetworkInterfaces": [], "Cpu": "99", "Memory": "100"}]}`)
 	r.store.View(func(v store.Reader) {
 		task, _ := store.Tasks.Get(v, id)
 		if task.InstanceID != instanceID || task.NodeID != "n1" || !task.PlacedAt.Equal(r.clock) || task.Desired != model.Running {

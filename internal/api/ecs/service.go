@@ -47,17 +47,22 @@ func (a *api) describeServices(_ context.Context, in *sdk.DescribeServicesInput)
 	case n > maxServices:
 		return nil, tooMany("Services", maxServices)
 	}
+	if err := included(in.Include, types.ServiceField("").Values()); err != nil {
+		return nil, err
+	}
+	twice := seen()
 	out := &sdk.DescribeServicesOutput{Services: []types.Service{}, Failures: []types.Failure{}}
 	tags := slices.Contains(in.Include, types.ServiceFieldTags)
 	err := a.viewCluster(a.anyCluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
 		for _, ref := range in.Services {
+			arn := arnOf(ref, func(id string) string { return a.scope.ServiceARN(c.Name, id) })
 			svc, err := a.service(r, c.Name, ref)
-			if err != nil {
-				arn := arnOf(ref, func(id string) string { return a.scope.ServiceARN(c.Name, id) })
+			switch {
+			case err != nil && !twice(arn):
 				out.Failures = append(out.Failures, failure(arn, missing))
-				continue
+			case err == nil && !twice(svc.ARN):
+				out.Services = append(out.Services, a.drawService(r, svc, tags))
 			}
-			out.Services = append(out.Services, a.drawService(r, svc, tags))
 		}
 		return nil
 	})
@@ -65,6 +70,15 @@ func (a *api) describeServices(_ context.Context, in *sdk.DescribeServicesInput)
 }
 
 func (a *api) listServices(_ context.Context, in *sdk.ListServicesInput) (*sdk.ListServicesOutput, error) {
+	if err := oneOf("launch type", in.LaunchType, launchTypes); err != nil {
+		return nil, err
+	}
+	if err := oneOf("Scheduling strategy", in.SchedulingStrategy, types.SchedulingStrategy("").Values()); err != nil {
+		return nil, err
+	}
+	if m := in.ResourceManagementType; m != "" && !slices.Contains(m.Values(), m) {
+		return nil, invalid("Invalid resource management type.")
+	}
 	arns := []string{}
 	err := a.viewCluster(a.cluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
 		for s := range store.Services.By(r, store.ByCluster, c.Name) {
@@ -112,7 +126,7 @@ func (a *api) deleteService(ctx context.Context, in *sdk.DeleteServiceInput) (*s
 		}
 		svc, err := a.service(tx, c.Name, *in.Service)
 		if err != nil {
-			return err
+			return model.Errorf("ServiceNotFoundException", "") // AWS says no more here
 		}
 		switch svc.Status {
 		case inactive:
@@ -128,7 +142,7 @@ func (a *api) deleteService(ctx context.Context, in *sdk.DeleteServiceInput) (*s
 			store.Idempotencies.Delete(tx,
 				(&model.Idempotency{Operation: "CreateService", Cluster: c.Name, Token: svc.Name}).Key())
 		}
-		out = a.drawService(tx, svc, true)
+		out = a.drawService(tx, svc, false)
 		return nil
 	})
 	if err != nil {

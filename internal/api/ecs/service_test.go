@@ -63,10 +63,9 @@ func TestCreateServiceShape(t *testing.T) {
 	equalJSON(t, "service", svc, `{
 		"ServiceArn": "`+arnPrefix+`service/default/shop", "ServiceName": "shop", "ClusterArn": "`+arnPrefix+`cluster/default",
 		"Status": "ACTIVE", "DesiredCount": 2, "TaskDefinition": "`+def+`", "LaunchType": "EC2",
-		"LoadBalancers": [], "ServiceRegistries": [], "PlacementConstraints": [], "PlacementStrategy": [], "TaskSets": [],
+		"LoadBalancers": [], "ServiceRegistries": [], "PlacementConstraints": [], "PlacementStrategy": [],
 		"Events": [], "Tags": [], "SchedulingStrategy": "REPLICA", "DeploymentController": {"Type": "ECS"},
 		"PropagateTags": "NONE", "AvailabilityZoneRebalancing": "ENABLED", "ResourceManagementType": "CUSTOMER",
-		"RoleArn": "arn:aws:iam::000000000000:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS",
 		"CreatedBy": "arn:aws:iam::000000000000:root", "CreatedAt": "2026-11-20T12:00:00Z",
 		"DeploymentConfiguration": {"MaximumPercent": 200, "MinimumHealthyPercent": 100, "Strategy": "ROLLING",
 			"DeploymentCircuitBreaker": {"ResetOnHealthyTask": true, "ThresholdConfiguration": {"Type": "BOUNDED_PERCENT", "Value": 50}}},
@@ -83,11 +82,17 @@ func TestCreateServiceShape(t *testing.T) {
 func TestCreateServiceIdempotency(t *testing.T) {
 	r := newRig(t)
 	r.define("web", nil)
-	first := r.create("shop", nil)
-	if again := r.create("shop", nil); *again.Deployments[0].Id != *first.Deployments[0].Id {
+	token := func(in *sdk.CreateServiceInput) { in.ClientToken = new("once") }
+	first := r.create("shop", token)
+	if again := r.create("shop", func(in *sdk.CreateServiceInput) {
+		token(in)
+		in.Tags = []types.Tag{{Key: new("other"), Value: new("tags")}}
+	}); *again.Deployments[0].Id != *first.Deployments[0].Id {
 		t.Error("an identical request returns the same service")
 	}
 	_, err := r.createService(r.ctx(), r.createInput("shop", func(in *sdk.CreateServiceInput) { in.DesiredCount = new(int32(3)) }))
+	refused(t, err, "InvalidParameterException", "Creation of service was not idempotent.")
+	_, err = r.createService(r.ctx(), r.createInput("shop", nil)) // the same, without the token
 	refused(t, err, "InvalidParameterException", "Creation of service was not idempotent.")
 	ok(r.deleteService(r.ctx(), &sdk.DeleteServiceInput{Service: new("shop"), Force: new(true)}))(t)
 	_, err = r.createService(r.ctx(), r.createInput("shop", nil))
@@ -291,7 +296,7 @@ func TestDeleteService(t *testing.T) {
 	r.define("web", nil)
 	r.create("s", nil)
 	_, err := r.deleteService(r.ctx(), &sdk.DeleteServiceInput{Service: new("x")})
-	refused(t, err, "ServiceNotFoundException", "Service not found.")
+	refused(t, err, "ServiceNotFoundException", "")
 	_, err = r.deleteService(r.ctx(), &sdk.DeleteServiceInput{Service: new("s")})
 	refused(t, err, "InvalidParameterException", "The service cannot be stopped while it is scaled above 0.")
 	ok(r.updateService(r.ctx(), &sdk.UpdateServiceInput{Service: new("s"), DesiredCount: new(int32(0)),

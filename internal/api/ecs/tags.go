@@ -31,6 +31,10 @@ func checkTags(tags []types.Tag) error {
 	for _, t := range tags {
 		key, val := value(t.Key), value(t.Value)
 		switch {
+		case t.Key == nil:
+			return invalid("Tag key can not be null.")
+		case t.Value == nil:
+			return invalid("Tag value can not be null.")
 		case key == "":
 			return invalid("Tag keys cannot be empty.")
 		case len([]rune(key)) > maxTagKey:
@@ -64,19 +68,33 @@ func (a *api) taggedResource(r store.Reader, arn string) (tagged, error) {
 	}
 	switch kind {
 	case "cluster":
-		if v, ok := store.Clusters.Get(r, id); ok && v.Status == active {
-			return tagging(v, store.Clusters, v.Tags, func(c *model.Cluster, t []types.Tag) { c.Tags = t }), nil
+		v, ok := store.Clusters.Get(r, id)
+		if !ok {
+			break
 		}
-		return tagged{}, model.Errorf("ClusterNotFoundException", "Cluster not found.")
+		if v.Status != active {
+			return tagged{}, invalid("The specified cluster is inactive. Specify an active cluster and try again.")
+		}
+		return tagging(v, store.Clusters, v.Tags, func(c *model.Cluster, t []types.Tag) { c.Tags = t }), nil
 	case "service":
-		if v, ok := store.Services.Get(r, id); ok && v.Status != inactive {
-			return tagging(v, store.Services, v.Tags, func(s *model.Service, t []types.Tag) { s.Tags = t }), nil
+		v, ok := store.Services.Get(r, id)
+		if !ok {
+			break
 		}
+		if v.Status == inactive {
+			return tagged{}, invalid("The specified service is inactive. Specify an active service and try again.")
+		}
+		return tagging(v, store.Services, v.Tags, func(s *model.Service, t []types.Tag) { s.Tags = t }), nil
 	case "task":
 		cluster, task, _ := strings.Cut(id, "/")
-		if v, ok := store.Tasks.Get(r, task); ok && v.Cluster == cluster {
-			return tagging(v, store.Tasks, v.Tags, func(s *model.Task, t []types.Tag) { s.Tags = t }), nil
+		v, ok := store.Tasks.Get(r, task)
+		if !ok || v.Cluster != cluster {
+			break
 		}
+		if v.Ended() {
+			return tagged{}, invalid("The specified task is stopped. Specify a running task and try again.")
+		}
+		return tagging(v, store.Tasks, v.Tags, func(s *model.Task, t []types.Tag) { s.Tags = t }), nil
 	case "container-instance":
 		cluster, instance, _ := strings.Cut(id, "/")
 		if v, ok := store.InstanceByID(r, cluster, instance); ok && v.Status != inactive {
@@ -86,10 +104,11 @@ func (a *api) taggedResource(r store.Reader, arn string) (tagged, error) {
 		if v, ok := a.revision(r, id); ok {
 			return tagging(v, store.TaskDefinitions, v.Tags, func(s *model.TaskDefinition, t []types.Tag) { s.Tags = t }), nil
 		}
+		return tagged{}, clientError("Unable to describe task definition.")
 	default:
 		return tagged{}, invalid("Berth does not support tags on resources of type '%s' yet.", kind)
 	}
-	return tagged{}, model.Errorf("ResourceNotFoundException", "The specified resource was not found: %s", arn)
+	return tagged{}, invalid("The specified %s does not exist.", strings.ReplaceAll(kind, "-", " "))
 }
 
 func tagging[T any, P interface {

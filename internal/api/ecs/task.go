@@ -37,7 +37,7 @@ func (a *api) stopTask(ctx context.Context, in *sdk.StopTaskInput) (*sdk.StopTas
 			return invalid("The referenced task was not found.")
 		}
 		t = a.askToStop(tx, t, types.TaskStopCodeUserInitiated, reason)
-		out = a.drawTask(tx, t, true)
+		out = a.drawTask(tx, t, false)
 		return nil
 	})
 	if err != nil {
@@ -79,16 +79,21 @@ func (a *api) describeTasks(_ context.Context, in *sdk.DescribeTasksInput) (*sdk
 	case n > maxDescribed:
 		return nil, tooMany("Tasks", maxDescribed)
 	}
+	if err := included(in.Include, types.TaskField("").Values()); err != nil {
+		return nil, err
+	}
+	twice := seen()
 	out := &sdk.DescribeTasksOutput{Tasks: []types.Task{}, Failures: []types.Failure{}}
 	tags := slices.Contains(in.Include, types.TaskFieldTags)
 	err := a.viewCluster(a.anyCluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
 		for _, ref := range in.Tasks {
-			if t, ok := a.task(r, c.Name, ref); ok {
+			t, ok := a.task(r, c.Name, ref)
+			switch {
+			case !ok && !twice(ref):
+				out.Failures = append(out.Failures, failure(ref, missing)) // as it was sent
+			case ok && !twice(t.ID):
 				out.Tasks = append(out.Tasks, a.drawTask(r, t, tags))
-				continue
 			}
-			arn := arnOf(ref, func(id string) string { return a.scope.TaskARN(c.Name, id) })
-			out.Failures = append(out.Failures, failure(arn, missing))
 		}
 		return nil
 	})
@@ -98,6 +103,9 @@ func (a *api) describeTasks(_ context.Context, in *sdk.DescribeTasksInput) (*sdk
 func (a *api) listTasks(_ context.Context, in *sdk.ListTasksInput) (*sdk.ListTasksOutput, error) {
 	if in.DesiredStatus != "" && !slices.Contains(in.DesiredStatus.Values(), in.DesiredStatus) {
 		return nil, invalid("Invalid desired status '%s'. It must be RUNNING, PENDING or STOPPED.", in.DesiredStatus)
+	}
+	if err := oneOf("launch type", in.LaunchType, launchTypes); err != nil {
+		return nil, err
 	}
 	if value(in.DaemonName) != "" {
 		return nil, notYet("daemons")

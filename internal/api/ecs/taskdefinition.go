@@ -2,6 +2,7 @@ package ecs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -31,8 +32,8 @@ func (a *api) registerTaskDefinition(
 	if err := checkDefinitionConstraints(def.PlacementConstraints); err != nil {
 		return nil, err
 	}
-	if err := checkTags(in.Tags); err != nil {
-		return nil, err
+	if err, ok := errors.AsType[*model.Error](checkTags(in.Tags)); ok {
+		return nil, clientError("%s", err.Message) // the code of all that this operation refuses
 	}
 	def.Status, def.RegisteredAt, def.RegisteredBy = types.TaskDefinitionStatusActive, new(a.now()), new(a.caller(ctx))
 	family := *def.Family
@@ -67,6 +68,16 @@ func (a *api) splitRevision(ref string) (family string, revision int, ok bool) {
 	return family, revision, err == nil && revision > 0
 }
 
+// checkRevisionNumber refuses what follows a family and is no number.
+func (a *api) checkRevisionNumber(ref string) error {
+	rest, _ := a.resource("task-definition", ref)
+	_, digits, found := strings.Cut(rest, ":")
+	if n, err := strconv.Atoi(digits); found && (err != nil || n < 1) {
+		return invalid("Invalid revision number. Number: %s", digits)
+	}
+	return nil
+}
+
 // revision finds the revision that ref names, or the latest ACTIVE one of the family that it names.
 func (a *api) revision(r store.Reader, ref string) (*model.TaskDefinition, bool) {
 	family, revision, ok := a.splitRevision(ref)
@@ -90,6 +101,9 @@ func (a *api) activeRevision(r store.Reader, ref *string) (*model.TaskDefinition
 	if value(ref) == "" {
 		return nil, invalid("Task definition cannot be empty.")
 	}
+	if err := a.checkRevisionNumber(*ref); err != nil {
+		return nil, err
+	}
 	d, ok := a.revision(r, *ref)
 	if !ok {
 		return nil, clientError("TaskDefinition not found.")
@@ -103,13 +117,21 @@ func (a *api) activeRevision(r store.Reader, ref *string) (*model.TaskDefinition
 func (a *api) describeTaskDefinition(
 	_ context.Context, in *sdk.DescribeTaskDefinitionInput,
 ) (*sdk.DescribeTaskDefinitionOutput, error) {
+	if err := included(in.Include, types.TaskDefinitionField("").Values()); err != nil {
+		return nil, err
+	}
+	if err := a.checkRevisionNumber(value(in.TaskDefinition)); err != nil {
+		return nil, err
+	}
 	var d *model.TaskDefinition
 	var ok bool
 	a.store.View(func(r store.Reader) { d, ok = a.revision(r, value(in.TaskDefinition)) })
 	if !ok {
 		return nil, clientError("Unable to describe task definition.")
 	}
-	out := &sdk.DescribeTaskDefinitionOutput{TaskDefinition: &d.Definition, Tags: []types.Tag{}}
+	def := d.Definition
+	def.DeleteRequestedAt = nil // AWS keeps it to itself
+	out := &sdk.DescribeTaskDefinitionOutput{TaskDefinition: &def, Tags: []types.Tag{}}
 	if slices.Contains(in.Include, types.TaskDefinitionFieldTags) {
 		out.Tags = filled(d.Tags)
 	}
@@ -119,12 +141,15 @@ func (a *api) describeTaskDefinition(
 func (a *api) deregisterTaskDefinition(
 	ctx context.Context, in *sdk.DeregisterTaskDefinitionInput,
 ) (*sdk.DeregisterTaskDefinitionOutput, error) {
+	if err := a.checkRevisionNumber(value(in.TaskDefinition)); err != nil {
+		return nil, err
+	}
 	family, revision, ok := a.splitRevision(value(in.TaskDefinition))
 	if !ok {
 		return nil, clientError("Unable to deregister task definition.")
 	}
 	if revision == 0 {
-		return nil, clientError("Revision is missing.")
+		return nil, invalid("Revision is missing")
 	}
 	var out types.TaskDefinition
 	err := a.store.Update(ctx, func(tx store.Tx) error {
@@ -133,7 +158,10 @@ func (a *api) deregisterTaskDefinition(
 			return clientError("Unable to deregister task definition.")
 		}
 		changed := *d
-		if changed.Definition.Status == types.TaskDefinitionStatusActive {
+		switch changed.Definition.Status {
+		case types.TaskDefinitionStatusDeleteInProgress:
+			return clientError("The task definition could not be deregistered because it is in the process of being deleted.")
+		case types.TaskDefinitionStatusActive:
 			changed.Definition.Status = types.TaskDefinitionStatusInactive
 			changed.Definition.DeregisteredAt = new(a.now())
 			store.TaskDefinitions.Put(tx, &changed)
@@ -159,11 +187,12 @@ func (a *api) deleteTaskDefinitions(
 		for _, ref := range in.TaskDefinitions {
 			def, reason := a.deleteRevision(tx, ref)
 			if reason != "" {
-				arn := arnOf(ref, func(id string) string { return a.scope.ARN("ecs", "task-definition/"+id) })
-				out.Failures = append(out.Failures, failure(arn, reason))
+				out.Failures = append(out.Failures, failure(ref, reason)) // as it was sent
 				continue
 			}
-			out.TaskDefinitions = append(out.TaskDefinitions, *def)
+			shown := *def
+			shown.DeleteRequestedAt = nil
+			out.TaskDefinitions = append(out.TaskDefinitions, shown)
 		}
 		return nil
 	})
@@ -201,10 +230,10 @@ func (a *api) listTaskDefinitions(_ context.Context, in *sdk.ListTaskDefinitions
 		status = types.TaskDefinitionStatusActive
 	}
 	if !slices.Contains(status.Values(), status) {
-		return nil, invalid("Invalid task definition status '%s'. It must be ACTIVE, INACTIVE or DELETE_IN_PROGRESS.", status)
+		return nil, clientError("Invalid task definition status.")
 	}
 	if in.Sort != "" && !slices.Contains(in.Sort.Values(), in.Sort) {
-		return nil, invalid("Invalid sort '%s'. It must be ASC or DESC.", in.Sort)
+		return nil, invalid("Invalid sort order.")
 	}
 	var list []listed
 	a.store.View(func(r store.Reader) {
@@ -246,7 +275,7 @@ func (a *api) listTaskDefinitionFamilies(
 	_ context.Context, in *sdk.ListTaskDefinitionFamiliesInput,
 ) (*sdk.ListTaskDefinitionFamiliesOutput, error) {
 	if in.Status != "" && !slices.Contains(in.Status.Values(), in.Status) {
-		return nil, invalid("Invalid task definition family status '%s'. It must be ACTIVE, INACTIVE or ALL.", in.Status)
+		return nil, clientError("Invalid task definition family status.")
 	}
 	names := []string{}
 	a.store.View(func(r store.Reader) {

@@ -42,17 +42,19 @@ func TestTaskDefinitionRefusals(t *testing.T) {
 	_, err := r.describeTaskDefinition(r.ctx(), &sdk.DescribeTaskDefinitionInput{TaskDefinition: new("nope")})
 	refused(t, err, "ClientException", "Unable to describe task definition.")
 	_, err = r.deregisterTaskDefinition(r.ctx(), &sdk.DeregisterTaskDefinitionInput{TaskDefinition: new("web")})
-	refused(t, err, "ClientException", "Revision is missing.")
+	refused(t, err, "InvalidParameterException", "Revision is missing")
+	_, err = r.deregisterTaskDefinition(r.ctx(), &sdk.DeregisterTaskDefinitionInput{TaskDefinition: new("web:latest")})
+	refused(t, err, "InvalidParameterException", "Invalid revision number. Number: latest")
 	_, err = r.deregisterTaskDefinition(r.ctx(), &sdk.DeregisterTaskDefinitionInput{TaskDefinition: new("web:9")})
 	refused(t, err, "ClientException", "Unable to deregister task definition.")
 	out := ok(r.deleteTaskDefinitions(r.ctx(), &sdk.DeleteTaskDefinitionsInput{TaskDefinitions: []string{"web:1"}}))(t)
-	if f := out.Failures; len(f) != 1 || *f[0].Arn != arnPrefix+"task-definition/web:1" || *f[0].Reason !=
+	if f := out.Failures; len(f) != 1 || *f[0].Arn != "web:1" || *f[0].Reason !=
 		"The specified task definition is still in ACTIVE status. Please deregister the target and try again." {
 		t.Errorf("failures: %+v", out.Failures)
 	}
 	_, err = r.registerTaskDefinition(r.ctx(), &sdk.RegisterTaskDefinitionInput{Family: new("x"),
-		ContainerDefinitions: []types.ContainerDefinition{webContainer()}, Tags: []types.Tag{{Key: new("aws:x")}}})
-	refused(t, err, "InvalidParameterException", "Tag keys cannot start with 'aws:', which is reserved for AWS use.")
+		ContainerDefinitions: []types.ContainerDefinition{webContainer()}, Tags: []types.Tag{{Key: new("aws:x"), Value: new("")}}})
+	refused(t, err, "ClientException", "Tag keys cannot start with 'aws:', which is reserved for AWS use.")
 }
 
 // TestListTaskDefinitions: family as text, then revision as a number, over pages, both ways.

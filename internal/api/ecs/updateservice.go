@@ -1,6 +1,7 @@
 package ecs
 
 import (
+	"cmp"
 	"context"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -34,7 +35,7 @@ func (a *api) updateService(ctx context.Context, in *sdk.UpdateServiceInput) (*s
 		if err := a.changeService(tx, c, &svc, in); err != nil {
 			return err
 		}
-		out = a.drawService(tx, &svc, true)
+		out = a.drawService(tx, &svc, false)
 		return nil
 	})
 	if err != nil {
@@ -51,7 +52,7 @@ func checkUpdate(in *sdk.UpdateServiceInput) error {
 	case in.TaskDefinition != nil && *in.TaskDefinition == "":
 		return invalid("Family should not be null or empty.")
 	case in.DesiredCount != nil && *in.DesiredCount < 0:
-		return invalid("DesiredCount can not be lesser than 0")
+		return invalid("Task count can not be lesser than 0")
 	case number(in.HealthCheckGracePeriodSeconds) < 0:
 		return invalid("Health check grace period must be at least 0.")
 	}
@@ -105,13 +106,8 @@ func changeSettings(svc *model.Service, in *sdk.UpdateServiceInput) (err error) 
 	if err != nil {
 		return err
 	}
-	rebalancing := in.AvailabilityZoneRebalancing
-	if rebalancing == "" && in.DeploymentConfiguration == nil {
-		rebalancing = svc.AvailabilityZoneRebalancing
-	}
-	if rebalancing == "" && svc.AvailabilityZoneRebalancing == types.AvailabilityZoneRebalancingDisabled {
-		rebalancing = types.AvailabilityZoneRebalancingDisabled
-	}
+	// What an update does not say stays as it is (the SDK's documentation of AvailabilityZoneRebalancing).
+	rebalancing := cmp.Or(in.AvailabilityZoneRebalancing, svc.AvailabilityZoneRebalancing, types.AvailabilityZoneRebalancingDisabled)
 	if svc.AvailabilityZoneRebalancing, err = zoneRebalancing(rebalancing, &svc.DeploymentConfiguration); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Config is what an Agent works with. Runtime, Images, Network, Logs, StateDir and Report are required.
@@ -60,8 +61,8 @@ func (c Config) withDefaults() Config {
 	c.MetadataURL = cmp.Or(c.MetadataURL, "http://169.254.170.2")
 	c.ResolvConf = cmp.Or(c.ResolvConf, "/etc/resolv.conf")
 	c.Hosts = cmp.Or(c.Hosts, "/etc/hosts")
-	c.Relist = cmp.Or(c.Relist, 3*time.Second)
-	c.KeepLogs = cmp.Or(c.KeepLogs, time.Hour)
+	c.Relist = cmp.Or(c.Relist, timeouts.Relist)
+	c.KeepLogs = cmp.Or(c.KeepLogs, timeouts.KeepLogs)
 	if c.Now == nil {
 		c.Now = time.Now
 	}

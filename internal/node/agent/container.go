@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // phase is how far a container has come. It only rises, but for a restart by the container's own policy.
@@ -72,7 +73,7 @@ func (c *container) stopTimeout() time.Duration {
 	if c.def.StopTimeout != nil {
 		return time.Duration(*c.def.StopTimeout) * time.Second
 	}
-	return 30 * time.Second
+	return timeouts.StopDefault
 }
 
 // maxID bounds a runtime id: containerd's identifiers have at most 76 characters.

@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // check is a container's health check with its defaults filled in.
@@ -24,7 +25,7 @@ func checkOf(h *types.HealthCheck) (check, bool) {
 		return check{}, false
 	}
 	k := check{
-		command: h.Command, interval: 30 * time.Second, timeout: 5 * time.Second, retries: 3,
+		command: h.Command, interval: timeouts.HealthInterval, timeout: timeouts.HealthTimeout, retries: 3,
 		startPeriod: time.Duration(deref(h.StartPeriod)) * time.Second,
 	}
 	if h.Interval != nil {
@@ -69,7 +70,7 @@ func (p *probing) begin(now time.Time) {
 func (p *probing) wait(now time.Time) time.Duration {
 	due := p.next
 	if p.eager && p.health != types.HealthStatusHealthy {
-		if soon := now.Add(time.Second); soon.Before(due) {
+		if soon := now.Add(timeouts.HealthFirst); soon.Before(due) {
 			due = soon
 		}
 	}

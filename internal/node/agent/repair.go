@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // repair compares what the runtime and the network hold with what the tasks believe: it finds exits that were missed, and
@@ -32,7 +34,7 @@ func (a *Agent) repair(ctx context.Context) {
 		}
 		a.correct(asked, byTask(states))
 		a.removeOrphans(ctx, states)
-		if asked.Sub(a.swept) >= time.Minute {
+		if asked.Sub(a.swept) >= timeouts.SweepFolders {
 			a.swept = asked
 			a.sweep()
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // stepUp takes the task as far towards RUNNING as it can go now. What does not depend on each other runs side by side: the
@@ -245,7 +246,7 @@ func attempt(ctx context.Context, op func() error) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if _, final := errors.AsType[*Error](err); final || delay > 4*time.Second {
+		if _, final := errors.AsType[*Error](err); final || delay > timeouts.AttemptLast {
 			return err
 		}
 		select {

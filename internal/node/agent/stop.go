@@ -12,13 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
-)
-
-// killAgain is how long after a SIGKILL without effect it is sent again; releaseWait how long STOPPED waits for the release of
-// what the task held.
-const (
-	killAgain   = 10 * time.Second
-	releaseWait = 30 * time.Second
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // stepDown takes the task as far towards STOPPED as it can go now.
@@ -71,7 +65,7 @@ func (t *task) kill(c *container) {
 	}
 	t.log.Info("container did not end within its stopTimeout; killing it", "container", c.name(), "stopTimeout", c.stopTimeout())
 	t.send(c, syscall.SIGKILL)
-	t.after(killAgain, func() { t.kill(c) })
+	t.after(timeouts.KillAgain, func() { t.kill(c) })
 }
 
 func (t *task) send(c *container, sig syscall.Signal) {
@@ -89,7 +83,7 @@ func (t *task) letGo() {
 	if t.release == todo {
 		t.release = busy
 		t.noteEnd()
-		overdue := t.after(releaseWait, func() { t.overdue = true })
+		overdue := t.after(timeouts.ReleaseWait, func() { t.overdue = true })
 		held := t.held()
 		t.async(t.ctx, held.free, func(error) {
 			overdue.Stop()
@@ -174,7 +168,7 @@ func (h holding) free(ctx context.Context) error {
 
 // insist repeats op until it succeeds or ctx ends.
 func (h holding) insist(ctx context.Context, what string, op func() error) error {
-	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, timeouts.ReleaseRetry) {
 		err := op()
 		if err == nil {
 			return nil

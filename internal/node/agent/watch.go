@@ -7,15 +7,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 const (
 	oomReason = "OutOfMemoryError: Container killed due to memory usage"
 	// essentialExited is the stoppedReason of a task that ended because a container did.
 	essentialExited = "Essential container in task exited"
-	// drainWait is how long STOPPED waits for the last lines of a log; backgroundDrain how long they are tried after it.
-	drainWait       = 2 * time.Second
-	backgroundDrain = 10 * time.Minute
 )
 
 // watch begins what goes on while a container runs.
@@ -106,7 +104,7 @@ func (t *task) restarts(c *container, s ContainerState) bool {
 			return false
 		}
 	}
-	period := 300 * time.Second
+	period := timeouts.RestartPeriod
 	if p.RestartAttemptPeriod != nil {
 		period = time.Duration(*p.RestartAttemptPeriod) * time.Second
 	}
@@ -124,7 +122,7 @@ func (t *task) restarts(c *container, s ContainerState) bool {
 
 func reasonLost(c *container) bool { return c.obs.Reason == lostReason }
 
-// finishLogs carries the container's last lines away. It waits for drainWait; what is left follows in the background. It comes
+// finishLogs carries the container's last lines away. It waits for a moment; what is left follows in the background. It comes
 // after the container's deletion: until then the shim may still be copying output into the files.
 func (t *task) finishLogs(c *container) {
 	if c.logs == todo || c.finish != todo {
@@ -138,13 +136,13 @@ func (t *task) finishLogs(c *container) {
 			return t.agent.cfg.Logs.Finish(ctx, c.id)
 		}, then)
 	}
-	carry(drainWait, func(err error) {
+	carry(timeouts.LogDrain, func(err error) {
 		c.finish = done
 		if err == nil {
 			return
 		}
 		c.shipping = true
-		carry(backgroundDrain, func(err error) {
+		carry(timeouts.LogDrainLater, func(err error) {
 			c.shipping = false
 			if err != nil {
 				t.log.Warn("the last lines of a log could not be carried and are lost", "container", c.name(), "error", err)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Layout is how the machine mounts its cgroups.
@@ -181,7 +183,7 @@ func removeTree(dir string) error {
 		}
 	}
 	// A process that was just killed may be in its cgroup a moment longer.
-	for deadline := time.Now().Add(time.Second); ; {
+	for deadline := time.Now().Add(timeouts.CgroupBusy); ; {
 		err := unix.Rmdir(dir)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return nil

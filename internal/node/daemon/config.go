@@ -14,6 +14,9 @@ import (
 
 	srvconfig "github.com/containerd/containerd/v2/cmd/containerd/server/config"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
+
+	"github.com/berthdev/berth/internal/node/recovery"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Config is what containerd runs with. Root, State and Socket are required.
@@ -40,7 +43,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Root == "" || c.State == "" || c.Socket == "" {
 		return c, errors.New("containerd: root, state and socket are required")
 	}
-	for _, p := range []*string{&c.Root, &c.State, &c.Socket} {
+	for _, p := range []*string{&c.Root, &c.State, &c.Socket, &c.LogFile} {
+		if *p == "" {
+			continue
+		}
 		abs, err := filepath.Abs(*p)
 		if err != nil {
 			return c, err
@@ -69,6 +75,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, nil
 }
+
+// shims is where containerd keeps what it knows of its shims.
+func (c Config) shims() recovery.Shims { return recovery.Shims{State: c.State, Socket: c.Socket} }
 
 // file is where Start leaves the config for Run.
 func (c Config) file() string { return filepath.Join(c.State, "config.json") }
@@ -122,11 +131,15 @@ func (c Config) server() *srvconfig.Config {
 		Debug:   srvconfig.Debug{Level: level},
 		// containerd gives up a shim, and kills its containers, that has not answered for so long when containerd comes back. On a
 		// machine that is busy, five seconds (the default) can be too short; a shim that is gone is noticed at once in any case.
-		Timeouts: map[string]string{"io.containerd.timeout.shim.load": "1m0s"},
+		Timeouts: map[string]string{
+			"io.containerd.timeout.shim.load":    timeouts.ShimLoad.String(),
+			"io.containerd.timeout.shim.cleanup": timeouts.ShimCleanup.String(),
+			"io.containerd.timeout.task.state":   timeouts.ShimState.String(),
+		},
 		Plugins: map[string]any{
 			"io.containerd.server.v1.grpc":  map[string]any{"address": c.Socket},
 			"io.containerd.server.v1.ttrpc": map[string]any{"address": c.Socket + ".ttrpc"},
-			"io.containerd.shim.v1.manager": map[string]any{"socket_dir": socketDir(c)},
+			"io.containerd.shim.v1.manager": map[string]any{"socket_dir": c.shims().Sockets()},
 			// What was deleted is off the disk a second later; deletions close together share one collection.
 			"io.containerd.gc.v1.scheduler": map[string]any{"deletion_threshold": 1, "schedule_delay": "1s"},
 		},

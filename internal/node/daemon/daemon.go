@@ -16,6 +16,8 @@ import (
 
 	ctd "github.com/containerd/containerd/v2/client"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Daemon is the containerd of one State. Only one Daemon should Start or Supervise it at a time.
@@ -36,16 +38,11 @@ func New(c Config, log *slog.Logger) (*Daemon, error) {
 	return &Daemon{c: c, log: log}, nil
 }
 
-const (
-	startTimeout = 20 * time.Second
-	stopTimeout  = 10 * time.Second
-)
-
 // Start makes sure that containerd runs and answers: it adopts one that runs already, replaces one of another config or of an
 // older berth, and else starts one, which outlives this process, also when ctx ends before it answers. Containers are not touched.
 func (d *Daemon) Start(ctx context.Context) error {
 	if r, ok := load(d.c); ok {
-		if r.Fingerprint == d.c.fingerprint() && d.ready(ctx, startTimeout, r.alive) == nil {
+		if r.Fingerprint == d.c.fingerprint() && d.ready(ctx, timeouts.ContainerdStart, r.Alive) == nil {
 			d.log.Info("containerd is running", "pid", r.PID)
 			return nil
 		}
@@ -57,8 +54,16 @@ func (d *Daemon) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	return d.launch(ctx)
+	err := d.launch(ctx)
+	if errors.Is(err, errSilent) && ctx.Err() == nil {
+		// A shim may have begun to hang after it was asked: the next start sets it aside.
+		d.log.Warn("containerd did not serve in time; starting it once more", "error", err)
+		err = d.launch(ctx)
+	}
+	return err
 }
+
+var errSilent = errors.New("containerd does not answer")
 
 // launch starts the process in a session of its own and waits until it answers.
 func (d *Daemon) launch(ctx context.Context) error {
@@ -92,7 +97,7 @@ func (d *Daemon) launch(ctx context.Context) error {
 		_ = cmd.Wait()
 		close(ended)
 	}()
-	err = d.ready(ctx, startTimeout, func() bool {
+	err = d.ready(ctx, timeouts.ContainerdStart, func() bool {
 		select {
 		case <-ended:
 			return false
@@ -148,7 +153,7 @@ func (d *Daemon) ready(ctx context.Context, timeout time.Duration, running func(
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for {
-		if d.answers(ctx, 2*time.Second) {
+		if d.answers(ctx, timeouts.ContainerdProbe) {
 			return nil
 		}
 		if !running() {
@@ -156,7 +161,7 @@ func (d *Daemon) ready(ctx context.Context, timeout time.Duration, running func(
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("containerd does not answer on %s after %v", d.c.Socket, timeout)
+			return fmt.Errorf("%w on %s after %v", errSilent, d.c.Socket, timeout)
 		case <-time.After(3 * time.Millisecond):
 		}
 	}
@@ -191,7 +196,7 @@ func (d *Daemon) PID() int {
 // Supervise starts containerd again whenever it ends or stops answering, until ctx is done; it then leaves it running.
 // The pauses before it does grow while starts fail or containerd ends at once.
 func (d *Daemon) Supervise(ctx context.Context) error {
-	pause := minPause
+	pause := timeouts.ContainerdFirstPause
 	for {
 		since := time.Now()
 		if r, ok := load(d.c); ok {
@@ -200,8 +205,8 @@ func (d *Daemon) Supervise(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if time.Since(since) > steadyAfter {
-			pause = minPause
+		if time.Since(since) > timeouts.ContainerdSteady {
+			pause = timeouts.ContainerdFirstPause
 		}
 		d.log.Warn("containerd ended; starting it again", "in", pause)
 		select {
@@ -209,31 +214,19 @@ func (d *Daemon) Supervise(ctx context.Context) error {
 			return ctx.Err()
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, maxPause)
+		pause = min(2*pause, timeouts.ContainerdLastPause)
 		if err := d.Start(ctx); err != nil {
 			d.log.Error("containerd cannot be started; trying again", "error", err)
 		}
 	}
 }
 
-const (
-	minPause    = 50 * time.Millisecond
-	maxPause    = 5 * time.Second
-	steadyAfter = 250 * time.Millisecond // a containerd that ran for so long does not crash at its start
-)
-
-const (
-	healthInterval = 10 * time.Second
-	healthTimeout  = 10 * time.Second
-	healthMisses   = 3
-)
-
 // watch returns when the process has ended. One that no longer answers is killed.
 func (d *Daemon) watch(ctx context.Context, r record) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		tick := time.NewTicker(healthInterval)
+		tick := time.NewTicker(timeouts.ContainerdHealth)
 		defer tick.Stop()
 		for misses := 0; ; {
 			select {
@@ -241,30 +234,30 @@ func (d *Daemon) watch(ctx context.Context, r record) {
 				return
 			case <-tick.C:
 			}
-			if d.answers(ctx, healthTimeout) {
+			if d.answers(ctx, timeouts.ContainerdAnswer) {
 				misses = 0
-			} else if misses++; misses >= healthMisses && ctx.Err() == nil {
+			} else if misses++; misses >= timeouts.ContainerdMisses && ctx.Err() == nil {
 				d.log.Error("containerd does not answer; killing it", "pid", r.PID)
-				r.signal(unix.SIGKILL)
+				r.Signal(unix.SIGKILL)
 			}
 		}
 	}()
-	_ = r.wait(ctx)
+	_ = r.Wait(ctx)
 }
 
-// Stop ends containerd: SIGTERM, and SIGKILL after 10 s. Its containers keep running until they are deleted. One that does not
+// Stop ends containerd: SIGTERM, and SIGKILL after timeouts.ContainerdStop. Its containers keep running until they are deleted. One that does not
 // run is no error.
 func (d *Daemon) Stop(ctx context.Context) error {
 	r, ok := load(d.c)
 	if ok {
-		r.signal(unix.SIGTERM)
-		soft, cancel := context.WithTimeout(ctx, stopTimeout)
+		r.Signal(unix.SIGTERM)
+		soft, cancel := context.WithTimeout(ctx, timeouts.ContainerdStop)
 		defer cancel()
-		if r.wait(soft) != nil {
-			r.signal(unix.SIGKILL)
-			hard, cancel := context.WithTimeout(ctx, stopTimeout)
+		if r.Wait(soft) != nil {
+			r.Signal(unix.SIGKILL)
+			hard, cancel := context.WithTimeout(ctx, timeouts.ContainerdStop)
 			defer cancel()
-			if err := r.wait(hard); err != nil {
+			if err := r.Wait(hard); err != nil {
 				return fmt.Errorf("stop containerd (process %d): %w", r.PID, err)
 			}
 		}

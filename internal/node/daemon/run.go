@@ -15,6 +15,9 @@ import (
 	"github.com/containerd/log"
 
 	"github.com/berthdev/berth/internal/node/cgroup"
+	"github.com/berthdev/berth/internal/node/process"
+	"github.com/berthdev/berth/internal/node/recovery"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // oomScore protects containerd and the shims it starts from the kernel's OOM killer; containers get 0 again.
@@ -47,14 +50,18 @@ func Run(ctx context.Context, c Config) error {
 		log.G(ctx).WithError(err).Warn("left-over mounts could not be removed")
 	}
 	for _, snapshotter := range []string{"overlayfs", "native"} {
-		if err := sweepSnapshots(ctx, filepath.Join(c.Root, "io.containerd.snapshotter.v1."+snapshotter)); err != nil {
+		if err := recovery.SweepSnapshots(ctx, filepath.Join(c.Root, "io.containerd.snapshotter.v1."+snapshotter)); err != nil {
 			log.G(ctx).WithError(err).Warn("left-over snapshots could not be removed")
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o700); err != nil {
 		return fmt.Errorf("make the folder of containerd's socket: %w", err)
 	}
-	useSteady()
+	ward := recovery.NewWard(c.shims())
+	if err := ward.Admit(ctx); err != nil {
+		log.G(ctx).WithError(err).Warn("a shim that does not answer could not be set aside; containerd may be slow to start")
+	}
+	work := useSteady(ward)
 	s, err := server.New(ctx, conf)
 	if err != nil {
 		return fmt.Errorf("start containerd: %w", err)
@@ -64,7 +71,24 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("serve containerd: %w", err)
 	}
 	s.Wait()
-	newJanitor(c).run(ctx)
+	over, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go recovery.NewStrays(c.shims()).Run(over)
+	if err := ward.Wait(ctx); err != nil {
+		return nil
+	}
+	return again(ctx, work)
+}
+
+// again begins containerd anew as the same process, so that it takes back what it started without. What it has begun it finishes
+// first; its callers try again.
+func again(ctx context.Context, work *inFlight) error {
+	ctx, cancel := context.WithTimeout(ctx, timeouts.ContainerdDrain)
+	defer cancel()
+	work.drain(ctx)
+	if err := syscall.Exec("/proc/self/exe", os.Args, os.Environ()); err != nil {
+		return fmt.Errorf("begin containerd anew: %w", err)
+	}
 	return nil
 }
 
@@ -97,10 +121,9 @@ func lock(c Config) (unlock func(), err error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("another containerd runs on %s", c.State), f.Close())
 	}
-	r, err := inspect(os.Getpid())
+	id, err := process.Inspect(os.Getpid())
 	if err == nil {
-		r.Fingerprint = c.fingerprint()
-		err = r.save(c)
+		err = record{ID: id, Fingerprint: c.fingerprint()}.save(c)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -34,7 +34,7 @@ type forwarder struct {
 
 // passage is where one request is going.
 type passage struct {
-	entrance
+	*entrance
 	group *group // nil when the rule leads nowhere
 	port  int    // at which the request arrived
 	stats *Stats
@@ -97,7 +97,7 @@ func (f *forwarder) RoundTrip(r *http.Request) (*http.Response, error) {
 	var tried []*target
 	last := errNoTarget
 	for len(tried) < attempts {
-		t := f.pick(p, r, tried)
+		t := f.pick(p, viaHTTP{r}, tried)
 		if t == nil {
 			return nil, last
 		}
@@ -120,7 +120,7 @@ func (f *forwarder) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // pick chooses a target and counts the request as its own. A target that began to drain after it was listed means that a new table
 // is being applied: refresh waits for it.
-func (f *forwarder) pick(p *passage, r *http.Request, tried []*target) *target {
+func (f *forwarder) pick(p *passage, r request, tried []*target) *target {
 	if p.group.stickiness() > 0 && len(tried) == 0 {
 		if t := p.group.holder(cookie(r, targetCookie)); t != nil && t.begin() {
 			return t
@@ -275,10 +275,16 @@ func (f *forwarder) transport(idle time.Duration) *http.Transport {
 
 // failed answers when no target did.
 func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
-	p := passageOf(r)
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		return // the client is gone
 	}
+	p := passageOf(r)
+	p.own(w)
+	f.refusal(p, err).write(w)
+}
+
+// refusal is the answer to a request that no target answered. It is counted.
+func (f *forwarder) refusal(p *passage, err error) reply {
 	p.stats.Failed.Add(1)
 	status := http.StatusBadGateway
 	switch {
@@ -291,7 +297,7 @@ func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if now, last := f.proxy.Now().Unix(), p.stats.logged.Load(); now != last && p.stats.logged.CompareAndSwap(last, now) {
 		f.proxy.Log.Warn("no target answered", "balancer", p.balancer.ARN, "status", status, "error", err)
 	}
-	p.refuse(w, status)
+	return page(status)
 }
 
 func (f *forwarder) close() {

@@ -3,7 +3,6 @@ package proxy
 import (
 	"encoding/hex"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
@@ -26,35 +25,41 @@ func (f *forwarder) rewrite(pr *httputil.ProxyRequest) {
 			}
 		}
 	}
-	forwardedFor(h, pr.In, p.balancer.ForwardedFor)
-	h["X-Forwarded-Proto"] = []string{"http"}
-	h["X-Forwarded-Port"] = []string{strconv.Itoa(p.port)}
-	h["X-Amzn-Trace-Id"] = []string{traced(h["X-Amzn-Trace-Id"], traceID(f.proxy.Now()))}
-}
-
-func forwardedFor(out http.Header, in *http.Request, how ForwardedFor) {
-	prior := in.Header["X-Forwarded-For"]
-	switch {
+	in, how := viaHTTP{pr.In}, p.balancer.ForwardedFor
+	switch prior := pr.In.Header["X-Forwarded-For"]; {
 	case how.Remove:
-		return
 	case how.Preserve:
 		if prior != nil {
-			out["X-Forwarded-For"] = prior
+			h["X-Forwarded-For"] = prior
 		}
-		return
-	}
-	client := in.RemoteAddr
-	if !how.ClientPort {
-		host, _, err := net.SplitHostPort(client)
-		if err != nil {
-			return // ServeHost was given a request without a connection
+	default:
+		if value := appendForwardedFor(nil, in, how); len(value) > 0 {
+			h["X-Forwarded-For"] = []string{string(value)}
 		}
-		client = host
 	}
-	if len(prior) > 0 {
-		client = strings.Join(prior, ", ") + ", " + client
+	h["X-Forwarded-Proto"] = []string{"http"}
+	h["X-Forwarded-Port"] = []string{strconv.Itoa(p.port)}
+	h["X-Amzn-Trace-Id"] = []string{traced(h["X-Amzn-Trace-Id"], string(appendTraceID(nil, f.proxy.Now())))}
+}
+
+// appendForwardedFor writes the value of X-Forwarded-For that a target gets when it is neither removed nor preserved: what the client
+// said, and the client; nothing of a request without a connection.
+func appendForwardedFor(to []byte, r request, how ForwardedFor) []byte {
+	from := r.client()
+	if !from.IsValid() {
+		return to
 	}
-	out["X-Forwarded-For"] = []string{client}
+	for i := 0; ; i++ {
+		prior, ok := r.value("X-Forwarded-For", i)
+		if !ok {
+			break
+		}
+		to = append(append(to, prior...), ", "...)
+	}
+	if how.ClientPort {
+		return from.AppendTo(to)
+	}
+	return from.Addr().AppendTo(to)
 }
 
 // validName holds for header names of letters, digits and hyphens.
@@ -99,8 +104,8 @@ func traced(prior []string, id string) string {
 	return name + id + rest.String()
 }
 
-// traceID makes the value of a field of X-Amzn-Trace-Id: "1-<seconds>-<24 digits>", all hexadecimal. It is no secret.
-func traceID(now time.Time) string {
+// appendTraceID makes the value of a field of X-Amzn-Trace-Id: "1-<seconds>-<24 digits>", all hexadecimal. It is no secret.
+func appendTraceID(to []byte, now time.Time) []byte {
 	var b [16]byte
 	seconds, high, low := uint32(now.Unix()), rand.Uint64(), rand.Uint32()
 	for i := range 4 {
@@ -109,9 +114,9 @@ func traceID(now time.Time) string {
 	for i := range 8 {
 		b[4+i] = byte(high >> (8 * i))
 	}
-	id := append(make([]byte, 0, 35), "1-"...)
-	id = append(hex.AppendEncode(id, b[:4]), '-')
-	return string(hex.AppendEncode(id, b[4:]))
+	to = append(to, "1-"...)
+	to = append(hex.AppendEncode(to, b[:4]), '-')
+	return hex.AppendEncode(to, b[4:])
 }
 
 // answered adds to a target's answer what the listener and stickiness ask for.
@@ -123,44 +128,27 @@ func (f *forwarder) answered(res *http.Response) error {
 	for k, v := range p.listener.Headers {
 		res.Header.Set(k, v)
 	}
-	if age := p.group.stickiness(); age > 0 && p.target != nil {
-		stick(res.Header, targetCookie, p.target.mark, f.proxy.Now().Add(age))
+	if c := p.targetCookie(f.proxy.Now()); c != "" {
+		res.Header.Add("Set-Cookie", c)
 	}
-	if p.stick > 0 {
-		stick(res.Header, groupCookie, groupMark(p.group.arn), f.proxy.Now().Add(p.stick))
+	if c := p.groupCookie(f.proxy.Now()); c != "" {
+		res.Header.Add("Set-Cookie", c)
 	}
 	return nil
 }
 
-// own sets the headers of an answer that the load balancer gives itself.
-func (p *passage) own(w http.ResponseWriter) http.Header {
-	h := w.Header()
-	if !p.listener.HideServer {
-		h.Set("Server", "awselb/2.0")
+// targetCookie is the Set-Cookie header that keeps the client with the target that answered, "" when its group is not sticky.
+func (p *passage) targetCookie(now time.Time) string {
+	if age := p.group.stickiness(); age > 0 && p.target != nil {
+		return stick(targetCookie, p.target.mark, now.Add(age))
 	}
-	for k, v := range p.listener.Headers {
-		h.Set(k, v)
+	return ""
+}
+
+// groupCookie is targetCookie for the rule's group.
+func (p *passage) groupCookie(now time.Time) string {
+	if p.stick > 0 {
+		return stick(groupCookie, groupMark(p.group.arn), now.Add(p.stick))
 	}
-	return h
-}
-
-// titles are the statuses that the load balancer gives itself, as an ALB words them.
-var titles = map[int]string{
-	301: "301 Moved Permanently", 302: "302 Found", 405: "405 Not Allowed",
-	505: "505 HTTP Version Not Supported", 502: "502 Bad Gateway", 503: "503 Service Temporarily Unavailable", 504: "504 Gateway Time-out",
-}
-
-// refuse answers with a status and the page that an ALB makes of it.
-func (p *passage) refuse(w http.ResponseWriter, status int) {
-	p.own(w)
-	page(w, status)
-}
-
-func page(w http.ResponseWriter, status int) {
-	title := titles[status]
-	body := "<html>\r\n<head><title>" + title + "</title></head>\r\n<body>\r\n<center><h1>" + title + "</h1></center>\r\n</body>\r\n</html>\r\n"
-	w.Header().Set("Content-Type", "text/html")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	w.Write([]byte(body)) // fails only when the client is gone
+	return ""
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -38,7 +37,7 @@ func newRoute(r Rule) route {
 }
 
 // matches tells whether a request meets every condition.
-func (r *route) matches(req *http.Request) bool {
+func (r *route) matches(req request) bool {
 	for i := range r.conditions {
 		if !r.conditions[i].matches(req) {
 			return false
@@ -47,30 +46,29 @@ func (r *route) matches(req *http.Request) bool {
 	return true
 }
 
-func (c *Condition) matches(req *http.Request) bool {
+func (c *Condition) matches(req request) bool {
 	switch c.Field {
 	case "path-pattern":
-		return anyFits(c.Values, req.URL.Path)
+		return anyFits(c.Values, req.path())
 	case "host-header":
-		return anyFits(c.Values, strings.ToLower(hostname(req.Host)))
+		return anyFits(c.Values, strings.ToLower(hostname(req.host())))
 	case "http-request-method":
-		return slices.Contains(c.Values, req.Method)
+		return slices.Contains(c.Values, req.method())
 	case "http-header":
-		for _, v := range req.Header.Values(c.Header) {
+		for i := 0; ; i++ {
+			v, ok := req.value(c.Header, i)
+			if !ok {
+				return false
+			}
 			if anyFits(c.Values, strings.ToLower(v)) {
 				return true
 			}
 		}
-		return false
 	case "query-string":
-		return c.matchesQuery(req.URL.Query())
+		return c.matchesQuery(req.query())
 	case "source-ip":
-		from, err := netip.ParseAddrPort(req.RemoteAddr)
-		if err != nil {
-			return false
-		}
-		addr := from.Addr().Unmap()
-		return slices.ContainsFunc(c.Sources, func(p netip.Prefix) bool { return p.Contains(addr) })
+		addr := req.client().Addr()
+		return addr.IsValid() && slices.ContainsFunc(c.Sources, func(p netip.Prefix) bool { return p.Contains(addr) })
 	}
 	return false
 }
@@ -84,13 +82,24 @@ func anyFits(patterns []string, s string) bool {
 	return false
 }
 
-func (c *Condition) matchesQuery(query url.Values) bool {
-	for k, values := range query {
-		for _, v := range values {
-			for _, q := range c.Query {
-				if (q.Key == "" || wild(q.Key, strings.ToLower(k))) && wild(q.Value, strings.ToLower(v)) {
-					return true
-				}
+// matchesQuery reads a query as net/url does: what it can't read is passed over.
+func (c *Condition) matchesQuery(query string) bool {
+	for pair := range strings.SplitSeq(query, "&") {
+		if pair == "" || strings.IndexByte(pair, ';') >= 0 {
+			continue
+		}
+		k, v, _ := strings.Cut(pair, "=")
+		k, err := url.QueryUnescape(k)
+		if err != nil {
+			continue
+		}
+		if v, err = url.QueryUnescape(v); err != nil {
+			continue
+		}
+		k, v = strings.ToLower(k), strings.ToLower(v)
+		for _, q := range c.Query {
+			if (q.Key == "" || wild(q.Key, k)) && wild(q.Value, v) {
+				return true
 			}
 		}
 	}
@@ -136,9 +145,9 @@ func hostname(hostport string) string {
 
 // location fills in a redirect's parts (ELB user guide, "Redirect actions"). The port is named even when it is the protocol's own,
 // as an ALB does.
-func (r *Redirect) location(req *http.Request, port int) string {
-	fill := strings.NewReplacer("#{protocol}", "http", "#{host}", hostname(req.Host), "#{port}", strconv.Itoa(port),
-		"#{path}", strings.TrimPrefix(req.URL.EscapedPath(), "/"), "#{query}", req.URL.RawQuery).Replace
+func (r *Redirect) location(req request, port int) string {
+	fill := strings.NewReplacer("#{protocol}", "http", "#{host}", hostname(req.host()), "#{port}", strconv.Itoa(port),
+		"#{path}", strings.TrimPrefix(req.rawPath(), "/"), "#{query}", req.query()).Replace
 	protocol, host, to := fill(or(r.Protocol, "#{protocol}")), fill(or(r.Host, "#{host}")), fill(or(r.Port, "#{port}"))
 	where := strings.ToLower(protocol) + "://" + net.JoinHostPort(host, to) + fill(or(r.Path, "/#{path}"))
 	if query := fill(or(r.Query, "#{query}")); query != "" {

@@ -77,7 +77,7 @@ func TestConditions(t *testing.T) {
 			c.change(req)
 		}
 		r := newRoute(Rule{Conditions: c.conditions})
-		if got := r.matches(req); got != c.want {
+		if got := r.matches(viaHTTP{req}); got != c.want {
 			t.Errorf("%s: matches is %v", name, got)
 		}
 	}
@@ -110,7 +110,7 @@ func TestRedirects(t *testing.T) {
 		{Redirect{Host: "x"}, "http://[::1]:5/", "http://x:8080/"},
 		{Redirect{Path: "/y"}, "http://[::1]:5/", "http://[::1]:8080/y"},
 	} {
-		if got := c.r.location(httptest.NewRequest("GET", c.url, nil), 8080); got != c.want {
+		if got := c.r.location(viaHTTP{httptest.NewRequest("GET", c.url, nil)}, 8080); got != c.want {
 			t.Errorf("%+v of %s leads to %s, want %s", c.r, c.url, got, c.want)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -29,6 +28,9 @@ type port struct {
 
 // applyPorts opens the ports that the table needs and closes the others. It needs the lock.
 func (p *Proxy) applyPorts(l *live) {
+	if p.leaving.Load() {
+		return
+	}
 	for number, q := range p.ports {
 		if _, ok := l.byPort[number]; ok {
 			continue
@@ -94,7 +96,7 @@ func (q *port) open(entrances []entrance) {
 		if q.listen[a] != nil {
 			continue
 		}
-		l, err := net.Listen("tcp", net.JoinHostPort(a, strconv.Itoa(q.number)))
+		l, err := q.proxy.Listen(net.JoinHostPort(a, strconv.Itoa(q.number)))
 		if err != nil {
 			if problem == "" {
 				problem = portProblem(a, q.number, err)
@@ -139,7 +141,7 @@ func (q *port) again() {
 	}
 }
 
-// leave gives the port back, so that it can be taken again at once. It needs the lock.
+// leave gives the port up, so that it can be taken again at once. It needs the lock.
 func (q *port) leave() {
 	if q.retry != nil {
 		q.retry.Stop()
@@ -156,24 +158,14 @@ func (q *port) shut(ctx context.Context) {
 	}
 }
 
-// ServeHTTP gives the request to the load balancer that its Host names; a request with another name goes to the one that has the
-// port to itself, or to the oldest.
+// ServeHTTP implements http.Handler.
 func (q *port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l := q.proxy.table.Load()
-	entrances := l.byPort[q.number]
-	if len(entrances) == 0 { // the listener was deleted while the connection is open
+	in := l.entrance(q.number, r.Host)
+	if in == nil { // the listener was deleted while the connection is open
 		w.Header().Set("Connection", "close")
-		page(w, http.StatusServiceUnavailable)
+		page(http.StatusServiceUnavailable).write(w)
 		return
 	}
-	chosen := entrances[0]
-	if len(entrances) > 1 {
-		host := strings.ToLower(hostname(r.Host))
-		for _, e := range entrances[1:] {
-			if strings.EqualFold(e.balancer.DNSName, host) {
-				chosen = e
-			}
-		}
-	}
-	q.proxy.serve(w, r, l, chosen, q.number)
+	q.proxy.serve(w, r, l, in, q.number)
 }

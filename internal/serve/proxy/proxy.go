@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,6 +22,13 @@ type Config struct {
 	// listener, and then when it changes. Neither may block or call the Proxy.
 	OnHealth  func(model.TargetHealth)
 	OnProblem func(listenerARN, problem string)
+	// Listen opens the port of an address such as 127.0.0.1:80; nil: net.Listen. Closing what it returns gives the port back.
+	Listen func(address string) (net.Listener, error)
+	// Known is what was seen of targets before this proxy began, by their keys: a target that comes first begins with it.
+	Known map[string]model.TargetHealth
+	// Elsewhere tells whether another process may still have requests in flight to a target that drains; nil: none has. Settle is
+	// called when what it tells has changed. It may not call the Proxy.
+	Elsewhere func(targetKey string) bool
 	Pace      model.Pace
 	Now       func() time.Time
 	Log       *slog.Logger
@@ -39,25 +45,33 @@ type Proxy struct {
 	cancel  context.CancelFunc
 	closing sync.WaitGroup // ports that end
 
-	mu      sync.Mutex // orders Apply and Close, and guards what follows
-	groups  map[string]*group
-	targets map[string]*target // by key
-	ports   map[int]*port
-	told    map[string]string // what OnProblem was told last, by listener
-	closed  bool
+	leaving atomic.Bool // clients are asked to close their connections
+
+	mu        sync.Mutex // orders Change and Close, and guards what follows
+	balancers map[string]*balancer
+	confs     map[string]Group // what the table says of groups
+	uses      map[string]int   // how many balancers lead to a group
+	groups    map[string]*group
+	targets   map[string]*target // by key
+	ports     map[int]*port
+	told      map[string]string // what OnProblem was told last, by listener
+	closed    bool
 }
 
-// live is a table with what is alive of it.
+// live is what requests are served by. It is replaced, never changed.
 type live struct {
-	Table
 	byHost map[string]*balancer // by DNS name in lower case
 	byPort map[int][]entrance   // the oldest load balancer first
 	groups map[string]*group
 	stats  map[string]*Stats // by load balancer
 }
 
-// balancer is a load balancer's listeners, in the order of their ports.
-type balancer struct{ entrances []entrance }
+// balancer is a load balancer as it lives.
+type balancer struct {
+	conf      Balancer
+	entrances []entrance // in the order of their ports
+	leads     []string   // the groups that its rules lead to, each once
+}
 
 // entrance is a listener and whose it is.
 type entrance struct {
@@ -75,109 +89,22 @@ type Stats struct {
 
 // New makes a Proxy that serves nothing yet.
 func New(c Config) *Proxy {
-	p := &Proxy{Config: c, groups: map[string]*group{}, targets: map[string]*target{}, ports: map[int]*port{}, told: map[string]string{},
+	p := &Proxy{Config: c, balancers: map[string]*balancer{}, confs: map[string]Group{}, uses: map[string]int{}, groups: map[string]*group{},
+		targets: map[string]*target{}, ports: map[int]*port{}, told: map[string]string{},
 		checker: &http.Transport{DisableKeepAlives: true, DisableCompression: true,
 			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext},
 		// A request takes two descriptors, its client's and its target's.
 		gate: gate.New(gate.Config{Name: "load balancers", Total: gate.Part(1<<16, 4), Log: c.Log})}
+	if p.Listen == nil {
+		p.Listen = func(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+	}
+	if p.Elsewhere == nil {
+		p.Elsewhere = func(string) bool { return false }
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.forward = newForwarder(p)
 	p.table.Store(&live{stats: map[string]*Stats{}})
 	return p
-}
-
-// Apply makes t what is served, at once: requests that are under way go on, the next ones see t. The proxy keeps t; it must not be
-// changed afterwards.
-func (p *Proxy) Apply(t Table) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return
-	}
-	old := p.table.Load()
-	l := &live{Table: t, byHost: map[string]*balancer{}, byPort: map[int][]entrance{}, groups: map[string]*group{},
-		stats: map[string]*Stats{}}
-	used := map[string]bool{}
-	for i := range t.Balancers {
-		b := &t.Balancers[i]
-		if l.stats[b.ARN] = old.stats[b.ARN]; l.stats[b.ARN] == nil {
-			l.stats[b.ARN] = &Stats{}
-		}
-		own := &balancer{}
-		l.byHost[strings.ToLower(b.DNSName)] = own
-		for j := range b.Listeners {
-			e := entrance{balancer: b, listener: &b.Listeners[j]}
-			for _, r := range e.listener.Rules {
-				e.routes = append(e.routes, newRoute(r))
-				for _, w := range r.Action.Forward {
-					used[w.Group] = true
-				}
-			}
-			own.entrances = append(own.entrances, e)
-			l.byPort[e.listener.Port] = append(l.byPort[e.listener.Port], e)
-		}
-	}
-	p.applyTargets(l, used)
-	p.table.Store(l)
-	p.applyPorts(l)
-}
-
-// applyTargets brings groups and targets to life and ends those that the table lacks. It needs the lock.
-func (p *Proxy) applyTargets(l *live, used map[string]bool) {
-	keep := map[string]bool{}
-	for arn, conf := range l.Groups {
-		g := p.groups[arn]
-		if g == nil {
-			g = newGroup(arn)
-			p.groups[arn] = g
-		}
-		l.groups[arn] = g
-		g.least.Store(conf.LeastOutstanding)
-		g.sticky.Store(int64(conf.Stickiness))
-		g.minHealthy, g.minHealthyPercent = conf.MinHealthy, conf.MinHealthyPercent
-		g.members = make([]*target, 0, len(conf.Targets))
-		for _, c := range conf.Targets {
-			key := model.TargetKey(arn, c.ID, c.Port)
-			keep[key] = true
-			g.members = append(g.members, p.applyTarget(key, c, conf, used[arn]))
-		}
-		sortTargets(g.members)
-	}
-	for key, t := range p.targets {
-		if !keep[key] {
-			t.retire()
-			delete(p.targets, key)
-		}
-	}
-	for arn, g := range p.groups {
-		if _, ok := l.Groups[arn]; !ok {
-			delete(p.groups, arn)
-			g.members = nil
-		}
-		g.settle()
-	}
-}
-
-// applyTarget brings a target up to date. One with the same name at another address is another target.
-func (p *Proxy) applyTarget(key string, c Target, g Group, used bool) *target {
-	t := p.targets[key]
-	if t != nil && t.address != address(c) {
-		t.retire()
-		t = nil
-	}
-	if t != nil {
-		t.update(c, g, used)
-		return t
-	}
-	t = newTarget(p, g.ARN, c)
-	p.targets[key] = t
-	t.update(c, g, used)
-	select { // its first check is made at once anyway
-	case <-t.wake:
-	default:
-	}
-	go t.watch()
-	return t
 }
 
 // refresh computes again who takes a group's requests.
@@ -198,13 +125,13 @@ func (p *Proxy) ServeHost(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	if len(b.entrances) == 0 {
-		page(w, http.StatusServiceUnavailable)
+		page(http.StatusServiceUnavailable).write(w)
 		return true
 	}
-	chosen := b.entrances[0]
-	for _, e := range b.entrances {
-		if e.listener.Port == 80 {
-			chosen = e
+	chosen := &b.entrances[0]
+	for i := range b.entrances {
+		if b.entrances[i].listener.Port == 80 {
+			chosen = &b.entrances[i]
 		}
 	}
 	arrived := chosen.listener.Port
@@ -213,77 +140,4 @@ func (p *Proxy) ServeHost(w http.ResponseWriter, r *http.Request) bool {
 	}
 	p.serve(w, r, l, chosen, arrived)
 	return true
-}
-
-// serve finds the rule and follows it.
-func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, l *live, in entrance, port int) {
-	way := passage{entrance: in, port: port, stats: l.stats[in.balancer.ARN]}
-	way.stats.Requests.Add(1)
-	p.age(w, r, in.balancer.ClientKeepAlive)
-	switch {
-	case r.ProtoMajor > 1 && in.balancer.HTTP1Only:
-		way.refuse(w, http.StatusHTTPVersionNotSupported)
-		return
-	case r.Method == http.MethodTrace || r.Method == http.MethodConnect:
-		way.refuse(w, http.StatusMethodNotAllowed)
-		return
-	}
-	for i := range in.routes {
-		if !in.routes[i].matches(r) {
-			continue
-		}
-		switch a := &in.routes[i].action; {
-		case a.Fixed != nil:
-			way.own(w).Set("Content-Type", or(a.Fixed.ContentType, "text/plain")+"; charset=utf-8")
-			w.WriteHeader(a.Fixed.Status)
-			_, _ = io.WriteString(w, a.Fixed.Body) // fails only when the client is gone
-		case a.Redirect != nil:
-			w.Header().Set("Location", a.Redirect.location(r, port))
-			way.refuse(w, a.Redirect.Status)
-		default:
-			way.group, way.stick = l.groups[a.destination(r)], a.Sticky
-			p.forward.serve(w, r, &way)
-		}
-		return
-	}
-	way.stats.Failed.Add(1)
-	way.refuse(w, http.StatusServiceUnavailable)
-}
-
-// age asks a client whose connection is old to open another one.
-func (p *Proxy) age(w http.ResponseWriter, r *http.Request, limit time.Duration) {
-	if born, ok := r.Context().Value(bornKey{}).(time.Time); ok && limit > 0 && p.Now().Sub(born) > limit {
-		w.Header().Set("Connection", "close")
-	}
-}
-
-// Close ends every listener and check; requests in flight get a moment to end.
-func (p *Proxy) Close() error {
-	p.mu.Lock()
-	p.closed = true
-	ports := p.ports
-	p.ports = map[int]*port{}
-	for _, q := range ports {
-		q.leave()
-	}
-	for _, t := range p.targets {
-		t.stop()
-	}
-	p.mu.Unlock()
-	defer p.cancel()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	context.AfterFunc(ctx, p.cancel)
-	for _, q := range ports {
-		p.closing.Go(func() { q.shut(ctx) })
-	}
-	p.closing.Wait()
-	p.mu.Lock()
-	for _, t := range p.targets {
-		t.retire() // ends what was upgraded
-	}
-	p.targets = map[string]*target{}
-	p.mu.Unlock()
-	p.forward.close()
-	return nil
 }

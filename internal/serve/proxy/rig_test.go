@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -162,6 +163,7 @@ func (r *rig) table(groups []Group, rules ...Rule) Table {
 	t := Table{Groups: map[string]Group{}, Balancers: []Balancer{{ARN: "lb", DNSName: "lb-1.elb.us-east-1.localhost",
 		IdleTimeout: 60 * time.Second, Listeners: []Listener{{ARN: "listener", Port: r.port, Rules: rules}}}}}
 	for _, g := range groups {
+		g.Targets = slices.Clone(g.Targets) // tests change theirs
 		t.Groups[g.ARN] = g
 	}
 	return t

@@ -1,5 +1,11 @@
 package proxy
 
+import (
+	"maps"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
 // Snapshot is what the proxy has counted since it started, or since a load balancer or target came.
 type Snapshot struct {
 	Balancers map[string]Counts // by ARN
@@ -40,4 +46,36 @@ func (p *Proxy) Healthy(group string) (n int) {
 		}
 	}
 	return n
+}
+
+// Health is what is seen of every target.
+func (p *Proxy) Health() []model.TargetHealth {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]model.TargetHealth, 0, len(p.targets))
+	for _, t := range p.targets {
+		t.mu.Lock()
+		out = append(out, t.health())
+		t.mu.Unlock()
+	}
+	return out
+}
+
+// Problems are why listeners' ports are not served, "" for those that are, by the listeners' ARNs.
+func (p *Proxy) Problems() map[string]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.told)
+}
+
+// Busy lists the keys of the targets that drain and have requests in flight, here or elsewhere.
+func (p *Proxy) Busy() (keys []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, t := range p.targets {
+		if !t.taking.Load() && (t.inFlight.Load() > 0 || p.Elsewhere(key)) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }

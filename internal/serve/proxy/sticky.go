@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -13,17 +14,25 @@ const (
 	groupCookie  = "AWSALBTG"
 )
 
-func cookie(r *http.Request, name string) string {
-	c, err := r.Cookie(name)
-	if err != nil {
-		return ""
+// cookie is the value of the client's first cookie of that name, "" when there is none.
+func cookie(r request, name string) string {
+	for i := 0; ; i++ {
+		line, ok := r.value("Cookie", i)
+		if !ok {
+			return ""
+		}
+		for pair := range strings.SplitSeq(line, ";") {
+			if k, v, ok := strings.Cut(pair, "="); ok && strings.TrimSpace(k) == name {
+				return strings.Trim(strings.TrimSpace(v), `"`)
+			}
+		}
 	}
-	return c.Value
 }
 
-func stick(h http.Header, name, value string, until time.Time) {
-	c := http.Cookie{Name: name, Value: value, Path: "/", Expires: until}
-	h.Add("Set-Cookie", c.String())
+// stick is the Set-Cookie header that has a client come back with a mark.
+func stick(name, mark string, until time.Time) string {
+	c := http.Cookie{Name: name, Value: mark, Path: "/", Expires: until}
+	return c.String()
 }
 
 // groupMark is what the cookie calls a group; it says nothing about it.
@@ -33,7 +42,7 @@ func groupMark(arn string) string {
 }
 
 // destination is the group that a request goes to: the one that the client has, or one by weight.
-func (a *Action) destination(r *http.Request) string {
+func (a *Action) destination(r request) string {
 	if a.Sticky > 0 {
 		if mark := cookie(r, groupCookie); mark != "" {
 			for _, w := range a.Forward {

@@ -3,20 +3,41 @@
 package proxy
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 )
 
 // Table is everything that the proxy serves. It is a value: Apply replaces the last one.
 type Table struct {
-	Balancers []Balancer // in the order of their creation
+	Balancers []Balancer
 	Groups    map[string]Group
+}
+
+// Whole is the table as the change from anything to it.
+func (t Table) Whole() Delta {
+	return Delta{All: true, Balancers: t.Balancers, Groups: slices.Collect(maps.Values(t.Groups))}
+}
+
+// Delta is a change of a table: balancers and groups that came or changed, each as a whole, and the ARNs of those that are gone.
+type Delta struct {
+	All                       bool // what is not in it is gone
+	Balancers                 []Balancer
+	Groups                    []Group
+	GoneBalancers, GoneGroups []string
+}
+
+// Empty tells whether d changes nothing.
+func (d Delta) Empty() bool {
+	return !d.All && len(d.Balancers)+len(d.Groups)+len(d.GoneBalancers)+len(d.GoneGroups) == 0
 }
 
 // Balancer is a load balancer.
 type Balancer struct {
 	ARN         string
 	DNSName     string
+	Created     time.Time     // the oldest one takes the requests at a port whose Host names none of those that share it
 	IdleTimeout time.Duration // how long a target may take to begin its answer, and how long a connection to it may stay silent
 	// ClientKeepAlive is how old a client's connection may grow before an answer asks it to come anew; 0 means any age.
 	ClientKeepAlive time.Duration

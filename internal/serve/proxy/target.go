@@ -37,6 +37,7 @@ type target struct {
 	state    elbtypes.TargetHealthStateEnum
 	reason   elbtypes.TargetHealthReasonEnum
 	text     string
+	since    time.Time // of what was reported last
 	streak   int       // checks in a row that disagree with the state: good ones count up, bad ones down
 	failing  time.Time // when the first of the bad ones in a row was
 	seen     bool      // it has been healthy since it was registered
@@ -83,10 +84,24 @@ func (t *target) become(state elbtypes.TargetHealthStateEnum, reason elbtypes.Ta
 
 // report tells the owner of the proxy. It needs the lock.
 func (t *target) report() {
+	t.since = t.proxy.Now()
 	if !t.gone {
-		t.proxy.OnHealth(model.TargetHealth{TargetGroupARN: t.group, ID: t.id, Port: t.port, State: t.state, Reason: t.reason,
-			Description: t.text, Drained: t.drained, Since: t.proxy.Now()})
+		t.proxy.OnHealth(t.health())
 	}
+}
+
+// health is what is seen of the target. It needs the lock.
+func (t *target) health() model.TargetHealth {
+	return model.TargetHealth{TargetGroupARN: t.group, ID: t.id, Port: t.port, State: t.state, Reason: t.reason, Description: t.text,
+		Drained: t.drained, Since: t.since}
+}
+
+// recall makes what another proxy saw of the target the beginning of this one's: a restart is no reason to doubt it.
+func (t *target) recall(h model.TargetHealth) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.state, t.reason, t.text, t.drained, t.since = h.State, h.Reason, h.Description, h.Drained, h.Since
+	t.seen = h.State == elbtypes.TargetHealthStateEnumHealthy
 }
 
 // update takes what a new table says of the target.
@@ -138,14 +153,31 @@ func (t *target) nudge() {
 // the lock, and taking to be false already: a request that begins from now on is turned away.
 func (t *target) drain() {
 	if t.state != elbtypes.TargetHealthStateEnumDraining {
-		t.drained = t.proxy.Pace != model.PaceAWS && t.inFlight.Load() == 0
+		t.drained = t.idle()
 		t.become(elbtypes.TargetHealthStateEnumDraining, elbtypes.TargetHealthReasonEnumDeregistrationInProgress,
 			"Target deregistration is in progress")
+	}
+	if !t.drained && t.idle() { // another proxy began to drain it
+		t.finishDrain()
 	}
 	if t.drained || t.deadline != nil {
 		return
 	}
 	t.deadline = time.AfterFunc(max(0, t.conf.DrainingSince.Add(t.delay).Sub(t.proxy.Now())), t.expire)
+}
+
+// idle tells whether nothing is in flight, here or elsewhere, that a drained target is to wait for.
+func (t *target) idle() bool {
+	return t.proxy.Pace != model.PaceAWS && t.inFlight.Load() == 0 && !t.proxy.Elsewhere(t.key())
+}
+
+// settle ends the draining when nothing is in flight any more.
+func (t *target) settle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.taking.Load() && t.idle() {
+		t.finishDrain()
+	}
 }
 
 // expire ends what is still open when the deregistration delay has passed.
@@ -205,11 +237,7 @@ func (t *target) end() {
 	if t.inFlight.Add(-1) > 0 || t.taking.Load() || t.proxy.Pace == model.PaceAWS {
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.inFlight.Load() == 0 {
-		t.finishDrain()
-	}
+	t.settle()
 }
 
 // track remembers an upgraded connection; one that comes when the target is gone is closed at once.

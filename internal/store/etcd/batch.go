@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"fmt"
+	"reflect"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -21,8 +22,11 @@ const (
 	maxRequestOps   = 100_000
 )
 
-// tables is where the rows are: /berth/<table>/<key>.
-const tables = "/berth/"
+// Where the rows are, /berth/<table>/<key>, and the parts of them that are stored apart.
+const (
+	tables   = "/berth/"
+	partRows = "/berth.parts/"
+)
 
 // batch is the updates that are committed as one etcd transaction.
 type batch struct {
@@ -69,21 +73,66 @@ func (b *batch) operations() []clientv3.Op {
 	return ops
 }
 
+// pieces are the tables' parts, by table.
+type pieces map[string]*store.Part
+
+func piecesOf(kinds []store.Kind) pieces {
+	p := pieces{}
+	for _, kind := range kinds {
+		if kind.Part != nil {
+			p[kind.Name] = kind.Part
+		}
+	}
+	return p
+}
+
+// piece is a value at a key of etcd; nil: deleted.
+type piece struct {
+	key   string
+	value any
+}
+
+// of returns the pieces of a row that a change touches; all of them when the row is stored in one piece so far.
+func (p pieces) of(c store.Change, whole bool) []piece {
+	key := c.Table + "/" + c.Key
+	part, apart := p[c.Table]
+	switch {
+	case !apart:
+		return []piece{{tables + key, c.New}}
+	case c.New == nil:
+		return []piece{{tables + key, nil}, {partRows + key, nil}}
+	}
+	rest, own := part.Split(c.New)
+	if c.Old == nil || whole {
+		return []piece{{tables + key, rest}, {partRows + key, own}}
+	}
+	oldRest, oldOwn := part.Split(c.Old)
+	var all []piece
+	if !reflect.DeepEqual(rest, oldRest) {
+		all = append(all, piece{tables + key, rest})
+	}
+	if !reflect.DeepEqual(own, oldOwn) {
+		all = append(all, piece{partRows + key, own})
+	}
+	return all
+}
+
 // encode makes etcd operations of an update's changes and tells how many bytes they have.
-func encode(changes []store.Change) (ops []clientv3.Op, size int, err error) {
+func (p pieces) encode(changes []store.Change, whole map[place]bool) (ops []clientv3.Op, size int, err error) {
 	for _, c := range changes {
-		key := tables + c.Table + "/" + c.Key
-		size += len(key)
-		if c.New == nil {
-			ops = append(ops, clientv3.OpDelete(key))
-			continue
+		for _, piece := range p.of(c, whole[place{c.Table, c.Key}]) {
+			size += len(piece.key)
+			if piece.value == nil {
+				ops = append(ops, clientv3.OpDelete(piece.key))
+				continue
+			}
+			data, err := model.EncodeRow(piece.value)
+			if err != nil {
+				return nil, 0, fmt.Errorf("encode %s of table %s: %w", c.Key, c.Table, err)
+			}
+			size += len(data)
+			ops = append(ops, clientv3.OpPut(piece.key, string(data)))
 		}
-		data, err := model.EncodeJSON(c.New)
-		if err != nil {
-			return nil, 0, fmt.Errorf("encode %s of table %s: %w", c.Key, c.Table, err)
-		}
-		size += len(data)
-		ops = append(ops, clientv3.OpPut(key, string(data)))
 	}
 	return ops, size, nil
 }

@@ -8,12 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/berthdev/berth/internal/store"
-	"github.com/berthdev/berth/internal/store/mirror"
 )
 
 // fenceKey holds "<writer>/<revision>": who committed last, and to which revision of the store. Every commit demands the value
@@ -26,17 +24,14 @@ var errUnknown = errors.New("the outcome is unknown")
 // errFenced is a commit that found another writer's fence. Nothing was written, and this process shall not write any more.
 var errFenced = errors.New("another process has taken the store over")
 
-// How long one attempt to commit may take, and how many are made while the outcome is unknown.
+// How long etcd may take to answer one request, and how many attempts to commit are made while the outcome is unknown.
 const (
-	commitPatience = 10 * time.Second
+	patience       = 10 * time.Second
 	commitAttempts = 3
 )
 
 // compactEvery is how many of etcd's revisions may gather: nobody reads old ones here, and their pages cost memory.
 const compactEvery = 1000
-
-// loadPage is how many rows are read at once.
-const loadPage = 2000
 
 // commitBatches is the committer: the one goroutine that writes to etcd.
 func (s *Store) commitBatches() {
@@ -139,10 +134,18 @@ func (s *Store) commit(b *batch) error {
 	return err
 }
 
-// recover loads the state that etcd holds; it always returns an error, for the batch that is not committed for it.
+// recover loads the state that etcd holds; it always returns an error, for the batch that is not committed for it. It may take as long
+// as it gets on: the last published state can be read meanwhile. The next batch tries again when it fails.
 func (s *Store) recover() error {
-	ctx, cancel := context.WithTimeout(context.Background(), commitPatience)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	go func() {
+		select {
+		case <-s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	state, err := s.load(ctx)
 	if err != nil {
 		return fmt.Errorf("load the state after a failed commit: %w", err)
@@ -176,7 +179,7 @@ func (s *Store) write(next string, ops []clientv3.Op) error {
 }
 
 func (s *Store) attempt(next string, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), commitPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 	defer cancel()
 	unchanged := clientv3.Compare(clientv3.Value(fenceKey), "=", s.fence)
 	if s.fence == "" {
@@ -193,7 +196,7 @@ func (s *Store) compact(at int64) {
 	}
 	s.compacted = at
 	s.compacting.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), commitPatience)
+		ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 		defer cancel()
 		if _, err := s.kv.Compact(ctx, at); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
 			s.log.Warn("cannot compact the store", "revision", at, "error", err)
@@ -220,67 +223,6 @@ func valueOf(res *clientv3.TxnResponse) string {
 		}
 	}
 	return ""
-}
-
-// load reads all of etcd's state at one moment and takes the fence, so that no commit begun before can still happen.
-func (s *Store) load(ctx context.Context) (*mirror.State, error) {
-	found, err := s.kv.Get(ctx, fenceKey)
-	if err != nil {
-		return nil, err
-	}
-	s.fence = ""
-	if len(found.Kvs) > 0 {
-		s.fence = string(found.Kvs[0].Value)
-	}
-	revision := revisionOf(s.fence)
-	mine := fenceOf(uuid.NewString(), revision)
-	if err := s.write(mine, nil); err != nil {
-		return nil, fmt.Errorf("take the store over: %w", err)
-	}
-	s.fence = mine
-	state, err := mirror.New(s.kinds, 0)
-	if err != nil {
-		return nil, err
-	}
-	tx := state.Begin()
-	if err := s.loadRows(ctx, tx); err != nil {
-		return nil, err
-	}
-	return tx.Commit().At(revision), nil
-}
-
-func (s *Store) loadRows(ctx context.Context, tx *mirror.Tx) error {
-	kinds := map[string]store.Kind{}
-	for _, kind := range s.kinds {
-		kinds[kind.Name] = kind
-	}
-	from, end := tables, clientv3.GetPrefixRangeEnd(tables)
-	var at int64 // the revision that all pages are read at
-	for {
-		page, err := s.kv.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(loadPage), clientv3.WithRev(at))
-		if err != nil {
-			return err
-		}
-		if at == 0 {
-			at = page.Header.Revision
-		}
-		for _, kv := range page.Kvs {
-			table, key, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), tables), "/")
-			kind, known := kinds[table]
-			if !known {
-				continue // a newer version's; kept as it is
-			}
-			value, err := kind.Decode(kv.Value)
-			if err != nil {
-				return fmt.Errorf("decode %s of table %s: %w", key, table, err)
-			}
-			tx.PutRow(table, key, value)
-		}
-		if !page.More {
-			return nil
-		}
-		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
-	}
 }
 
 func fenceOf(writer string, revision uint64) string {

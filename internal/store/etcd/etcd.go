@@ -37,6 +37,7 @@ type Config struct {
 // Store implements store.Store.
 type Store struct {
 	kinds  []store.Kind
+	pieces pieces
 	log    *slog.Logger
 	server *embed.Etcd
 	client *clientv3.Client
@@ -55,10 +56,13 @@ type Store struct {
 	followers store.Followers // they know ahead
 	flying    *batch
 	queue     []*batch
+	whole     map[place]bool // rows of tables with parts that are stored in one piece
 
 	wake    chan struct{} // holds one notice: the queue may have a batch
 	stop    chan struct{}
 	stopped chan struct{} // closed by the committer at its end
+
+	patience time.Duration // how long one request to etcd may take
 
 	// The committer's own; see commit.go.
 	fence      string
@@ -85,7 +89,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("start etcd in %s: %w", c.Dir, err)
 	}
 	client := v3client.New(server.Server)
-	s := &Store{kinds: c.Kinds, log: c.Log, server: server, client: client, kv: client, free: freeOf(c.Dir),
+	s := &Store{kinds: c.Kinds, pieces: piecesOf(c.Kinds), patience: patience, log: c.Log, server: server, client: client, kv: client, free: freeOf(c.Dir),
 		hub: store.NewHub(c.Kinds), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.shut)
@@ -136,7 +140,7 @@ func (s *Store) run(ctx context.Context, f func(store.Tx) error) (*batch, error)
 		}
 		return s.flying, nil
 	}
-	ops, size, err := encode(changes)
+	ops, size, err := s.pieces.encode(changes, s.whole)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,9 @@ const (
 
 // attributes derives requiresAttributes, each name once, in order of their names.
 func attributes(def *types.TaskDefinition) []types.Attribute {
+	if windows(def) {
+		return []types.Attribute{} // AWS derives none
+	}
 	set := map[string]bool{}
 	add := func(names ...string) {
 		for _, n := range names {
@@ -30,11 +33,6 @@ func attributes(def *types.TaskDefinition) []types.Attribute {
 			add(legacy + "task-iam-role")
 		}
 		add(legacy + "docker-remote-api.1.17")
-	}
-	if def.Cpu != nil || def.Memory != nil {
-		if def.NetworkMode != types.NetworkModeAwsvpc {
-			add(capability + "task-cpu-mem-limit")
-		}
 	}
 	if def.PidMode != "" || def.IpcMode != "" {
 		add(capability + "pid-ipc-namespace-sharing")
@@ -92,6 +90,9 @@ func containerAttributes(c *types.ContainerDefinition, executionRole bool) []str
 		if executionRole {
 			names = append(names, capability+"execution-role-ecr-pull")
 		}
+	}
+	if strings.Contains(value(c.Image), "@sha256:") {
+		names = append(names, legacy+"docker-remote-api.1.21")
 	}
 	if truth(c.Privileged) {
 		names = append(names, legacy+"privileged-container")

@@ -3,6 +3,7 @@ package taskdef
 import (
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
@@ -37,7 +38,14 @@ func compatibilities(def *types.TaskDefinition) []types.Compatibility {
 	if fargateProblem(def) != nil {
 		return []types.Compatibility{types.CompatibilityEc2}
 	}
+	if windows(def) {
+		return []types.Compatibility{types.CompatibilityEc2, types.CompatibilityFargate}
+	}
 	return []types.Compatibility{types.CompatibilityEc2, types.CompatibilityFargate, types.CompatibilityManagedInstances}
+}
+
+func windows(def *types.TaskDefinition) bool {
+	return def.RuntimePlatform != nil && strings.HasPrefix(string(def.RuntimePlatform.OperatingSystemFamily), "WINDOWS_")
 }
 
 // Supports tells whether tasks of the definition may have the launch type. A definition that was checked for Fargate may run on
@@ -109,8 +117,7 @@ func fargateContainer(c *types.ContainerDefinition, executionRole bool) error {
 			}
 		case types.LogDriverSplunk, types.LogDriverAwsfirelens:
 		default:
-			return refuse("Fargate does not support the log driver '%s' of container '%s'. Use awslogs, splunk or awsfirelens.",
-				log.LogDriver, name)
+			return refuse("%s is not a valid log driver. Must be one of [awslogs,splunk,awsfirelens]", log.LogDriver)
 		}
 	}
 	if !executionRole && ecrImage.MatchString(value(c.Image)) {

@@ -37,6 +37,10 @@ func normaliseContainer(c *types.ContainerDefinition, def *types.TaskDefinition)
 	if err := checkContainerSize(c, def); err != nil {
 		return err
 	}
+	if log := c.LogConfiguration; log != nil && log.LogDriver == types.LogDriverAwslogs &&
+		(log.Options["awslogs-region"] == "" || log.Options["awslogs-group"] == "") {
+		return refuse("Log driver awslogs requires options: awslogs-region, awslogs-group")
+	}
 	if c.Essential == nil {
 		c.Essential = new(true)
 	}
@@ -240,10 +244,10 @@ func normaliseHealthCheck(c *types.ContainerDefinition) error {
 func normaliseLifecycle(c *types.ContainerDefinition) error {
 	name := value(c.Name)
 	if c.StopTimeout != nil && *c.StopTimeout < minStopTimeout {
-		return refuse("Invalid 'stopTimeout' setting for container '%s'. It must be at least %d seconds.", name, minStopTimeout)
+		return refuse("Granular stop timeout on container '%s' must be at least %d seconds.", name, minStopTimeout)
 	}
 	if c.StartTimeout != nil && *c.StartTimeout < minStartTimeout {
-		return refuse("Invalid 'startTimeout' setting for container '%s'. It must be at least %d seconds.", name, minStartTimeout)
+		return refuse("Granular start timeout on container '%s' must be at least %d seconds.", name, minStartTimeout)
 	}
 	if len(c.EnvironmentFiles) > maxEnvFiles {
 		return refuse("Container '%s' has more than %d environment files.", name, maxEnvFiles)

@@ -76,7 +76,7 @@ func TestNormaliseRefusesMore(t *testing.T) {
 		{"health command", input(func(i in, c ct) { c.HealthCheck = &types.HealthCheck{Command: []string{"CMD"}} }),
 			"Health check command of container 'web' must not be empty."},
 		{"stop timeout", input(func(i in, c ct) { c.StopTimeout = new(int32(1)) }),
-			"Invalid 'stopTimeout' setting for container 'web'. It must be at least 2 seconds."},
+			"Granular stop timeout on container 'web' must be at least 2 seconds."},
 		{"environment", input(func(i in, c ct) { c.Environment = []types.KeyValuePair{{Name: new("A=B")}} }),
 			"Environment variable name 'A=B' of container 'web' is not valid."},
 		{"restart period", input(func(i in, c ct) {
@@ -89,7 +89,7 @@ func TestNormaliseRefusesMore(t *testing.T) {
 			i.ContainerDefinitions = []types.ContainerDefinition{side("s", func(ct) {})}
 		}), "Invalid dependency condition 'SOON'. The condition must be one of START, COMPLETE, SUCCESS or HEALTHY."},
 		{"Fargate json-file", fargate(func(i in, c ct) { c.LogConfiguration = &types.LogConfiguration{LogDriver: "json-file"} }),
-			"Fargate does not support the log driver 'json-file' of container 'web'. Use awslogs, splunk or awsfirelens."},
+			"json-file is not a valid log driver. Must be one of [awslogs,splunk,awsfirelens]"},
 		{"Fargate host path", fargate(func(i in, c ct) {
 			i.Volumes = volume(types.Volume{Name: new("v"), Host: &types.HostVolumeProperties{SourcePath: new("/a")}})
 		}), "Fargate does not support 'host.sourcePath' of volume 'v'."},
@@ -180,7 +180,7 @@ func TestAttributes(t *testing.T) {
 		i.EphemeralStorage = &types.EphemeralStorage{SizeInGiB: 30}
 		i.Volumes = []types.Volume{{Name: new("v"), EfsVolumeConfiguration: &types.EFSVolumeConfiguration{FileSystemId: new("fs")}}}
 		c.Image = new("123456789012.dkr.ecr.us-east-1.amazonaws.com/web:1")
-		c.LogConfiguration = &types.LogConfiguration{LogDriver: "awslogs"}
+		c.LogConfiguration = &types.LogConfiguration{LogDriver: "awslogs", Options: map[string]string{"awslogs-group": "g", "awslogs-region": "r"}}
 		c.Secrets = []types.Secret{{Name: new("A"), ValueFrom: new("arn:aws:secretsmanager:us-east-1:0:secret:a")},
 			{Name: new("B"), ValueFrom: new("parameter")}}
 	}))

@@ -16,19 +16,22 @@ const (
 	mibAGiB    = 1024
 )
 
-const badTaskSize = "Invalid '%s' setting for task. For more information, see the Troubleshooting section of the Amazon ECS " +
-	"Developer Guide."
+// What is no size at all is told apart from one that there is not (the latter's text: ECS troubleshooting guide).
+const (
+	noTaskSize  = "Invalid '%s' setting for task."
+	badTaskSize = noTaskSize + " For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
+)
 
 var sizePattern = regexp.MustCompile(`^(\d*\.?\d+)\s*([a-z]*)$`)
 
 // ParseCPU reads a task's cpu: "1024", "1 vCPU" or ".5 vcpu", in CPU units.
 func ParseCPU(s string) (int64, bool) {
-	return parseSize(s, map[string]float64{"": 1, "vcpu": unitsACore})
+	return parseSize(s, map[string]float64{"": 1, "vcpu": unitsACore, "vcpus": unitsACore})
 }
 
 // ParseMemory reads a task's memory: "2048", "2 GB" or "0.5gb", in MiB.
 func ParseMemory(s string) (int64, bool) {
-	return parseSize(s, map[string]float64{"": 1, "mb": 1, "gb": mibAGiB})
+	return parseSize(s, map[string]float64{"": 1, "mb": 1, "mib": 1, "gb": mibAGiB, "gib": mibAGiB})
 }
 
 func parseSize(s string, units map[string]float64) (int64, bool) {
@@ -50,7 +53,10 @@ func cpuString(s *string) (*string, error) {
 		return nil, nil
 	}
 	n, ok := ParseCPU(*s)
-	if !ok || n < minTaskCPU || n > maxTaskCPU {
+	if !ok {
+		return nil, refuseParameter(noTaskSize, "cpu")
+	}
+	if n < minTaskCPU || n > maxTaskCPU {
 		return nil, refuse(badTaskSize, "cpu")
 	}
 	return new(strconv.FormatInt(n, 10)), nil
@@ -62,7 +68,10 @@ func memoryString(s *string) (*string, error) {
 		return nil, nil
 	}
 	n, ok := ParseMemory(*s)
-	if !ok || n < minMemory {
+	if !ok {
+		return nil, refuseParameter(noTaskSize, "memory")
+	}
+	if n < minMemory {
 		return nil, refuse(badTaskSize, "memory")
 	}
 	return new(strconv.FormatInt(n, 10)), nil

@@ -64,8 +64,6 @@ func TestNormaliseRefuses(t *testing.T) {
 		{"no memory", input(func(i in, c ct) { c.Memory = nil }),
 			"Invalid setting for container 'web'. At least one of 'memory' or 'memoryReservation' must be specified."},
 		{"no essential", input(func(i in, c ct) { c.Essential = new(false) }), "Task definition doesn't have any essential container."},
-		{"bad cpu", input(func(i in, c ct) { i.Cpu = new("1 core") }), "Invalid 'cpu' setting for task. For more information, see " +
-			"the Troubleshooting section of the Amazon ECS Developer Guide."},
 		{"little cpu", input(func(i in, c ct) { i.Cpu = new("127") }), "Invalid 'cpu' setting for task. For more information, see " +
 			"the Troubleshooting section of the Amazon ECS Developer Guide."},
 		{"Fargate without cpu", fargate(func(i in, c ct) { i.Cpu = nil }),
@@ -77,7 +75,8 @@ func TestNormaliseRefuses(t *testing.T) {
 		{"Fargate bridge", fargate(func(i in, c ct) { i.NetworkMode = types.NetworkModeBridge }),
 			"Fargate only supports network mode ‘awsvpc’."},
 		{"Fargate awslogs", fargate(func(i in, c ct) {
-			c.LogConfiguration = &types.LogConfiguration{LogDriver: types.LogDriverAwslogs}
+			c.LogConfiguration = &types.LogConfiguration{LogDriver: types.LogDriverAwslogs,
+				Options: map[string]string{"awslogs-group": "g", "awslogs-region": "r"}}
 		}), "Fargate requires task definition to have execution role ARN to support log driver awslogs."},
 		{"Fargate ECR", fargate(func(i in, c ct) { c.Image = new("123456789012.dkr.ecr.us-east-1.amazonaws.com/a:b") }),
 			"Fargate requires task definition to have execution role ARN to support ECR images."},

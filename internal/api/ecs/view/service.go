@@ -53,6 +53,11 @@ func (s *ServiceState) Live() []*model.Deployment {
 			live = append(live, d)
 		}
 	}
+	if len(live) == 0 && len(s.Deployments) > 0 { // a deleted service shows its last one
+		last := *slices.MinFunc(s.Deployments, newestFirst)
+		last.Status = model.DeploymentPrimary
+		live = append(live, &last)
+	}
 	slices.SortFunc(live, func(a, b *model.Deployment) int {
 		if p := primaryLast(a) - primaryLast(b); p != 0 {
 			return p
@@ -93,7 +98,7 @@ func Service(scope model.Scope, s *ServiceState) types.Service {
 		AvailabilityZoneRebalancing: svc.AvailabilityZoneRebalancing, ResourceManagementType: types.ResourceManagementTypeCustomer,
 		HealthCheckGracePeriodSeconds: &svc.HealthCheckGracePeriodSeconds,
 		RoleArn:                       some(svc.RoleARN), CreatedBy: some(svc.CreatedBy), CreatedAt: at(svc.CreatedAt),
-		Events: filled(svc.Events), Deployments: []types.Deployment{}, TaskSets: []types.TaskSet{}, Tags: []types.Tag{},
+		Events: filled(svc.Events), Deployments: []types.Deployment{},
 		CurrentServiceRevisions: []types.ServiceCurrentRevisionSummary{},
 	}
 	if fargate(rev) {

@@ -151,8 +151,10 @@ func container(scope model.Scope, t *model.Task, c *model.Container, def *types.
 		ContainerArn: new(scope.ContainerARN(t.Cluster, t.ID, c.ID)), TaskArn: &t.ARN, Name: &c.Name,
 		Image: some(c.Image), ImageDigest: some(c.ImageDigest), RuntimeId: some(c.RuntimeID),
 		LastStatus: new(string(c.Status)), ExitCode: c.ExitCode, Reason: some(c.Reason),
-		NetworkBindings: append([]types.NetworkBinding{}, c.NetworkBindings...), NetworkInterfaces: []types.NetworkInterface{},
-		HealthStatus: health(c.Health), Cpu: new("0"),
+		NetworkInterfaces: []types.NetworkInterface{}, Cpu: new("0"),
+	}
+	if c.RuntimeID != "" || c.Status != model.Pending { // of a container that does not exist yet AWS says neither
+		out.NetworkBindings, out.HealthStatus = append([]types.NetworkBinding{}, c.NetworkBindings...), health(c.Health)
 	}
 	if n := t.Observed.Interface; n != nil && n.IPv4 != "" {
 		out.NetworkInterfaces = append(out.NetworkInterfaces,

@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // CollectConfig says when images are removed. The zero values are those of the Amazon ECS agent where it has them.
@@ -29,7 +31,7 @@ func (m *Images) Collect(ctx context.Context, c CollectConfig) ([]string, error)
 		c.Threshold = 0.85
 	}
 	if c.MinAge <= 0 {
-		c.MinAge = time.Hour
+		c.MinAge = timeouts.ImageKeep
 	}
 	if c.Max <= 0 {
 		c.Max = 5

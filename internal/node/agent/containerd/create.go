@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	apitask "github.com/containerd/containerd/api/types/task"
@@ -19,8 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthdev/berth/internal/node/agent"
-	"github.com/berthdev/berth/internal/node/agent/containerd/note"
 	"github.com/berthdev/berth/internal/node/cgroup"
+	"github.com/berthdev/berth/internal/node/recovery/note"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Create implements agent.Runtime. A container that is half made, by a Create that was interrupted, is made anew.
@@ -193,15 +193,13 @@ func (r *Runtime) createTask(ctx context.Context, spec agent.ContainerSpec, root
 		}
 	}
 	// containerd loses track of a shim whose start is interrupted, so a caller that goes away does not interrupt it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeouts.CreateWait)
 	defer cancel()
 	if _, err := r.client.TaskService().Create(ctx, request); err != nil {
 		return failure(name, "start container "+spec.Name, errgrpc.ToNative(err))
 	}
 	return nil
 }
-
-const createTimeout = 2 * time.Minute // for a shim and runc on a machine that is very busy
 
 // stdin is a pipe that nobody writes to: an interactive container finds its standard input open and empty.
 func (r *Runtime) stdin(id string) string { return filepath.Join(r.c.StateDir, "stdin", id) }

@@ -10,7 +10,8 @@ import (
 	"github.com/containerd/typeurl/v2"
 
 	"github.com/berthdev/berth/internal/node/agent"
-	"github.com/berthdev/berth/internal/node/agent/containerd/note"
+	"github.com/berthdev/berth/internal/node/recovery/note"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // watch follows containerd's exit events until ctx ends, across its restarts, and then closes the channel of exits.
@@ -22,7 +23,7 @@ func (r *Runtime) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(since) > 10*time.Second {
+		if time.Since(since) > timeouts.Resubscribe {
 			pause = firstResubscribe
 		}
 		r.log.Debug("containerd's events are interrupted; subscribing again", "error", err, "in", pause)
@@ -40,7 +41,7 @@ const (
 
 // catchUps are when, after subscribing, the list is searched for exits that happened while nobody was subscribed. containerd
 // does not say when a subscription has begun, so it is done early and again when it surely has.
-var catchUps = []time.Duration{50 * time.Millisecond, 700 * time.Millisecond, 5 * time.Second}
+var catchUps = []time.Duration{50 * time.Millisecond, 700 * time.Millisecond, timeouts.CatchUpLast}
 
 func (r *Runtime) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)

@@ -14,6 +14,8 @@ import (
 	ctd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 const execOutput = 4 << 10 // bytes of a command's output that are kept
@@ -77,7 +79,7 @@ func (r *Runtime) exec(ctx context.Context, id string, command []string) (int, s
 		if err != nil {
 			return 0, out.String(), fmt.Errorf("exec in container %s: %w", id, err)
 		}
-		drain(process, time.Second)
+		drain(process, timeouts.ExecDrain)
 		return int(code), out.String(), nil
 	}
 }
@@ -98,7 +100,7 @@ func drain(p ctd.Process, most time.Duration) {
 
 // endExec kills the process if it still runs and removes what exec made.
 func (r *Runtime) endExec(ctx context.Context, p ctd.Process) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, timeouts.ExecEnd)
 	defer cancel()
 	_, err := p.Delete(ctx, ctd.WithProcessKill)
 	if err != nil && !errdefs.IsNotFound(err) && !passing(err) {

@@ -17,7 +17,8 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"github.com/berthdev/berth/internal/node/agent"
-	"github.com/berthdev/berth/internal/node/agent/containerd/note"
+	"github.com/berthdev/berth/internal/node/recovery/note"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Start implements agent.Runtime.
@@ -60,8 +61,6 @@ func (r *Runtime) kill(ctx context.Context, id string, sig syscall.Signal) error
 	return errgrpc.ToNative(err)
 }
 
-const killTimeout = 15 * time.Second // for the kernel to end a killed process; more than any file system's usual stall
-
 // Delete implements agent.Runtime.
 func (r *Runtime) Delete(ctx context.Context, id string) error { return r.delete(ctx, id, 0) }
 
@@ -102,7 +101,7 @@ func (r *Runtime) delete(ctx context.Context, id string, creations int) error {
 // told to delete a container that was never started waits ten seconds for its output, and for that time answers nobody.
 // A caller that goes away does not interrupt it: containerd would keep a shim that has no task any more.
 func (r *Runtime) deleteTask(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeouts.DeleteCall)
 	defer cancel()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		p, err := r.process(ctx, id)
@@ -135,7 +134,7 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 func (r *Runtime) deleteRest(ctx context.Context, id, taskID string) error {
 	state := filepath.Join(r.c.StateDir, "runc", r.c.Namespace, id)
 	if _, err := os.Stat(state); err == nil {
-		ctx, cancel := context.WithTimeout(ctx, killTimeout)
+		ctx, cancel := context.WithTimeout(ctx, timeouts.DeleteCall)
 		defer cancel()
 		out, err := exec.CommandContext(ctx, r.c.Runc, "--root", filepath.Dir(state), "delete", "--force", id).CombinedOutput()
 		if err != nil {

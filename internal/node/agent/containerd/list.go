@@ -13,7 +13,7 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"github.com/berthdev/berth/internal/node/agent"
-	"github.com/berthdev/berth/internal/node/agent/containerd/note"
+	"github.com/berthdev/berth/internal/node/recovery/note"
 )
 
 // List implements agent.Runtime.

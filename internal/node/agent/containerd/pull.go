@@ -18,15 +18,13 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 const cannotPull = "CannotPullContainerError"
 
 const (
-	attempts     = 4 // to reach a registry
-	firstPause   = 500 * time.Millisecond
-	askTimeout   = 10 * time.Second // to answer the first question, when the machine has the image anyway
-	usedInterval = time.Hour        // between notes of an image's use
+	attempts = 4 // to reach a registry
 )
 
 // Pull implements agent.Images.
@@ -101,7 +99,7 @@ func (m *Images) once(ctx context.Context, resolver remotes.Resolver, name strin
 	asking := ctx
 	if here {
 		var cancel context.CancelFunc
-		asking, cancel = context.WithTimeout(ctx, askTimeout)
+		asking, cancel = context.WithTimeout(ctx, timeouts.PullAsk)
 		defer cancel()
 	}
 	_, desc, err := resolver.Resolve(asking, name)
@@ -121,7 +119,7 @@ func (m *Images) once(ctx context.Context, resolver remotes.Resolver, name strin
 
 // retry repeats op while it fails for reasons that may pass. With a copy at hand there is no point in waiting.
 func (m *Images) retry(ctx context.Context, here bool, op func(context.Context) (images.Image, error)) (images.Image, error) {
-	pause := firstPause
+	pause := timeouts.PullFirstPause
 	for attempt := 1; ; attempt++ {
 		image, err := op(ctx)
 		if err == nil || ctx.Err() != nil || here || attempt == attempts || !worthRetrying(err) {
@@ -204,10 +202,10 @@ func (m *Images) hosts(own bool) docker.RegistryHosts {
 func remoteTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   15 * time.Second,
-		ResponseHeaderTimeout: 60 * time.Second,
-		IdleConnTimeout:       30 * time.Second,
+		DialContext:           (&net.Dialer{Timeout: timeouts.PullDial, KeepAlive: timeouts.PullKeepAlive}).DialContext,
+		TLSHandshakeTimeout:   timeouts.PullHandshake,
+		ResponseHeaderTimeout: timeouts.PullAnswer,
+		IdleConnTimeout:       timeouts.PullIdle,
 		MaxIdleConns:          10,
 		ForceAttemptHTTP2:     true,
 	}
@@ -258,7 +256,7 @@ func (m *Images) ready(ctx context.Context, image images.Image) (agent.Image, er
 		return agent.Image{}, err
 	}
 	now := m.c.Now()
-	if used, err := time.Parse(time.RFC3339, image.Labels[labelUsed]); err != nil || now.Sub(used) > usedInterval {
+	if used, err := time.Parse(time.RFC3339, image.Labels[labelUsed]); err != nil || now.Sub(used) > timeouts.ImageUsed {
 		err := m.label(ctx, image, map[string]string{labelUsed: now.UTC().Format(time.RFC3339)})
 		if err != nil && !errdefs.IsNotFound(err) {
 			m.log.Warn("the use of an image cannot be noted", "image", image.Name, "error", err)

@@ -27,6 +27,7 @@ import (
 
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/cgroup"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Config is what a Runtime needs. Socket, Namespace, Snapshotter, Runc, Shim, StateDir and CgroupParent are required.
@@ -118,7 +119,7 @@ func dial(socket, namespace string) (*ctd.Client, error) {
 	quick := backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 200 * time.Millisecond}
 	client, err := ctd.New(socket, ctd.WithDefaultNamespace(namespace), ctd.WithDialOpts([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: 5 * time.Second}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: timeouts.ContainerdConnect}),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(addr, "unix://"))
 		}),
@@ -130,15 +131,13 @@ func dial(socket, namespace string) (*ctd.Client, error) {
 	return client, nil
 }
 
-const restartTime = 3 * time.Second // that containerd may take to be back
-
 // outlast repeats a call that could not be sent because containerd is being restarted.
 func outlast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption) error {
 	for begun := time.Now(); ; {
 		err := invoke(ctx, method, req, reply, cc, opts...)
 		unsent := status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "Error while dialing")
-		if !unsent || ctx.Err() != nil || time.Since(begun) > restartTime {
+		if !unsent || ctx.Err() != nil || time.Since(begun) > timeouts.ContainerdBack {
 			return err
 		}
 		select {

@@ -12,8 +12,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berthdev/berth/internal/node/agent"
-	"github.com/berthdev/berth/internal/node/agent/containerd/note"
 	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
+	"github.com/berthdev/berth/internal/node/recovery/note"
 )
 
 // blueprint is what an OCI spec is made from.

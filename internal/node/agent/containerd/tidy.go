@@ -5,11 +5,9 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/leases"
-)
 
-// tidyAfter is how long nothing was deleted before containerd is asked to collect its garbage. It exceeds the delay of containerd's own
-// collection (daemon's config), which comes first.
-const tidyAfter = 3 * time.Second
+	"github.com/berthdev/berth/internal/timeouts"
+)
 
 // tidy has containerd collect its garbage after the last of some deletions. Its own collector forgets a deletion that comes while
 // it works: the snapshot's files would stay until something else is deleted.
@@ -20,7 +18,7 @@ func (r *Runtime) tidy(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-r.deleted:
-			due = time.After(tidyAfter)
+			due = time.After(timeouts.TidyAfter)
 		case <-due:
 			due = nil
 			if err := r.collectGarbage(ctx); err != nil && ctx.Err() == nil {
@@ -32,10 +30,10 @@ func (r *Runtime) tidy(ctx context.Context) {
 
 // collectGarbage returns when containerd has: that is what the end of a lease can wait for.
 func (r *Runtime) collectGarbage(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, timeouts.CollectCall)
 	defer cancel()
 	manager := r.client.LeasesService()
-	lease, err := manager.Create(ctx, leases.WithRandomID(), leases.WithExpiration(time.Hour))
+	lease, err := manager.Create(ctx, leases.WithRandomID(), leases.WithExpiration(timeouts.CollectLease))
 	if err != nil {
 		return err
 	}

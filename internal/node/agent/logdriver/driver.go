@@ -14,6 +14,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Config is what a Driver works with. Sink is required for containers that use awslogs.
@@ -45,7 +46,7 @@ const fastPoll = 250 * time.Millisecond
 // New makes a driver. Close it.
 func New(cfg Config) *Driver {
 	if cfg.Poll == 0 {
-		cfg.Poll = 5 * time.Second
+		cfg.Poll = timeouts.LogPoll
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -12,18 +12,16 @@ import (
 
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 const (
-	// partialWait is how long a line without an end, or an event that may go on, is held.
-	partialWait = 2 * time.Second
 	// batchBytes is how much is collected before it is handed on.
 	batchBytes = 512 << 10
 	// pace is the shortest time between two batches of one container, so that chatty ones are sent in larger batches.
 	pace = 100 * time.Millisecond
 
 	offsetsFile = "offsets"
-	retryMax    = 5 * time.Second
 )
 
 // streams are the names of a container's outputs, by their index.
@@ -154,7 +152,7 @@ func (f *follower) sleep(ctx context.Context) bool {
 	wait := f.poll
 	for i, s := range f.sources {
 		if len(s.buf) > 0 || f.joins[i].pending() {
-			wait = min(wait, partialWait)
+			wait = min(wait, timeouts.LogPartial)
 		}
 	}
 	wake := f.wake
@@ -220,7 +218,7 @@ func (f *follower) collect(finishing bool) {
 			}
 			ended[i] = eof
 			add(f.joins[i].take(events))
-			if eof && (finishing || now.Sub(s.grown) >= partialWait) {
+			if eof && (finishing || now.Sub(s.grown) >= timeouts.LogPartial) {
 				add(f.joins[i].take(s.partial(now)))
 				add(f.joins[i].flush())
 			}
@@ -266,7 +264,7 @@ func (f *follower) note() error {
 }
 
 func (f *follower) failed(ctx context.Context, err error) {
-	f.retry = min(max(2*f.retry, 100*time.Millisecond), retryMax)
+	f.retry = min(max(2*f.retry, 100*time.Millisecond), timeouts.LogRetry)
 	if ctx.Err() == nil {
 		f.warn("a log cannot be carried away; it stays in its file and is tried again", err)
 	}
@@ -274,7 +272,7 @@ func (f *follower) failed(ctx context.Context, err error) {
 
 // warn says at most once a minute what is wrong with this log.
 func (f *follower) warn(what string, err error) {
-	if now := f.driver.cfg.Now(); now.Sub(f.warned) >= time.Minute {
+	if now := f.driver.cfg.Now(); now.Sub(f.warned) >= timeouts.LogWarn {
 		f.warned = now
 		f.driver.cfg.Log.Warn(what, "container", f.spec.ID, "error", err)
 	}
@@ -283,7 +281,7 @@ func (f *follower) warn(what string, err error) {
 // tellLosses says, at most once a minute, what the shim could not write because too much waited to be carried away.
 func (f *follower) tellLosses(finishing bool) {
 	now := f.driver.cfg.Now()
-	if !finishing && now.Sub(f.told) < time.Minute {
+	if !finishing && now.Sub(f.told) < timeouts.LogWarn {
 		return
 	}
 	lost := readLosses(f.spec.Dir)

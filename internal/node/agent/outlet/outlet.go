@@ -20,10 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
+	"github.com/berthdev/berth/internal/timeouts"
 )
-
-// endWait is how long a container that is being deleted may still wait for room.
-const endWait = time.Second
 
 // slack is kept free below the bound, for the end of a line and the mark of a loss, of either output.
 const slack = 2 * piece
@@ -90,7 +88,7 @@ func (o *Outlet) Ending() {
 	o.box.mu.Lock()
 	defer o.box.mu.Unlock()
 	if o.box.end.IsZero() {
-		o.box.end = time.Now().Add(endWait)
+		o.box.end = time.Now().Add(timeouts.OutletEnd)
 	}
 }
 
@@ -105,7 +103,7 @@ func (o *Outlet) Close() error {
 	}()
 	select {
 	case <-done:
-	case <-time.After(2 * endWait):
+	case <-time.After(2 * timeouts.OutletEnd):
 	}
 	var errs []error
 	for _, s := range o.streams {
@@ -184,7 +182,7 @@ func (b *box) lose(l bound.Lost, now bool) {
 	defer b.mu.Unlock()
 	b.lost.Lines += l.Lines
 	b.lost.Bytes += l.Bytes
-	if b.lost.Bytes == 0 || !now && time.Since(b.said) < time.Second {
+	if b.lost.Bytes == 0 || !now && time.Since(b.said) < timeouts.OutletSay {
 		return
 	}
 	b.said = time.Now()

@@ -17,15 +17,8 @@ import (
 // Build makes the routing table that the store describes. The same state gives the same table.
 func Build(r store.Reader) proxy.Table {
 	t := proxy.Table{Groups: map[string]proxy.Group{}}
-	balancers := slices.Collect(store.LoadBalancers.Scan(r, ""))
-	slices.SortStableFunc(balancers, func(a, b *model.LoadBalancer) int { return value(a.LB.CreatedTime).Compare(value(b.LB.CreatedTime)) })
-	for _, lb := range balancers {
-		b := balancer(lb)
-		for l := range store.Listeners.By(r, store.ByLoadBalancer, lb.ARN) {
-			b.Listeners = append(b.Listeners, listener(r, l))
-		}
-		slices.SortFunc(b.Listeners, func(a, b proxy.Listener) int { return cmp.Compare(a.Port, b.Port) })
-		t.Balancers = append(t.Balancers, b)
+	for lb := range store.LoadBalancers.Scan(r, "") {
+		t.Balancers = append(t.Balancers, buildBalancer(r, lb))
 	}
 	for g := range store.TargetGroups.Scan(r, "") {
 		t.Groups[g.ARN] = group(r, g)
@@ -33,9 +26,64 @@ func Build(r store.Reader) proxy.Table {
 	return t
 }
 
+// touched are the balancers and groups that changes concern, by their ARNs.
+type touched struct{ balancers, groups map[string]bool }
+
+// touch finds what of the table a batch of changes concerns.
+func touch(r store.Reader, changes []store.Change) touched {
+	t := touched{map[string]bool{}, map[string]bool{}}
+	for _, c := range changes {
+		for _, row := range []any{c.Old, c.New} {
+			switch row := row.(type) {
+			case *model.LoadBalancer:
+				t.balancers[row.ARN] = true
+			case *model.Listener:
+				t.balancers[row.LoadBalancerARN] = true
+			case *model.Rule:
+				if l, ok := store.Listeners.Get(r, row.ListenerARN); ok { // else the listener's own change comes, or came
+					t.balancers[l.LoadBalancerARN] = true
+				}
+			case *model.TargetGroup:
+				t.groups[row.ARN] = true
+			case *model.Target:
+				t.groups[row.TargetGroupARN] = true
+			}
+		}
+	}
+	return t
+}
+
+// delta is the part of the table that t names, as it is now.
+func (t touched) delta(r store.Reader) (d proxy.Delta) {
+	for arn := range t.balancers {
+		if lb, ok := store.LoadBalancers.Get(r, arn); ok {
+			d.Balancers = append(d.Balancers, buildBalancer(r, lb))
+		} else {
+			d.GoneBalancers = append(d.GoneBalancers, arn)
+		}
+	}
+	for arn := range t.groups {
+		if g, ok := store.TargetGroups.Get(r, arn); ok {
+			d.Groups = append(d.Groups, group(r, g))
+		} else {
+			d.GoneGroups = append(d.GoneGroups, arn)
+		}
+	}
+	return d
+}
+
+func buildBalancer(r store.Reader, lb *model.LoadBalancer) proxy.Balancer {
+	b := balancer(lb)
+	for l := range store.Listeners.By(r, store.ByLoadBalancer, lb.ARN) {
+		b.Listeners = append(b.Listeners, listener(r, l))
+	}
+	slices.SortFunc(b.Listeners, func(a, b proxy.Listener) int { return cmp.Compare(a.Port, b.Port) })
+	return b
+}
+
 func balancer(lb *model.LoadBalancer) proxy.Balancer {
 	xff := lb.Attributes["routing.http.xff_header_processing.mode"]
-	return proxy.Balancer{ARN: lb.ARN, DNSName: value(lb.LB.DNSName),
+	return proxy.Balancer{ARN: lb.ARN, DNSName: value(lb.LB.DNSName), Created: value(lb.LB.CreatedTime),
 		IdleTimeout:        time.Duration(max(1, number(lb.Attributes, "idle_timeout.timeout_seconds", 60))) * time.Second,
 		ClientKeepAlive:    time.Duration(number(lb.Attributes, "client_keep_alive.seconds", 3600)) * time.Second,
 		DropInvalidHeaders: lb.Attributes["routing.http.drop_invalid_header_fields.enabled"] == "true",

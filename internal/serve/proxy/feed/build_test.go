@@ -65,7 +65,7 @@ func TestBuild(t *testing.T) {
 		store.LoadBalancers.Put(tx, balancerRow("lb-a", "a.elb", epoch.Add(time.Hour), map[string]string{"idle_timeout.timeout_seconds": "7",
 			"client_keep_alive.seconds": "60", "routing.http.xff_header_processing.mode": "remove",
 			"routing.http2.enabled": "false", "routing.http.xff_client_port.enabled": "true", "routing.http.drop_invalid_header_fields.enabled": "true"}))
-		store.LoadBalancers.Put(tx, balancerRow("lb-z", "z.elb", epoch, nil)) // the older one comes first
+		store.LoadBalancers.Put(tx, balancerRow("lb-z", "z.elb", epoch, nil))
 		store.Listeners.Put(tx, listenerRow("l-1", "lb-a", 8080, forward(tuple("tg-b", 1)), nil))
 		store.Listeners.Put(tx, listenerRow("l-2", "lb-a", 80, []types.Action{{Type: types.ActionTypeEnumFixedResponse,
 			FixedResponseConfig: &types.FixedResponseActionConfig{StatusCode: new("503"), ContentType: new("text/html"), MessageBody: new("no")}}},
@@ -97,8 +97,7 @@ func TestBuild(t *testing.T) {
 	checkA.Codes, checkB.Port = "200-299", 99
 	want := proxy.Table{
 		Balancers: []proxy.Balancer{
-			{ARN: "lb-z", DNSName: "z.elb", IdleTimeout: time.Minute, ClientKeepAlive: time.Hour},
-			{ARN: "lb-a", DNSName: "a.elb", IdleTimeout: 7 * time.Second, ClientKeepAlive: time.Minute, DropInvalidHeaders: true, HTTP1Only: true,
+			{ARN: "lb-a", DNSName: "a.elb", Created: epoch.Add(time.Hour), IdleTimeout: 7 * time.Second, ClientKeepAlive: time.Minute, DropInvalidHeaders: true, HTTP1Only: true,
 				ForwardedFor: proxy.ForwardedFor{Remove: true, ClientPort: true},
 				Listeners: []proxy.Listener{
 					{ARN: "l-2", Port: 80, HideServer: true, Headers: map[string]string{"X-Frame-Options": "DENY"}, Rules: []proxy.Rule{
@@ -113,7 +112,8 @@ func TestBuild(t *testing.T) {
 						{ARN: "r-1", Action: proxy.Action{Sticky: 90 * time.Second, Forward: []proxy.Weighted{{Group: "tg-a", Weight: 3},
 							{Group: "tg-b", Weight: 0}}}, Conditions: []proxy.Condition{
 							{Field: "path-pattern", Values: []string{"/a", "/b"}}, {Field: "host-header", Values: []string{"x"}}}},
-						{ARN: "l-1", Action: proxy.Action{Forward: []proxy.Weighted{{Group: "tg-b", Weight: 1}}}}}}}}},
+						{ARN: "l-1", Action: proxy.Action{Forward: []proxy.Weighted{{Group: "tg-b", Weight: 1}}}}}}}},
+			{ARN: "lb-z", DNSName: "z.elb", Created: epoch, IdleTimeout: time.Minute, ClientKeepAlive: time.Hour}},
 		Groups: map[string]proxy.Group{
 			"tg-a": {ARN: "tg-a", LeastOutstanding: true, DeregistrationDelay: 30 * time.Second, Stickiness: time.Minute, MinHealthy: 2,
 				Check: checkA, Targets: []proxy.Target{{ID: "10.0.0.2", Port: 82, Address: "10.0.0.2"},

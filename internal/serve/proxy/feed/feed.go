@@ -5,7 +5,6 @@ package feed
 import (
 	"context"
 	"log/slog"
-	"reflect"
 	"sync"
 	"time"
 
@@ -58,53 +57,67 @@ func (f *Feed) nudge() {
 	}
 }
 
+// Applier takes the table and its changes: a proxy, or the link to one in another process.
+type Applier interface{ Change(proxy.Delta) }
+
 // Run keeps p serving what the store says until ctx is done.
-func (f *Feed) Run(ctx context.Context, p *proxy.Proxy) error {
+func (f *Feed) Run(ctx context.Context, p Applier) error {
 	changes := f.store.Watch(ctx, store.LoadBalancers.All(), store.Listeners.All(), store.Rules.All(), store.TargetGroups.All(),
 		store.Targets.All())
-	var last proxy.Table
-	for first := true; ; first = false {
-		var t proxy.Table
-		f.store.View(func(r store.Reader) {
-			t = Build(r)
-			f.findOrphans(r)
-		})
-		if first || !reflect.DeepEqual(t, last) {
-			p.Apply(t)
-			last = t
-		}
-		for again := true; again; {
-			select {
-			case <-ctx.Done():
+	f.apply(p, store.Batch{All: true})
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, ok := <-changes.C():
+			if !ok {
 				return nil
-			case _, ok := <-changes.C():
-				if !ok {
-					return nil
-				}
-				changes.Take()
-				again = false
-			case <-f.wake:
-				if err := f.write(ctx); err != nil && ctx.Err() == nil {
-					f.log.Error("cannot store the health of targets", "error", err)
-					time.AfterFunc(retry, f.nudge)
-				}
+			}
+			f.apply(p, changes.Take())
+		case <-f.wake:
+			if err := f.write(ctx); err != nil && ctx.Err() == nil {
+				f.log.Error("cannot store the health of targets", "error", err)
+				time.AfterFunc(retry, f.nudge)
 			}
 		}
 	}
 }
 
+// apply tells p what changed. What concerns nothing of the table, such as a problem that this feed wrote itself, gives no change there.
+func (f *Feed) apply(p Applier, b store.Batch) {
+	var d proxy.Delta
+	f.store.View(func(r store.Reader) {
+		if b.All {
+			d = Build(r).Whole()
+			f.findOrphans(r)
+			return
+		}
+		d = touch(r, b.Changes).delta(r)
+		for _, c := range b.Changes {
+			if c.Table == store.Targets.Name() && c.New == nil {
+				f.orphan(c.Key)
+			}
+		}
+	})
+	if !d.Empty() {
+		p.Change(d)
+	}
+}
+
 // findOrphans notes the healths of targets that are gone.
 func (f *Feed) findOrphans(r store.Reader) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for h := range store.TargetHealths.Scan(r, "") {
 		if _, ok := store.Targets.Get(r, h.Key()); !ok {
-			f.orphans[h.Key()] = struct{}{}
+			f.orphan(h.Key())
 		}
 	}
-	if len(f.orphans) > 0 {
-		f.nudge()
-	}
+}
+
+func (f *Feed) orphan(key string) {
+	f.mu.Lock()
+	f.orphans[key] = struct{}{}
+	f.mu.Unlock()
+	f.nudge()
 }
 
 // batch is what one write stores.
@@ -177,9 +190,16 @@ func writeHealth(tx store.Tx, key string, h model.TargetHealth) {
 		store.Targets.Delete(tx, key)
 		ok = false
 	}
-	if !ok {
+	old, known := store.TargetHealths.Get(tx, key)
+	switch {
+	case !ok && known:
 		store.TargetHealths.Delete(tx, key)
-		return
+	case ok && (!known || !same(*old, h)): // a proxy that is found again says all that it sees
+		store.TargetHealths.Put(tx, &h)
 	}
-	store.TargetHealths.Put(tx, &h)
+}
+
+func same(a, b model.TargetHealth) bool {
+	a.Since = b.Since
+	return a == b
 }

@@ -1,4 +1,4 @@
-package daemon
+package recovery
 
 import (
 	"context"
@@ -25,6 +25,10 @@ type fakeShim struct {
 func (f *fakeShim) Shutdown(context.Context, *taskapi.ShutdownRequest) (*emptypb.Empty, error) {
 	f.told.Add(1)
 	return &emptypb.Empty{}, nil
+}
+
+func (f *fakeShim) Connect(context.Context, *taskapi.ConnectRequest) (*taskapi.ConnectResponse, error) {
+	return &taskapi.ConnectResponse{}, nil
 }
 
 func serveShim(t *testing.T, socket string) *fakeShim {
@@ -66,21 +70,21 @@ func stubbornShim(t *testing.T, socket, address string) *exec.Cmd {
 	return cmd
 }
 
-func TestJanitor(t *testing.T) {
+func TestStrays(t *testing.T) {
 	state, err := os.MkdirTemp("", "j") // t.TempDir is too long for sockets
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(state) })
-	j := newJanitor(Config{State: state, Socket: "/run/some/containerd.sock"})
+	j := NewStrays(Shims{State: state, Socket: "/run/some/containerd.sock"})
 	j.sweep(t.Context()) // nothing is there yet
-	bundle := filepath.Join(j.bundles, "ns", "c")
-	for _, dir := range []string{j.sockets, bundle} {
+	bundle := filepath.Join(j.folder(), "ns", "c")
+	for _, dir := range []string{j.Sockets(), bundle} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	known, orphan := filepath.Join(j.sockets, "known"), filepath.Join(j.sockets, "orphan")
+	known, orphan := filepath.Join(j.Sockets(), "known"), filepath.Join(j.Sockets(), "orphan")
 	boot, err := json.Marshal(map[string]any{"version": 3, "address": "unix://" + known, "protocol": "ttrpc"})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(bundle, "bootstrap.json"), boot, 0o600)
@@ -89,7 +93,7 @@ func TestJanitor(t *testing.T) {
 		t.Fatal(err)
 	}
 	good, lost := serveShim(t, known), serveShim(t, orphan)
-	dead := filepath.Join(j.sockets, "dead")
+	dead := filepath.Join(j.Sockets(), "dead")
 	l, err := net.Listen("unix", dead)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +111,7 @@ func TestJanitor(t *testing.T) {
 	if got := j.holders(orphan); len(got) != 0 {
 		t.Errorf("%v would be killed; the socket is this very process's, which is no shim", got)
 	}
-	shim := stubbornShim(t, orphan+"2", j.address)
+	shim := stubbornShim(t, orphan+"2", j.Socket)
 	for range 3 {
 		j.sweep(t.Context())
 	}

@@ -1,4 +1,4 @@
-package daemon
+package recovery
 
 import (
 	"context"
@@ -12,10 +12,10 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// sweepSnapshots removes the folders of snapshots below root, one snapshotter's, of which its database does not know: a containerd
+// SweepSnapshots removes the folders of snapshots below root, one snapshotter's, of which its database does not know: a containerd
 // that is killed between the making of a folder and the commit leaves it. The next snapshot would get the same number, and fail
 // because its folder is there. No snapshotter may run on root.
-func sweepSnapshots(ctx context.Context, root string) error {
+func SweepSnapshots(ctx context.Context, root string) error {
 	db := filepath.Join(root, "metadata.db")
 	if _, err := os.Stat(db); errors.Is(err, fs.ErrNotExist) {
 		return nil

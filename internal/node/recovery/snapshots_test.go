@@ -1,4 +1,4 @@
-package daemon
+package recovery
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 // Folders that a killed snapshotter left are removed, those of snapshots are not; before the first commit as after it.
 func TestSweepSnapshots(t *testing.T) {
 	root := t.TempDir()
-	if err := sweepSnapshots(t.Context(), root); err != nil {
+	if err := SweepSnapshots(t.Context(), root); err != nil {
 		t.Fatalf("an empty root: %v", err)
 	}
 	folders := func() []string {
@@ -47,7 +47,7 @@ func TestSweepSnapshots(t *testing.T) {
 	if err := ms.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := sweepSnapshots(t.Context(), root); err != nil {
+	if err := SweepSnapshots(t.Context(), root); err != nil {
 		t.Fatal(err)
 	}
 	if got := folders(); !slices.Equal(got, []string{"1"}) {
@@ -62,7 +62,7 @@ func TestSweepSnapshots(t *testing.T) {
 	}
 	_ = ms.WithTransaction(t.Context(), true, func(context.Context) error { return nil })
 	ms.Close()
-	if err := sweepSnapshots(t.Context(), root); err != nil {
+	if err := SweepSnapshots(t.Context(), root); err != nil {
 		t.Fatal(err)
 	}
 	if got := folders(); len(got) != 0 {

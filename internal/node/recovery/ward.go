@@ -1,0 +1,152 @@
+//go:build linux
+
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/log"
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"github.com/berthdev/berth/internal/timeouts"
+)
+
+// hidden is what the name of a bundle that is set aside begins with: containerd passes over such folders when it starts.
+const hidden = "."
+
+// Ward keeps apart the shims that do not answer. Its methods may be called from many goroutines.
+type Ward struct {
+	shims Shims
+	mu    sync.Mutex
+	held  map[string]bundle // by namespace and id
+}
+
+// NewWard makes one. Admit comes first.
+func NewWard(s Shims) *Ward { return &Ward{shims: s, held: map[string]bundle{}} }
+
+// Admit asks all shims at once, and sets aside the bundles of those that do not answer within timeouts.ShimProbe. It must run
+// before containerd looks at its bundles. Their containers run on.
+func (w *Ward) Admit(ctx context.Context) error {
+	bySocket := map[string][]bundle{}
+	for _, b := range w.shims.bundles() {
+		bySocket[b.socket] = append(bySocket[b.socket], b)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var hung sync.Map
+	var asked sync.WaitGroup
+	for socket, all := range bySocket {
+		asked.Go(func() {
+			if answer(ctx, socket, all[0].id) == silent {
+				hung.Store(socket, true)
+			}
+		})
+	}
+	asked.Wait()
+	clear(w.held)
+	var errs []error
+	for socket, all := range bySocket {
+		_, aside := hung.Load(socket)
+		for _, b := range all {
+			if err := w.move(b, aside); err != nil {
+				errs = append(errs, fmt.Errorf("set the container %s aside: %w", b.id, err))
+				continue
+			}
+			if aside {
+				log.G(ctx).WithField("id", b.id).Warn("the container's shim does not answer; the container runs on, and containerd starts without it")
+				w.held[b.namespace+"/"+b.id] = b
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// move hides a bundle from containerd, or shows it.
+func (w *Ward) move(b bundle, aside bool) error {
+	if b.aside == aside {
+		return nil
+	}
+	dir := filepath.Join(w.shims.folder(), b.namespace)
+	from, to := filepath.Join(dir, b.id), filepath.Join(dir, hidden+b.id)
+	if !aside {
+		from, to = to, from
+	}
+	return os.Rename(from, to)
+}
+
+// Holds tells whether a container was set aside.
+func (w *Ward) Holds(namespace, id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, ok := w.held[namespace+"/"+id]
+	return ok
+}
+
+// Wait returns when one of the shims answers, or has died: then containerd is to begin anew, and Admit shows the bundle to it. The
+// error is ctx's.
+func (w *Ward) Wait(ctx context.Context) error {
+	tick := time.NewTicker(timeouts.ShimWatch)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		w.mu.Lock()
+		sockets := map[string]string{}
+		for _, b := range w.held {
+			sockets[b.socket] = b.id
+		}
+		w.mu.Unlock()
+		for socket, id := range sockets {
+			if answer(ctx, socket, id) != silent && ctx.Err() == nil {
+				log.G(ctx).WithField("id", id).Warn("a shim that did not answer is back, or has ended")
+				return nil
+			}
+		}
+	}
+}
+
+// reply is what a shim says when it is asked for a container.
+type reply int
+
+const (
+	dead reply = iota // nobody listens
+	alive
+	silent
+)
+
+// answer asks the shim behind a socket for a container; whatever it says of that, it answers.
+func answer(ctx context.Context, socket, id string) reply {
+	ctx, cancel := context.WithTimeout(ctx, timeouts.ShimProbe)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	if err != nil {
+		if ctx.Err() != nil || errors.Is(err, unix.EAGAIN) {
+			return silent // so many wait to be taken that the kernel takes no more
+		}
+		return dead
+	}
+	client := ttrpc.NewClient(conn)
+	defer client.Close()
+	_, err = taskapi.NewTTRPCTaskClient(client).Connect(ctx, &taskapi.ConnectRequest{ID: id})
+	switch {
+	case err == nil:
+		return alive
+	case ctx.Err() != nil:
+		return silent
+	case errors.Is(err, ttrpc.ErrClosed):
+		return dead
+	}
+	return alive
+}

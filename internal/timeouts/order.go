@@ -1,0 +1,48 @@
+package timeouts
+
+import "time"
+
+// Rule says that one wait must be shorter than another (or as long at most), and why.
+type Rule struct {
+	Shorter, Longer time.Duration
+	Names           string // as in the table: "a < b"
+	Why             string
+}
+
+// Order is the required order of the table.
+func Order() []Rule {
+	return []Rule{
+		{ShimProbe, ContainerdStart, "ShimProbe < ContainerdStart", "a shim that hangs must not keep containerd from starting"},
+		{ContainerdStart, ShimLoad, "ContainerdStart < ShimLoad",
+			"containerd kills the containers of a shim that it gives up; before that it is killed, and its next start sets the shim aside"},
+		{ContainerdProbe, ContainerdStart, "ContainerdProbe < ContainerdStart", "one question of several"},
+		{ShimState, SignalCall, "ShimState < SignalCall", "containerd's own refusal comes before its caller gives up"},
+		{ShimState, ContainerdAnswer, "ShimState < ContainerdAnswer", "a shim that hangs must not make containerd look hung"},
+		{CreateWait, RuncStep, "CreateWait <= RuncStep", "the shim finishes what it has begun after its caller has gone"},
+		{SignalCall, RuncStep, "SignalCall < RuncStep", "the same"},
+		{DeleteCall, RuncStep, "DeleteCall < RuncStep", "the same"},
+		{SignalCall + KillWait, DeleteCall, "SignalCall + KillWait < DeleteCall", "a deletion kills first, and needs time for the rest"},
+		{SignalCall + KillWait, KillAgain, "SignalCall + KillWait < KillAgain", "SIGKILL is sent again only when the first has been given up"},
+		{2*OutletEnd + KillWait, DeleteCall, "2*OutletEnd + KillWait < DeleteCall", "the end of a log's output is waited for within a deletion"},
+		{DeleteCall, ReleaseWait, "DeleteCall < ReleaseWait", "a deletion that fails once is tried again before STOPPED is reported without it"},
+		{ContainerdMisses * (ContainerdHealth + ContainerdAnswer), ReleaseWait, "ContainerdMisses * (ContainerdHealth + ContainerdAnswer) < ReleaseWait",
+			"a containerd that hangs is replaced before a task's release is called overdue"},
+		{ContainerdFirstPause + time.Second, ContainerdBack, "ContainerdFirstPause + 1s < ContainerdBack", "a call outlasts a restart of containerd"},
+		{SignalCall + KillWait + ReleaseWait + LogDrain, DownMargin, "SignalCall + KillWait + ReleaseWait + LogDrain < DownMargin",
+			"down waits for a task that is stuck to say so"},
+		{KillAgain, DownMargin, "KillAgain < DownMargin", "the same"},
+		{RequestDrain, ServerStop, "RequestDrain < ServerStop", "down kills a server only when it does not end by itself"},
+		{StopDefault, StopLongest, "StopDefault < StopLongest", "the default is within the bound"},
+		{2 * Heartbeat, SessionLost, "2 * Heartbeat < SessionLost", "one lost heartbeat is no lost session"},
+		{SessionLost, LostGrace, "SessionLost < LostGrace", "a session comes back before its tasks are given up"},
+		{SessionRetry, SessionLonger, "SessionRetry < SessionLonger", "pauses grow"},
+		{SessionLonger, LostGrace, "SessionLonger < LostGrace", "a node tries again before its tasks are given up"},
+		{TidyAfter, CollectCall, "TidyAfter < CollectCall", "collections do not overlap"},
+		{CollectCall, CollectLease, "CollectCall < CollectLease", "a lease outlives the call that it is for"},
+		{CreateWait, PullLease, "CreateWait < PullLease", "an image is kept until its container exists"},
+		{PullAsk, PullAnswer, "PullAsk < PullAnswer", "less patience where the machine has the image anyway"},
+		{LogDrain, ReleaseWait, "LogDrain < ReleaseWait", "a log does not hold up STOPPED longer than the release does"},
+		{LogRetry, LogDrainLater, "LogRetry < LogDrainLater", "the last lines are tried more than once"},
+		{Relist, ReleaseWait, "Relist < ReleaseWait", "a missed exit is found before it matters"},
+	}
+}

@@ -1,0 +1,168 @@
+// Package timeouts is the one table of how long Berth's processes wait: for each other, for the kernel, for people. A wait that is
+// longer than that of its caller is never used up, and one that is shorter takes away what the other still does: Order says which
+// must be shorter than which, and why, and its test holds them to it. No other file of the server, the node and the shim declares
+// such a constant (see the package's test); what a user sets (a health check's interval, a stopTimeout) is not here.
+package timeouts
+
+import "time"
+
+// The shim: one process a task, which containerd asks and which runs runc.
+const (
+	// ShimProbe is how long a shim may take to answer when containerd starts. One that does not is set aside: containerd starts
+	// without it, and takes it back when it answers.
+	ShimProbe = time.Second
+	// ShimWatch is the pause between two looks at the shims that were set aside.
+	ShimWatch = time.Second
+	// ShimState bounds containerd's question for a container's state.
+	ShimState = 2 * time.Second
+	// ShimLoad is when a starting containerd gives up a shim, and kills its containers. It must never be reached: before that,
+	// whoever starts containerd kills it and tries again, and the next start sets the shim aside.
+	ShimLoad = time.Minute
+	// ShimCleanup bounds the clean-up after a shim that has died.
+	ShimCleanup = 15 * time.Second
+	// RuncStep bounds one step of runc (create, start, kill, delete) in the shim, and in containerd. No caller waits longer.
+	RuncStep = 2 * time.Minute
+	// OutletEnd is how long a container that is being deleted may still wait for room in its log; OutletSay the pause between two
+	// notes of what its log lost.
+	OutletEnd = time.Second
+	OutletSay = time.Second
+	// Stray is the pause between two looks for shims that no container belongs to; StrayAnswer is what such a shim has to end.
+	Stray       = 3 * time.Second
+	StrayAnswer = 2 * time.Second
+)
+
+// containerd, as `berth up` starts and watches it.
+const (
+	// ContainerdProbe bounds one question whether containerd serves, while it starts; ContainerdStart bounds its start.
+	ContainerdProbe = 2 * time.Second
+	ContainerdStart = 20 * time.Second
+	// ContainerdDrain is how long a containerd that is about to begin anew waits for the steps that it has begun.
+	ContainerdDrain = 5 * time.Second
+	// ContainerdStop is how long it has after a SIGTERM, and how long the kernel has after a SIGKILL.
+	ContainerdStop = 10 * time.Second
+	// ContainerdHealth is the pause between two questions whether it serves, ContainerdAnswer how long it has for the answer. After
+	// ContainerdMisses in a row it is killed and started again, which no container notices.
+	ContainerdHealth = 2 * time.Second
+	ContainerdAnswer = 3 * time.Second
+	ContainerdMisses = 3
+	// ContainerdFirstPause and ContainerdLastPause bound the growing pauses before it is started again. One that ran for
+	// ContainerdSteady does not crash at its start.
+	ContainerdFirstPause = 50 * time.Millisecond
+	ContainerdLastPause  = 5 * time.Second
+	ContainerdSteady     = 250 * time.Millisecond
+	// ContainerdBack is how long a call waits for a containerd that is being restarted.
+	ContainerdBack = 3 * time.Second
+	// ContainerdConnect bounds gRPC's connecting to it; Resubscribe is what is waited for events before the pause begins anew.
+	ContainerdConnect = 5 * time.Second
+	Resubscribe       = 10 * time.Second
+	// CatchUpLast is when, after subscribing, a subscription has surely begun and the list is searched a last time.
+	CatchUpLast = 5 * time.Second
+)
+
+// The runtime's calls, which the agent makes.
+const (
+	// CreateWait is for the shim's start and runc's create on a machine that is very busy.
+	CreateWait = 2 * time.Minute
+	// SignalCall is how long containerd, the shim and runc together may take to send a signal. After it the kernel is asked directly.
+	SignalCall = 5 * time.Second
+	// KillWait is how long the kernel may take to end processes that were sent SIGKILL. What is left then waits in the kernel, and
+	// the container is said to be stuck.
+	KillWait = 5 * time.Second
+	// DeleteCall bounds one attempt to delete a container's task by containerd. After it, its shim is ended.
+	DeleteCall = 15 * time.Second
+	// ExecEnd is how long a command that ran too long has to end; ExecDrain what its output has after its end.
+	ExecEnd   = 10 * time.Second
+	ExecDrain = time.Second
+	// CgroupBusy is how long a cgroup may stay busy after its last process was killed.
+	CgroupBusy = time.Second
+	// CollectCall bounds a collection of containerd's garbage; TidyAfter is how long nothing was deleted before it; CollectLease is
+	// when the lease of a collection that was interrupted ends by itself.
+	TidyAfter    = 3 * time.Second
+	CollectCall  = time.Minute
+	CollectLease = time.Hour
+	// PullLease keeps an image that was just pulled, and that no container uses yet, from being collected.
+	PullLease = time.Hour
+)
+
+// The agent.
+const (
+	// StopDefault is the stopTimeout of a container that sets none (ecs.md), StopLongest the longest that Berth waits for.
+	StopDefault = 30 * time.Second
+	StopLongest = 10 * time.Minute
+	// KillAgain is how long after a SIGKILL without effect it is sent again.
+	KillAgain = 20 * time.Second
+	// ReleaseWait is how long STOPPED waits for the release of what the task held; ReleaseRetry the longest pause between attempts.
+	ReleaseWait  = 30 * time.Second
+	ReleaseRetry = 5 * time.Second
+	StuckRetry   = 30 * time.Second
+	// LogDrain is how long STOPPED waits for the last lines of a log, LogDrainLater how long they are tried after it.
+	LogDrain      = 2 * time.Second
+	LogDrainLater = 10 * time.Minute
+	// LogPartial is how long a line without an end is held; LogRetry the longest pause while a log's destination fails; LogPoll the
+	// pause between looks at a file of which no event came; LogWarn the pause between two warnings about one log.
+	LogPartial = 2 * time.Second
+	LogRetry   = 5 * time.Second
+	LogPoll    = 5 * time.Second
+	LogWarn    = time.Minute
+	// AttemptLast is the last pause between attempts of what fails for reasons that may pass.
+	AttemptLast = 4 * time.Second
+	// Relist is the pause between two comparisons of tasks with the runtime; SweepFolders between two looks for folders of no task.
+	Relist       = 3 * time.Second
+	SweepFolders = time.Minute
+	SweepCgroups = 15 * time.Second
+	// KeepLogs is how long json-file logs outlive their task.
+	KeepLogs = time.Hour
+	// RestartPeriod is the restartAttemptPeriod of a policy that sets none.
+	RestartPeriod = 300 * time.Second
+	// HealthInterval and HealthTimeout are a health check's where it sets none; HealthFirst is the pause before its first success
+	// at pace fast.
+	HealthInterval = 30 * time.Second
+	HealthTimeout  = 5 * time.Second
+	HealthFirst    = time.Second
+)
+
+// Pulling images.
+const (
+	PullFirstPause = 500 * time.Millisecond
+	// PullAsk bounds the first question to a registry when the machine has the image anyway.
+	PullAsk       = 10 * time.Second
+	PullDial      = 15 * time.Second
+	PullKeepAlive = 30 * time.Second
+	PullHandshake = 15 * time.Second
+	PullAnswer    = time.Minute
+	PullIdle      = 30 * time.Second
+	// ImageUsed is the pause between two notes of an image's use; ImageKeep how long an unused image is kept; ImageCollect the pause
+	// between two looks at the disk.
+	ImageUsed    = time.Hour
+	ImageKeep    = time.Hour
+	ImageCollect = 10 * time.Minute
+)
+
+// The session of server and node.
+const (
+	Heartbeat     = 5 * time.Second
+	SessionLost   = 15 * time.Second
+	SessionRetry  = 100 * time.Millisecond
+	SessionLonger = 10 * time.Second
+	// LostGrace is how long after a session's loss its tasks are given up.
+	LostGrace = time.Minute
+)
+
+// The server.
+const (
+	// RequestHeader bounds the reading of a request's header, RequestIdle a connection without a request, and RequestDrain what
+	// requests in flight have when the server stops.
+	RequestHeader = 10 * time.Second
+	RequestIdle   = 2 * time.Minute
+	RequestDrain  = 5 * time.Second
+	// ControlTick is the pause between two looks of control at everything.
+	ControlTick  = time.Second
+	Housekeeping = time.Hour
+	// ServerStop is what `berth down` gives the server after a SIGTERM.
+	ServerStop = 15 * time.Second
+	// TaskCredentials is how long those of a task's role are good for; RegistryToken the node's own login.
+	TaskCredentials = 6 * time.Hour
+	RegistryToken   = time.Hour
+	// DownMargin is what `berth down` waits beyond a task's own stopTimeouts before it goes on without it.
+	DownMargin = 90 * time.Second
+)
