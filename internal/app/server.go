@@ -81,11 +81,21 @@ func openServer(ctx context.Context, in *Instance, log *slog.Logger) (s *server,
 	s.places = places.New(s.store)
 	s.control = control.New(control.Config{Store: s.store, Places: s.places, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
 		Log: log.With("component", "control")})
-	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Now: time.Now, Log: log.With("component", "wire"), Services: s.services()})
+	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Now: time.Now, Log: log.With("component", "wire"), Services: s.services(), Context: freeing})
 	return s, nil
 }
 
 func newID() string { return randomHex(16) }
+
+// freeing marks the operations that free something by their names: they go on when the disk is full.
+func freeing(ctx context.Context, operation string) context.Context {
+	for _, verb := range []string{"Stop", "Delete", "BatchDelete", "Deregister"} {
+		if strings.HasPrefix(operation, verb) {
+			return store.Freeing(ctx)
+		}
+	}
+	return ctx
+}
 
 // services are the APIs of the endpoint.
 func (s *server) services() []*wire.Service {

@@ -50,7 +50,7 @@ var errStale = errors.New("a newer session of this node took over")
 // Forget notes that no node is connected: call it once when the server starts, before any Serve, since no session outlives the
 // server that held it. A node that does not come back within control's grace is then treated as lost.
 func (s *Server) Forget(ctx context.Context) error {
-	err := s.Store.Update(ctx, func(tx store.Tx) error {
+	err := s.Store.Update(store.Freeing(ctx), func(tx store.Tx) error {
 		for _, old := range slices.Collect(store.Nodes.Scan(tx, "")) {
 			if old.Connected {
 				node := *old
@@ -100,7 +100,7 @@ func (s *Server) Serve(ctx context.Context, conn Conn) error {
 
 // welcome stores what the node says of itself under a new epoch.
 func (s *Server) welcome(ctx context.Context, hello model.Node) (epoch int64, err error) {
-	err = s.Store.Update(ctx, func(tx store.Tx) error {
+	err = s.Store.Update(store.Freeing(ctx), func(tx store.Tx) error { // without a session nothing can be stopped
 		node := hello
 		node.Epoch, node.RegisteredAt = 1, s.Now()
 		if old, ok := store.Nodes.Get(tx, hello.ID); ok {
@@ -119,7 +119,7 @@ func (s *Server) welcome(ctx context.Context, hello model.Node) (epoch int64, er
 
 // lost notes that the session of that epoch has ended, unless a newer one has begun.
 func (s *Server) lost(ctx context.Context, id string, epoch int64) {
-	err := s.Store.Update(ctx, func(tx store.Tx) error {
+	err := s.Store.Update(store.Freeing(ctx), func(tx store.Tx) error {
 		old, ok := store.Nodes.Get(tx, id)
 		if !ok || old.Epoch != epoch {
 			return nil
@@ -249,7 +249,7 @@ func (ss *serverSession) receive(ctx context.Context) error {
 // apply stores the newer of the reports. What does not fit (another node's task, an older report, a falling status) is dropped: the
 // agent is told what is true by its assignments.
 func (s *Server) apply(ctx context.Context, node string, epoch int64, reports []model.Report) error {
-	return s.Store.Update(ctx, func(tx store.Tx) error {
+	return s.Store.Update(store.Freeing(ctx), func(tx store.Tx) error { // reports of ends are among them
 		if n, ok := store.Nodes.Get(tx, node); !ok || n.Epoch != epoch {
 			return errStale
 		}

@@ -17,6 +17,9 @@ import (
 // ErrClosed is returned by calls on a closed store.
 var ErrClosed = errors.New("store is closed")
 
+// ErrFull is in the error of an Update that was refused because the disk is full; see Freeing.
+var ErrFull = errors.New("the disk is full")
+
 // Store is a set of tables.
 type Store interface {
 	// View calls f with a consistent snapshot. The snapshot stays valid after f returns.

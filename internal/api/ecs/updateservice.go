@@ -18,6 +18,9 @@ func (a *api) updateService(ctx context.Context, in *sdk.UpdateServiceInput) (*s
 	if err := bounded(in); err != nil {
 		return nil, err
 	}
+	if a.shrinks(in) {
+		ctx = store.Freeing(ctx)
+	}
 	var out types.Service
 	err := a.store.Update(ctx, func(tx store.Tx) error {
 		c, err := a.cluster(tx, in.Cluster)
@@ -42,6 +45,21 @@ func (a *api) updateService(ctx context.Context, in *sdk.UpdateServiceInput) (*s
 		return nil, err
 	}
 	return &sdk.UpdateServiceOutput{Service: &out}, nil
+}
+
+// shrinks tells whether in asks for fewer tasks than there are to be.
+func (a *api) shrinks(in *sdk.UpdateServiceInput) (less bool) {
+	if in.DesiredCount == nil {
+		return false
+	}
+	a.store.View(func(r store.Reader) {
+		if c, err := a.cluster(r, in.Cluster); err == nil {
+			if s, err := a.service(r, c.Name, value(in.Service)); err == nil {
+				less = *in.DesiredCount < s.DesiredCount
+			}
+		}
+	})
+	return less
 }
 
 // checkUpdate checks what needs no store.

@@ -32,6 +32,8 @@ type Config struct {
 	Log      *slog.Logger     // nil discards
 	MaxBody  int64            // bytes, before and after decompression; default DefaultMaxBody
 	Services []*Service
+	// Context, when not nil, prepares the context of an operation's handler.
+	Context func(ctx context.Context, operation string) context.Context
 }
 
 // Endpoint serves the AWS protocols for all services at one address. Every request must be signed.
@@ -133,7 +135,11 @@ func (x *exchange) serve() (a answer, err error) {
 	if err := x.findOperation(auth, body); err != nil {
 		return answer{}, err
 	}
-	return x.run(WithCaller(x.r.Context(), caller), body)
+	ctx := WithCaller(x.r.Context(), caller)
+	if x.e.Context != nil {
+		ctx = x.e.Context(ctx, x.op)
+	}
+	return x.run(ctx, body)
 }
 
 // run decodes the request, calls the handler and encodes what it returned.

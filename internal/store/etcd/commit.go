@@ -44,7 +44,7 @@ func (s *Store) commitBatches() {
 		case <-s.wake:
 		}
 		for b := s.take(); b != nil; b = s.take() {
-			if err := s.room(); err != nil {
+			if err := s.room.ask(true); err != nil { // it was asked for in Update
 				s.fail(b, err)
 				continue
 			}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -320,40 +319,5 @@ func TestOldRevisionsAreForgotten(t *testing.T) {
 	}
 	if got := names(s); got != "x" {
 		t.Errorf("rows %q", got)
-	}
-}
-
-// A disk that is nearly full refuses writes by name, before etcd finds no space; nothing of them is visible, and they go on when
-// there is room again.
-func TestFullDisk(t *testing.T) {
-	s, err := Open(t.Context(), Config{Dir: t.TempDir(), Kinds: store.Schema(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	var free atomic.Uint64
-	s.free = func() (uint64, error) { return free.Load(), nil }
-	add := func(name string) error {
-		return s.Update(t.Context(), func(tx store.Tx) error {
-			store.Families.Put(tx, &model.Family{Name: name})
-			return nil
-		})
-	}
-	for name, full := range map[string]bool{"a": false, "b": true, "c": true, "d": false} {
-		if free.Store(reserve); full {
-			free.Store(reserve - 1)
-		}
-		err := add(name)
-		if full != (model.ErrorCode(err) == "ServerException") || full == (err == nil) {
-			t.Errorf("%s: %v", name, err)
-		}
-		s.View(func(r store.Reader) {
-			if _, ok := store.Families.Get(r, name); ok == full {
-				t.Errorf("%s is visible: %v", name, ok)
-			}
-		})
-	}
-	if real, err := freeOf(t.TempDir())(); err != nil || real < 1<<20 {
-		t.Errorf("%d bytes are free: %v", real, err)
 	}
 }

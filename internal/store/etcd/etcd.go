@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,7 @@ type Store struct {
 	server *embed.Etcd
 	client *clientv3.Client
 	kv     kv
-	free   func() (uint64, error) // bytes on the disk of the data
+	room   *room
 	hub    *store.Hub
 	close  func() error // once
 
@@ -70,7 +71,6 @@ type Store struct {
 	anew       bool  // the state was loaded anew, and followers do not know it yet
 	compacted  int64 // etcd's revision that the last compaction kept
 	compacting sync.WaitGroup
-	told       time.Time // when the log last said that the disk is full
 }
 
 var _ store.Store = (*Store)(nil)
@@ -84,12 +84,19 @@ type kv interface {
 
 // Open starts etcd on c.Dir and loads everything into memory. ctx bounds the start only.
 func Open(ctx context.Context, c Config) (*Store, error) {
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	room := roomIn(c.Dir, c.Log)
+	if err := room.start(); err != nil {
+		return nil, err
+	}
 	server, err := start(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("start etcd in %s: %w", c.Dir, err)
 	}
 	client := v3client.New(server.Server)
-	s := &Store{kinds: c.Kinds, pieces: piecesOf(c.Kinds), patience: patience, log: c.Log, server: server, client: client, kv: client, free: freeOf(c.Dir),
+	s := &Store{kinds: c.Kinds, pieces: piecesOf(c.Kinds), patience: patience, log: c.Log, server: server, client: client, kv: client, room: room,
 		hub: store.NewHub(c.Kinds), wake: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{})}
 	s.close = sync.OnceValue(s.shut)
@@ -108,7 +115,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 func (s *Store) View(f func(store.Reader)) { f(s.published.Load().Reader()) }
 
 // Update implements store.Store. ctx counts until f runs; from then on Update waits for the outcome, so that its error, or nil,
-// says what is on the disk. Errors besides f's: ErrClosed, ErrTooLarge, ctx's, and etcd's.
+// says what is on the disk. Errors besides f's: ErrClosed, ErrTooLarge, ctx's, etcd's, and that the disk is full.
 func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
 	b, err := s.run(ctx, f)
 	if err != nil || b == nil {
@@ -139,6 +146,9 @@ func (s *Store) run(ctx context.Context, f func(store.Tx) error) (*batch, error)
 			return s.queue[n-1], nil
 		}
 		return s.flying, nil
+	}
+	if err := s.room.ask(store.IsFreeing(ctx)); err != nil {
+		return nil, err
 	}
 	ops, size, err := s.pieces.encode(changes, s.whole)
 	if err != nil {

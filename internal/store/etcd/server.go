@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/url"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -17,9 +16,6 @@ const startPatience = time.Minute
 
 // start runs a single-member etcd without any listener: only this process reaches it, through function calls.
 func start(ctx context.Context, c Config) (*embed.Etcd, error) {
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, err
-	}
 	server, err := embed.StartEtcd(configure(c))
 	if err != nil {
 		return nil, err

@@ -158,7 +158,7 @@ func (f *Feed) putBack(b batch) {
 // write stores what came since the last time, in one transaction.
 func (f *Feed) write(ctx context.Context) error {
 	b := f.take()
-	err := f.store.Update(ctx, func(tx store.Tx) error {
+	err := f.store.Update(store.Freeing(ctx), func(tx store.Tx) error { // a target that is drained lets its task end
 		for key, h := range b.health {
 			writeHealth(tx, key, h)
 		}
