@@ -60,7 +60,7 @@ func checkListener(protocol types.ProtocolEnum, port *int32) error {
 	case types.ProtocolEnumHttps:
 		return unsupported("HTTPS listeners")
 	default:
-		return invalid("Protocol '%s' must be one of 'HTTP, HTTPS'", protocol)
+		return invalid("Listener protocol '%s' must be one of 'HTTPS, HTTP'", protocol)
 	}
 	if port != nil && (*port < 1 || *port > 65535) {
 		return invalid("Port '%d' must be between 1 and 65535", *port)
@@ -211,6 +211,11 @@ func (a *api) modifyListenerAttributes(ctx context.Context, in *elb.ModifyListen
 }
 
 // describeListenerCertificates lists none: there are no HTTPS listeners.
-func (a *api) describeListenerCertificates(context.Context, *elb.DescribeListenerCertificatesInput) (*elb.DescribeListenerCertificatesOutput, error) {
+func (a *api) describeListenerCertificates(_ context.Context, in *elb.DescribeListenerCertificatesInput) (*elb.DescribeListenerCertificatesOutput, error) {
+	there := false
+	a.Store.View(func(r store.Reader) { _, there = store.Listeners.Get(r, text(in.ListenerArn)) })
+	if !there {
+		return nil, noListener()
+	}
 	return &elb.DescribeListenerCertificatesOutput{Certificates: []types.Certificate{}}, nil
 }

@@ -87,7 +87,7 @@ func TestListenersThatAreRefused(t *testing.T) {
 		code, text string
 	}{
 		"HTTPS":       {func(in *awselb.CreateListenerInput) { in.Protocol = "HTTPS" }, "ValidationError", "HTTPS listeners"},
-		"TCP":         {func(in *awselb.CreateListenerInput) { in.Protocol = "TCP" }, "ValidationError", "'TCP' must be one of 'HTTP, HTTPS'"},
+		"TCP":         {func(in *awselb.CreateListenerInput) { in.Protocol = "TCP" }, "ValidationError", "Listener protocol 'TCP' must be one of 'HTTPS, HTTP'"},
 		"no protocol": {func(in *awselb.CreateListenerInput) { in.Protocol = "" }, "ValidationError", "protocol and port"},
 		"no port":     {func(in *awselb.CreateListenerInput) { in.Port = nil }, "ValidationError", "protocol and port"},
 		"port 0":      {func(in *awselb.CreateListenerInput) { in.Port = aws.Int32(0) }, "ValidationError", "between 1 and 65535"},

@@ -3,7 +3,6 @@ package elb
 import (
 	"cmp"
 	"context"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,88 +67,6 @@ func taken(r store.Reader, listener string, priority int, except string) bool {
 		}
 	}
 	return false
-}
-
-// checkConditions validates conditions and keeps both spellings in step: Values and the field's own configuration.
-func checkConditions(in []types.RuleCondition) ([]types.RuleCondition, error) {
-	if len(in) == 0 {
-		return nil, invalid("A condition must be specified")
-	}
-	total := 0
-	out := make([]types.RuleCondition, len(in))
-	for i, c := range in {
-		if hasRegex(c) {
-			return nil, unsupported("regular expressions in conditions")
-		}
-		n, err := checkCondition(&c)
-		if err != nil {
-			return nil, err
-		}
-		total += n
-		out[i] = c
-	}
-	return out, conditionLimit.admits(total)
-}
-
-func hasRegex(c types.RuleCondition) bool {
-	return len(c.RegexValues) > 0 || c.PathPatternConfig != nil && len(c.PathPatternConfig.RegexValues) > 0 ||
-		c.HostHeaderConfig != nil && len(c.HostHeaderConfig.RegexValues) > 0 ||
-		c.HttpHeaderConfig != nil && len(c.HttpHeaderConfig.RegexValues) > 0
-}
-
-// checkCondition returns how many values the condition has.
-func checkCondition(c *types.RuleCondition) (int, error) {
-	var values []string
-	switch text(c.Field) {
-	case "path-pattern":
-		if c.PathPatternConfig == nil {
-			c.PathPatternConfig = &types.PathPatternConditionConfig{Values: c.Values}
-		}
-		values = c.PathPatternConfig.Values
-		c.Values = values
-	case "host-header":
-		if c.HostHeaderConfig == nil {
-			c.HostHeaderConfig = &types.HostHeaderConditionConfig{Values: c.Values}
-		}
-		values = c.HostHeaderConfig.Values
-		c.Values = values
-	case "http-header":
-		if c.HttpHeaderConfig == nil || text(c.HttpHeaderConfig.HttpHeaderName) == "" {
-			return 0, invalid("A header name must be specified for an http-header condition")
-		}
-		values = c.HttpHeaderConfig.Values
-	case "http-request-method":
-		if c.HttpRequestMethodConfig != nil {
-			values = c.HttpRequestMethodConfig.Values
-		}
-	case "query-string":
-		if c.QueryStringConfig != nil {
-			for _, q := range c.QueryStringConfig.Values {
-				values = append(values, text(q.Value))
-			}
-		}
-	case "source-ip":
-		if c.SourceIpConfig != nil {
-			values = c.SourceIpConfig.Values
-		}
-		for _, v := range values {
-			if _, err := netip.ParsePrefix(v); err != nil {
-				return 0, invalid("The source IP '%s' must be in CIDR format", v)
-			}
-		}
-	default:
-		return 0, invalid("Condition field '%s' must be one of '[path-pattern, host-header, http-header, http-request-method, query-string, "+
-			"source-ip]'", text(c.Field))
-	}
-	if len(values) == 0 {
-		return 0, invalid("A condition value must be specified")
-	}
-	for _, v := range values {
-		if len(v) > 128 {
-			return 0, invalid("Condition value '%.20s…' can have at most 128 characters", v)
-		}
-	}
-	return len(values), nil
 }
 
 // rules returns a listener's rules in their order, the default one last.

@@ -141,6 +141,31 @@ func TestRulesThatAreRefused(t *testing.T) {
 		"regex": {func(in *awselb.CreateRuleInput) {
 			in.Conditions = when("path-pattern", func(c *types.RuleCondition) { c.RegexValues = []string{"^/a"} })
 		}, "ValidationError", "Berth does not support regular expressions in conditions yet"},
+		"never a path": {func(in *awselb.CreateRuleInput) { in.Conditions = path("api/*") }, "ValidationError", "it would never match"},
+		"two paths": {func(in *awselb.CreateRuleInput) { in.Conditions = append(path("/a"), path("/b")...) }, "ValidationError",
+			"only have one 'path-pattern'"},
+		"empty value": {func(in *awselb.CreateRuleInput) { in.Conditions = path("") }, "ValidationError", "cannot be empty"},
+		"odd path":    {func(in *awselb.CreateRuleInput) { in.Conditions = path("/a b") }, "ValidationError", "invalid characters"},
+		"method": {func(in *awselb.CreateRuleInput) {
+			in.Conditions = when("http-request-method", func(c *types.RuleCondition) {
+				c.HttpRequestMethodConfig = &types.HttpRequestMethodConditionConfig{Values: []string{"get"}}
+			})
+		}, "ValidationError", "The HTTP request method 'get' is not valid"},
+		"header's name": {func(in *awselb.CreateRuleInput) {
+			in.Conditions = when("http-header", func(c *types.RuleCondition) {
+				c.HttpHeaderConfig = &types.HttpHeaderConditionConfig{HttpHeaderName: aws.String("X Y"), Values: []string{"a"}}
+			})
+		}, "ValidationError", "'X Y' contains invalid characters"},
+		"host as a header": {func(in *awselb.CreateRuleInput) {
+			in.Conditions = when("http-header", func(c *types.RuleCondition) {
+				c.HttpHeaderConfig = &types.HttpHeaderConditionConfig{HttpHeaderName: aws.String("Host"), Values: []string{"a"}}
+			})
+		}, "ValidationError", "Use a host-header condition instead"},
+		"long header": {func(in *awselb.CreateRuleInput) {
+			in.Conditions = when("http-header", func(c *types.RuleCondition) {
+				c.HttpHeaderConfig = &types.HttpHeaderConditionConfig{HttpHeaderName: aws.String(strings.Repeat("x", 41)), Values: []string{"a"}}
+			})
+		}, "ValidationError", "at most 40 characters"},
 		"priority 0":  {func(in *awselb.CreateRuleInput) { in.Priority = aws.Int32(0) }, "ValidationError", "between 1 and 50000"},
 		"no listener": {func(in *awselb.CreateRuleInput) { in.ListenerArn = aws.String("arn") }, "ListenerNotFound", ""},
 		"two actions": {func(in *awselb.CreateRuleInput) { in.Actions = append(fixed("200"), fixed("200")...) }, "ValidationError", "Exactly one action"},

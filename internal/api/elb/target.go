@@ -39,6 +39,9 @@ func (a *api) registerTargets(ctx context.Context, in *elb.RegisterTargetsInput)
 	})
 }
 
+// sharedSpace is RFC 6598's range for carriers.
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
 // newTarget resolves a description: an address is one itself, an instance id is its node's.
 func (a *api) newTarget(r store.Reader, g *model.TargetGroup, d types.TargetDescription) (*model.Target, error) {
 	t := &model.Target{TargetGroupARN: g.ARN, ID: text(d.Id), Port: *or(d.Port, *g.Group.Port), AZ: text(d.AvailabilityZone), RegisteredAt: a.Now()}
@@ -52,6 +55,9 @@ func (a *api) newTarget(r store.Reader, g *model.TargetGroup, d types.TargetDesc
 		}
 		if addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 			return nil, invalid("The IP address '%s' cannot be a target", t.ID)
+		}
+		if !addr.IsPrivate() && !addr.IsLoopback() && !sharedSpace.Contains(addr) {
+			return nil, invalid("The IP address '%s' is not within the VPC, RFC 1918 or RFC 6598: a public address cannot be a target", t.ID)
 		}
 		t.ID, t.Address = addr.String(), addr.String()
 		return t, nil
@@ -72,20 +78,13 @@ func (a *api) deregisterTargets(ctx context.Context, in *elb.DeregisterTargetsIn
 			return noTargetGroup()
 		}
 		for _, d := range in.Targets {
-			found := false
+			// One that is not registered is no error (ELB API reference, DeregisterTargets).
 			for _, old := range slices.Collect(store.Targets.By(tx, store.ByTargetGroup, g.ARN)) {
-				if !describes(d, old) {
-					continue
-				}
-				found = true
-				if old.DrainingSince.IsZero() {
+				if describes(d, old) && old.DrainingSince.IsZero() {
 					t := *old
 					t.DrainingSince = a.Now()
 					store.Targets.Put(tx, &t)
 				}
-			}
-			if !found {
-				return model.Errorf("InvalidTarget", "The following targets are not registered: '%.100s'", text(d.Id))
 			}
 		}
 		return nil

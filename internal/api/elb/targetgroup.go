@@ -48,14 +48,22 @@ func (a *api) newTargetGroup(in *elb.CreateTargetGroupInput) (*model.TargetGroup
 	if kind != types.TargetTypeEnumInstance && kind != types.TargetTypeEnumIp {
 		return nil, unsupported("target groups of type " + string(kind))
 	}
+	switch {
+	case in.Protocol == "":
+		return nil, invalid("A protocol must be specified")
+	case in.Port == nil:
+		return nil, invalid("A port must be specified")
+	case text(in.VpcId) == "":
+		return nil, invalid("A VPC ID must be specified")
+	}
 	if in.Protocol != types.ProtocolEnumHttp {
 		return nil, unsupported("target groups with protocol " + cmp.Or(string(in.Protocol), "none"))
 	}
 	if v := strings.ToUpper(cmp.Or(text(in.ProtocolVersion), "HTTP1")); v != "HTTP1" {
 		return nil, unsupported("the protocol version " + v)
 	}
-	if in.Port == nil || *in.Port < 1 || *in.Port > 65535 {
-		return nil, invalid("A port must be specified")
+	if *in.Port < 1 || *in.Port > 65535 {
+		return nil, invalid("Port '%d' must be between 1 and 65535", *in.Port)
 	}
 	id := a.hex16()
 	arn := a.Scope.ARN("elasticloadbalancing", "targetgroup/"+*in.Name+"/"+id)

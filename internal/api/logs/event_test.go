@@ -9,6 +9,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
 
+	"github.com/berthdev/berth/internal/api/wire/wiretest"
 	"github.com/berthdev/berth/internal/serve/logstore"
 )
 
@@ -55,7 +56,7 @@ func TestEmptyStreamCanBeFollowed(t *testing.T) {
 	f := setup(t)
 	f.ok(f.store.CreateStream(group, "s"))
 	for _, head := range []bool{true, false} {
-		in := &sdk.GetLogEventsInput{LogGroupIdentifier: new("arn:aws:logs:us-east-1:000000000000:log-group:/ecs/web:*"),
+		in := &sdk.GetLogEventsInput{LogGroupIdentifier: new("arn:aws:logs:us-east-1:000000000000:log-group:/ecs/web"),
 			LogStreamName: new("s"), StartFromHead: &head}
 		out, err := f.GetLogEvents(ctx, in)
 		if err != nil || out.Events == nil || len(out.Events) != 0 {
@@ -129,7 +130,10 @@ func TestPutLogEventsRefusals(t *testing.T) {
 		_, err := f.GetLogEvents(ctx, &sdk.GetLogEventsInput{LogGroupName: new(group), LogStreamName: new("s"), NextToken: &token})
 		refused(t, err, "InvalidParameterException", "The specified nextToken is invalid.")
 	}
-	_, err := f.GetLogEvents(ctx, &sdk.GetLogEventsInput{LogGroupName: new(group), LogGroupIdentifier: new(group),
+	_, err := f.GetLogEvents(ctx, &sdk.GetLogEventsInput{LogGroupIdentifier: new("arn:aws:logs:us-east-1:000000000000:log-group:/ecs/web:*"),
+		LogStreamName: new("s")})
+	wiretest.Refused(t, err, "InvalidParameterException", "failed to satisfy constraint")
+	_, err = f.GetLogEvents(ctx, &sdk.GetLogEventsInput{LogGroupName: new(group), LogGroupIdentifier: new(group),
 		LogStreamName: new("s")})
 	refused(t, err, "InvalidParameterException", "LogGroup name and LogGroup ARN are mutually exclusive parameters.")
 }

@@ -101,6 +101,9 @@ func (a *api) groupOf(name, identifier *string) (string, error) {
 		return *name, checkGroup(name)
 	case identifier == nil:
 		return "", invalid("At least one of the following must be provided: logGroupName, logGroupIdentifier.")
+	case strings.Contains(*identifier, "*"): // the model's pattern of a LogGroupIdentifier lacks it: an ARN is given without ":*"
+		return "", invalid("1 validation error detected: Value '%s' at 'logGroupIdentifier' failed to satisfy constraint: Member must satisfy "+
+			`regular expression pattern: [\w#+=/:,.@-]*`, *identifier)
 	case strings.HasPrefix(*identifier, "arn:"):
 		return a.groupOfARN(*identifier)
 	}

@@ -158,7 +158,7 @@ func firsts() []any {
 		&awslogs.PutLogEventsInput{LogGroupName: aws.String("group"), LogStreamName: aws.String("stream"),
 			LogEvents: []logstypes.InputLogEvent{{Message: aws.String("m"), Timestamp: aws.Int64(time.Now().UnixMilli())}}},
 		&awselb.CreateLoadBalancerInput{Name: aws.String("web"), Subnets: subnets},
-		&awselb.CreateTargetGroupInput{Name: aws.String("g"), Protocol: "HTTP", Port: aws.Int32(80), TargetType: "ip"},
+		&awselb.CreateTargetGroupInput{Name: aws.String("g"), Protocol: "HTTP", Port: aws.Int32(80), TargetType: "ip", VpcId: aws.String("vpc-1")},
 		&awselb.CreateListenerInput{LoadBalancerArn: aws.String("$LoadBalancerArn"), Port: aws.Int32(80), Protocol: "HTTP", DefaultActions: forward},
 		&awselb.CreateRuleInput{ListenerArn: aws.String("$ListenerArn"), Priority: aws.Int32(1), Actions: forward,
 			Conditions: []elbtypes.RuleCondition{{Field: aws.String("path-pattern"), Values: []string{"/x"}}}},
