@@ -175,6 +175,9 @@ func TestRepositoriesThatAreRefused(t *testing.T) {
 		"KMS": {awsecr.CreateRepositoryInput{RepositoryName: aws.String("new"),
 			EncryptionConfiguration: &types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeKms}}, "InvalidParameterException",
 			"Berth does not support the encryption type KMS yet"},
+		"scanning": {awsecr.CreateRepositoryInput{RepositoryName: aws.String("new"),
+			ImageScanningConfiguration: &types.ImageScanningConfiguration{ScanOnPush: true}},
+			"InvalidParameterException", "Berth does not scan images yet: create the repository with scanOnPush=false"},
 		"tag": {awsecr.CreateRepositoryInput{RepositoryName: aws.String("new"), Tags: []types.Tag{{Key: aws.String(""), Value: aws.String("x")}}},
 			"InvalidTagParameterException", "key"},
 	} {

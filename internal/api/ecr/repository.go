@@ -46,6 +46,9 @@ func (a *api) newRepository(in *ecr.CreateRepositoryInput) (*model.Repository, e
 	if e := in.EncryptionConfiguration; e != nil && e.EncryptionType != "" && e.EncryptionType != types.EncryptionTypeAes256 {
 		return nil, model.Errorf("InvalidParameterException", "Berth does not support the encryption type %s yet", e.EncryptionType)
 	}
+	if c := in.ImageScanningConfiguration; c != nil && c.ScanOnPush {
+		return nil, model.Errorf("InvalidParameterException", "Berth does not scan images yet: create the repository with scanOnPush=false")
+	}
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
