@@ -45,7 +45,7 @@ func (p *pass) services() {
 
 // input gathers what the planner looks at.
 func (p *pass) input(s *model.Service) deploy.Input {
-	in := deploy.Input{Service: s, Revisions: map[string]*model.ServiceRevision{}, Now: p.now, Pace: p.Pace, NewID: p.newDeploymentID()}
+	in := deploy.Input{Service: s, Revisions: map[string]*model.ServiceRevision{}, Now: p.now, Pace: p.Pace, NewID: p.newDeploymentID(), Where: p.where}
 	ended := 0
 	all := slices.Collect(store.Deployments.Scan(p.tx, s.Key()+"/"))
 	slices.SortStableFunc(all, func(a, b *model.Deployment) int { return b.CreatedAt.Compare(a.CreatedAt) })
