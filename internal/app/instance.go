@@ -75,7 +75,7 @@ func LoadInstance(dir string) (*Instance, error) {
 // openInstance reads or makes the instance of c's data directory and lays c's explicit settings over it. The account cannot
 // change: it is in every stored ARN.
 func openInstance(c Config) (*Instance, error) {
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+	if err := claimDir(c.DataDir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	in, err := LoadInstance(c.DataDir)

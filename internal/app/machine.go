@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/berthdev/berth/internal/node/agent/logdriver"
 	"github.com/berthdev/berth/internal/node/agent/metadata"
 	"github.com/berthdev/berth/internal/node/agent/network"
+	"github.com/berthdev/berth/internal/node/cgroup"
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
 	"github.com/berthdev/berth/internal/serve/build"
@@ -130,6 +132,12 @@ func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger)
 		p.close()
 		return nil, fmt.Errorf("task metadata: %w", err)
 	}
+	tree, err := cgroup.Detect()
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	processes := func(taskID string) []int { return tree.Processes(path.Join(in.cgroup(), taskID)) }
 	logs := logdriver.New(logdriver.Config{Sink: s.logs, Log: log.With("component", "logs")})
 	m := &machine{runtimeVersion: "containerd", gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
 		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), RunDir: filepath.Join(in.RunDir(), "files"),
@@ -151,7 +159,7 @@ func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger)
 				return serveHTTP(ctx, tasks.Listener(inside), meta.Handler(metadata.FromTask))
 			},
 			func(ctx context.Context) error {
-				return serveHTTP(ctx, host.Listener(outside), meta.Handler(metadata.Anyone))
+				return serveHTTP(ctx, host.Listener(outside), meta.Handler(metadata.FromHostTask(processes)))
 			})
 	}
 	m.loops = append(m.loops, p.daemon.Supervise, p.collectImages, p.sweep, p.serveBuilds)

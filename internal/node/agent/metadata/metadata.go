@@ -82,10 +82,6 @@ func FromTask(r *http.Request, task *agent.View) bool {
 	return err == nil && slices.Contains(task.Addresses(), addr.Unmap().String())
 }
 
-// Anyone lets every request through: for a listener that only one task or one machine reaches, and where the id in the URL is all
-// that tells who asks.
-func Anyone(*http.Request, *agent.View) bool { return true }
-
 // Handler serves
 //
 //	/v4/<container>, /v4/<container>/{task,taskWithTags,stats,task/stats}, the same under /v3, and /v2/credentials/<id>

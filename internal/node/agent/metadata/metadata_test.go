@@ -75,6 +75,9 @@ func aTask() *agent.View {
 	}
 }
 
+// Anyone lets every request through.
+func Anyone(*http.Request, *agent.View) bool { return true }
+
 func ask(h http.Handler, path, from string) (int, string) {
 	r := httptest.NewRequest("GET", path, nil)
 	r.RemoteAddr = from + ":40000"
