@@ -9,6 +9,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/api/ecs/quota"
 	"github.com/berthdev/berth/internal/api/ecs/view"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
@@ -55,6 +56,9 @@ func (a *api) createCluster(ctx context.Context, in *sdk.CreateClusterInput) (*s
 				return invalid("Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
 			}
 		} else {
+			if err := quota.Clusters.Admit(1 + count(store.Clusters.Scan(tx, ""), func(c *model.Cluster) bool { return c.Status == active })); err != nil {
+				return err
+			}
 			wanted.CreatedAt = a.now()
 			store.Clusters.Put(tx, wanted)
 		}

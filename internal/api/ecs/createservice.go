@@ -7,6 +7,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/api/ecs/quota"
 	"github.com/berthdev/berth/internal/api/ecs/taskdef"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
@@ -73,6 +74,8 @@ func checkCreate(in *sdk.CreateServiceInput) error {
 		return invalid("DesiredCount is missing")
 	case *in.DesiredCount < 0:
 		return invalid("DesiredCount can not be lesser than 0")
+	case int(*in.DesiredCount) > quota.Tasks.Max:
+		return quota.Tasks.Refusal(int(*in.DesiredCount))
 	case len(value(in.ClientToken)) > maxServiceToken:
 		return invalid("idempotency token longer than %d.", maxServiceToken)
 	case number(in.HealthCheckGracePeriodSeconds) < 0:
@@ -136,6 +139,10 @@ func (a *api) putNewService(tx store.Tx, c *model.Cluster, in *sdk.CreateService
 	}
 	zones, err := zoneRebalancing(in.AvailabilityZoneRebalancing, &config)
 	if err != nil {
+		return nil, err
+	}
+	others := count(store.Services.By(tx, store.ByCluster, c.Name), func(s *model.Service) bool { return s.Status != inactive })
+	if err := quota.Services.Admit(others + 1); err != nil {
 		return nil, err
 	}
 	how, err := resolveLaunch(c, in.LaunchType, in.CapacityProviderStrategy)

@@ -1,6 +1,7 @@
 package ecs
 
 import (
+	"iter"
 	"slices"
 	"strings"
 
@@ -89,4 +90,14 @@ func number(p *int32) int32 {
 		return 0
 	}
 	return *p
+}
+
+// count is how many of all are so.
+func count[T any](all iter.Seq[T], so func(T) bool) (n int) {
+	for one := range all {
+		if so(one) {
+			n++
+		}
+	}
+	return n
 }

@@ -1,20 +1,14 @@
 package ecs
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/api/ecs/quota"
 	"github.com/berthdev/berth/internal/api/ecs/taskdef"
 	"github.com/berthdev/berth/internal/model"
-)
-
-// Bounds of a request to run something.
-const (
-	maxConstraints = 10
-	maxStrategies  = 5
-	maxSubnets     = 16
-	maxGroups      = 5
 )
 
 // fargateVersions are Fargate's platform versions.
@@ -88,13 +82,12 @@ func (l launch) checkNetwork(def *types.TaskDefinition, n *types.NetworkConfigur
 		return invalid("Network Configuration must be provided when networkMode 'awsvpc' is specified.")
 	}
 	v := n.AwsvpcConfiguration
+	if err := cmp.Or(quota.Subnets.Admit(len(v.Subnets)), quota.SecurityGroups.Admit(len(v.SecurityGroups))); err != nil {
+		return err
+	}
 	switch {
 	case len(v.Subnets) == 0:
 		return invalid("subnets can not be empty.")
-	case len(v.Subnets) > maxSubnets:
-		return invalid("subnets can have at most %d items.", maxSubnets)
-	case len(v.SecurityGroups) > maxGroups:
-		return invalid("securityGroups can have at most %d items.", maxGroups)
 	case v.AssignPublicIp != "" && !slices.Contains(v.AssignPublicIp.Values(), v.AssignPublicIp):
 		return invalid("assignPublicIp must be ENABLED or DISABLED.")
 	case v.AssignPublicIp == types.AssignPublicIpEnabled && l.tasks() != types.LaunchTypeFargate:
@@ -113,11 +106,8 @@ func (l launch) checkPlacement(constraints []types.PlacementConstraint, strategy
 			return invalid("Placement strategies are not supported with FARGATE launch type.")
 		}
 	}
-	if len(constraints) > maxConstraints {
-		return invalid("placementConstraints can have at most %d items.", maxConstraints)
-	}
-	if len(strategy) > maxStrategies {
-		return invalid("placementStrategy can have at most %d items.", maxStrategies)
+	if err := cmp.Or(quota.Constraints.Admit(len(constraints)), quota.Strategies.Admit(len(strategy))); err != nil {
+		return err
 	}
 	for _, c := range constraints {
 		switch c.Type {

@@ -6,17 +6,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
+	"github.com/berthdev/berth/internal/api/ecs/quota"
 	"github.com/berthdev/berth/internal/api/ecs/taskdef"
 	"github.com/berthdev/berth/internal/store"
 )
 
-// maxTargetGroups is how many target groups a service can have.
-const maxTargetGroups = 5
-
 // checkLoadBalancers checks the load balancers of a service that runs def.
 func checkLoadBalancers(r store.Reader, list []types.LoadBalancer, def *types.TaskDefinition) error {
-	if len(list) > maxTargetGroups {
-		return invalid("A service can have at most %d target groups.", maxTargetGroups)
+	if err := quota.TargetGroups.Admit(len(list)); err != nil {
+		return err
 	}
 	for _, lb := range list {
 		if err := checkLoadBalancer(r, lb, def); err != nil {

@@ -6,6 +6,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/api/ecs/quota"
 	"github.com/berthdev/berth/internal/api/ecs/taskdef"
 	"github.com/berthdev/berth/internal/api/ecs/view"
 	"github.com/berthdev/berth/internal/model"
@@ -15,7 +16,6 @@ import (
 
 // Bounds of RunTask and StartTask.
 const (
-	maxRunCount  = 10
 	maxStartedBy = 128
 	maxGroup     = 255
 )
@@ -68,8 +68,8 @@ func (a *api) runTask(ctx context.Context, in *sdk.RunTaskInput) (*sdk.RunTaskOu
 	if in.Count != nil {
 		q.count = *in.Count
 	}
-	if q.count < 1 || q.count > maxRunCount {
-		return nil, invalid("Count must be between 1 and %d.", maxRunCount)
+	if q.count < 1 || int(q.count) > quota.Run.Max {
+		return nil, quota.Run.Refusal(int(q.count))
 	}
 	if len(q.token) > maxToken {
 		return nil, invalid("The client token can have at most %d characters.", maxToken)
@@ -97,8 +97,8 @@ func (a *api) startTask(ctx context.Context, in *sdk.StartTaskInput) (*sdk.Start
 		overrides: in.Overrides, propagate: in.PropagateTags, managedTags: in.EnableECSManagedTags, exec: in.EnableExecuteCommand,
 		tags: in.Tags, volumes: in.VolumeConfigurations, launchType: types.LaunchTypeEc2, instances: in.ContainerInstances,
 	}
-	if n := len(q.instances); n == 0 || n > maxRunCount {
-		return nil, invalid("Container instances must have between 1 and %d elements.", maxRunCount)
+	if n := len(q.instances); n == 0 || n > quota.Start.Max {
+		return nil, quota.Start.Refusal(n)
 	}
 	if err := q.check(); err != nil {
 		return nil, err
@@ -123,8 +123,8 @@ func (q *run) check() error {
 		return invalid("startedBy can have at most %d characters.", maxStartedBy)
 	case len(value(q.group)) > maxGroup:
 		return invalid("The group can have at most %d characters.", maxGroup)
-	case q.overrides != nil && size(q.overrides) > maxOverrides:
-		return invalid("Container Overrides length must be at most %d", maxOverrides)
+	case q.overrides != nil && size(q.overrides) > quota.Overrides.Max:
+		return quota.Overrides.Refusal(size(q.overrides))
 	case len(q.volumes) > 0:
 		return notYet("volumeConfigurations (EBS volumes)")
 	}

@@ -6,12 +6,8 @@ import (
 	"github.com/berthdev/berth/internal/model"
 )
 
-// Bounds of what is stored, in bytes of JSON.
-const (
-	maxDefinition = 64 << 10
-	maxOverrides  = 8192
-	maxRequest    = 64 << 10
-)
+// maxRequest bounds what is stored of a request, in bytes of JSON.
+const maxRequest = 64 << 10
 
 var nullMember = regexp.MustCompile(`"[A-Za-z0-9]+":null,?`)
 

@@ -9,13 +9,13 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/api/ecs/quota"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 )
 
 // Bounds of tags (ecs.md 1.1).
 const (
-	maxTags     = 50
 	maxTagKey   = 128
 	maxTagValue = 256
 )
@@ -24,8 +24,8 @@ var tagPattern = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
 
 // checkTags checks the tags of a request.
 func checkTags(tags []types.Tag) error {
-	if len(tags) > maxTags {
-		return invalid("A resource can have at most %d tags.", maxTags)
+	if err := quota.Tags.Admit(len(tags)); err != nil {
+		return err
 	}
 	seen := map[string]bool{}
 	for _, t := range tags {
@@ -139,8 +139,8 @@ func (a *api) tagResource(ctx context.Context, in *sdk.TagResourceInput) (*sdk.T
 				tags = append(tags, t)
 			}
 		}
-		if len(tags) > maxTags {
-			return invalid("A resource can have at most %d tags.", maxTags)
+		if err := quota.Tags.Admit(len(tags)); err != nil {
+			return err
 		}
 		r.put(tx, tags)
 		return nil

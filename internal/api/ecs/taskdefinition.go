@@ -11,6 +11,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/api/ecs/quota"
 	"github.com/berthdev/berth/internal/api/ecs/taskdef"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
@@ -26,8 +27,8 @@ func (a *api) registerTaskDefinition(
 	if err != nil {
 		return nil, err
 	}
-	if n := size(def); n > maxDefinition {
-		return nil, clientError("Actual length: '%d'. Max allowed length is '%d' bytes.", n, maxDefinition)
+	if err := quota.Definition.Admit(size(def)); err != nil {
+		return nil, err
 	}
 	if err := checkDefinitionConstraints(def.PlacementConstraints); err != nil {
 		return nil, err
@@ -41,6 +42,9 @@ func (a *api) registerTaskDefinition(
 		last := 0
 		if f, ok := store.Families.Get(tx, family); ok {
 			last = f.LatestRevision
+		}
+		if err := quota.Revisions.Admit(last + 1); err != nil {
+			return err
 		}
 		store.Families.Put(tx, &model.Family{Name: family, LatestRevision: last + 1})
 		def.Revision = int32(last + 1)

@@ -7,6 +7,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/api/ecs/quota"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 )
@@ -71,6 +72,8 @@ func checkUpdate(in *sdk.UpdateServiceInput) error {
 		return invalid("Family should not be null or empty.")
 	case in.DesiredCount != nil && *in.DesiredCount < 0:
 		return invalid("Task count can not be lesser than 0")
+	case in.DesiredCount != nil && int(*in.DesiredCount) > quota.Tasks.Max:
+		return quota.Tasks.Refusal(int(*in.DesiredCount))
 	case number(in.HealthCheckGracePeriodSeconds) < 0:
 		return invalid("Health check grace period must be at least 0.")
 	}
@@ -109,6 +112,10 @@ func (a *api) changeService(tx store.Tx, c *model.Cluster, svc *model.Service, i
 		return nil
 	}
 	if err := checkRevision(tx, &rev, def); err != nil {
+		return err
+	}
+	live := count(store.Deployments.Scan(tx, svc.Key()+"/"), (*model.Deployment).Live)
+	if err := quota.Deployments.Admit(live + 1); err != nil {
 		return err
 	}
 	a.deploy(tx, svc, rev)

@@ -9,12 +9,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/api/ecs/quota"
 	"github.com/berthdev/berth/internal/model"
 )
 
 // Bounds of a definition (ecs.md 1.2).
 const (
-	maxContainers  = 10
 	maxConstraints = 10
 	maxVolumes     = 256
 )
@@ -42,8 +42,8 @@ func Normalise(in *ecs.RegisterTaskDefinitionInput) (types.TaskDefinition, error
 	if len(in.ContainerDefinitions) == 0 {
 		return def, refuse("Container list cannot be empty.")
 	}
-	if len(in.ContainerDefinitions) > maxContainers {
-		return def, refuse("Too many containers: a task definition can have at most %d.", maxContainers)
+	if err := quota.Containers.Admit(len(in.ContainerDefinitions)); err != nil {
+		return def, err
 	}
 	for i := range in.ContainerDefinitions {
 		c := in.ContainerDefinitions[i]
