@@ -200,7 +200,6 @@ func TestStopOrder(t *testing.T) {
 // TestRunReactsToChanges: Run acts on a change without waiting for its tick.
 func TestRunReactsToChanges(t *testing.T) {
 	w := newWorld(t)
-	w.c.Tick = time.Hour
 	done := make(chan error, 1)
 	changed := w.st.Watch(t.Context(), store.Tasks.All())
 	ctx, cancel := context.WithCancel(t.Context())

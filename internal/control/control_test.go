@@ -137,7 +137,7 @@ func (w *world) running() (revisions []int) {
 func (w *world) events() string {
 	s, _ := store.Services.Get(w.view(), "default/web")
 	var all []string
-	for _, e := range s.Events {
+	for _, e := range store.EventsOf(w.view(), s) {
 		all = append(all, *e.Message)
 	}
 	return strings.Join(all, "\n")

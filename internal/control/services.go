@@ -3,8 +3,6 @@ package control
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,44 +11,93 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/plan/deploy"
-	"github.com/berthdev/berth/internal/plan/task"
 	"github.com/berthdev/berth/internal/store"
 )
 
 // history is how many ended deployments of a service the planner sees.
 const history = 20
 
-// services lets each service's planner decide. What the planners look at is read before anything is written: services do not
-// depend on each other, and reading a table that the transaction has not written is much faster.
-func (p *pass) services() {
-	var all []deploy.Input
-	for s := range store.Services.Scan(p.tx, "") {
-		if s.Status != "INACTIVE" {
-			all = append(all, p.input(s))
+// scene is one service with what belongs to it, as it is once what the pass has written so far is stored.
+type scene struct {
+	*model.Service
+	deployments []*model.Deployment // newest first
+	tasks       []*model.Task       // that have not ended, or are not accounted for
+	targets     []*model.Target
+	at          map[string]int // by task id: its place in tasks
+}
+
+func (s *scene) put(p *pass, t *model.Task) {
+	store.Tasks.Put(p.tx, t)
+	if k, ok := s.at[t.ID]; ok {
+		s.tasks[k] = t
+		return
+	}
+	s.at[t.ID] = len(s.tasks)
+	s.tasks = append(s.tasks, t)
+}
+
+// scene reads everything of a service before anything is written: reading what a transaction has not written is much faster.
+func (p *pass) scene(s *model.Service) *scene {
+	v := &scene{Service: s, at: map[string]int{}}
+	v.deployments = slices.Collect(store.Deployments.Scan(p.tx, s.Key()+"/"))
+	slices.SortStableFunc(v.deployments, func(a, b *model.Deployment) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	for t := range store.Tasks.By(p.tx, store.ByService, s.Key()) {
+		if !t.Ended() || !t.Accounted && s.Status != inactive {
+			v.at[t.ID] = len(v.tasks)
+			v.tasks = append(v.tasks, t)
 		}
 	}
-	for i := range all {
-		if !p.idle() {
+	v.targets = slices.Collect(store.Targets.By(p.tx, store.ByService, s.Key()))
+	return v
+}
+
+// The statuses of a cluster, of a service and of a container instance.
+const (
+	active   = "ACTIVE"
+	inactive = "INACTIVE"
+	draining = "DRAINING"
+)
+
+// service looks at one service, in the order of a task's life: what is asked, what is planned, where it goes, who may reach it.
+func (p *pass) service(key string) {
+	s, ok := store.Services.Get(p.tx, key)
+	if !ok {
+		cluster, name, _ := strings.Cut(key, "/")
+		s = &model.Service{Cluster: cluster, Name: name, Status: inactive}
+	}
+	v := p.scene(s)
+	stages := []func(*scene){p.moveEvents, p.plan, p.stopTasks, p.place, p.reach, p.trim}
+	if s.Status == inactive {
+		p.waits(v.owner(), false)
+		stages = []func(*scene){p.stopTasks, p.reach, p.forget}
+	}
+	for _, stage := range stages {
+		if stage(v); p.probing() {
 			return
 		}
-		in := &all[i]
-		actions := deploy.Plan(*in)
-		p.look(deploy.NextLook(*in))
-		for _, a := range actions {
-			p.apply(in.Service.Key(), in, a)
-		}
-		p.tell(in.Service, actions)
 	}
 }
 
+func (p *pass) moveEvents(v *scene) { v.Service = store.MoveEvents(p.tx, v.Service) }
+
+// plan lets the service's planner decide.
+func (p *pass) plan(v *scene) {
+	in := p.input(v)
+	actions := deploy.Plan(in)
+	p.look(deploy.NextLook(in))
+	for _, a := range actions {
+		p.apply(v, &in, a)
+	}
+	p.tell(v.Service, actions)
+}
+
 // input gathers what the planner looks at.
-func (p *pass) input(s *model.Service) deploy.Input {
-	in := deploy.Input{Service: s, Revisions: map[string]*model.ServiceRevision{}, Now: p.now, Pace: p.Pace, NewID: p.newDeploymentID(), Where: p.where}
+func (p *pass) input(v *scene) deploy.Input {
+	in := deploy.Input{Service: v.Service, Revisions: map[string]*model.ServiceRevision{}, Now: p.now, Pace: p.Pace,
+		NewID: p.newDeploymentID(), Said: func(text string) bool { return p.told(v.Service, text) }, Limit: p.bite(v)}
 	ended := 0
-	all := slices.Collect(store.Deployments.Scan(p.tx, s.Key()+"/"))
-	slices.SortStableFunc(all, func(a, b *model.Deployment) int { return b.CreatedAt.Compare(a.CreatedAt) })
 	completed := false // the planner needs the newest completed one, however old
-	for _, d := range all {
+	for _, d := range v.deployments {
 		newest := d.RolloutState == types.DeploymentRolloutStateCompleted && !completed
 		completed = completed || newest
 		if !d.Live() {
@@ -59,42 +106,70 @@ func (p *pass) input(s *model.Service) deploy.Input {
 			}
 		}
 		in.Deployments = append(in.Deployments, d)
-		if r, ok := store.ServiceRevisions.Get(p.tx, s.Key()+"/"+d.RevisionID); ok {
+		if r, ok := store.ServiceRevisions.Get(p.tx, v.Key()+"/"+d.RevisionID); ok {
 			in.Revisions[r.ID] = r
 		}
 	}
-	for t := range store.Tasks.By(p.tx, store.ByService, s.Key()) {
-		if !t.Ended() || !t.Accounted {
-			in.Tasks = append(in.Tasks, p.view(s, in, t))
+	lbs := map[string]int{}
+	for _, d := range in.Deployments {
+		if r := in.Revisions[d.RevisionID]; r != nil {
+			lbs[d.ID] = len(r.LoadBalancers)
 		}
+	}
+	states := p.targetStates(v)
+	for _, t := range v.tasks {
+		_, checks := p.definition(t.Family, t.Revision)
+		i, ok := store.Instances.Get(p.tx, t.Cluster+"/"+t.InstanceID)
+		in.Tasks = append(in.Tasks, deploy.Task{Task: t, ContainerChecks: checks, LoadBalancers: lbs[t.Deployment],
+			Targets: states[t.ID], Draining: ok && i.Status == draining})
 	}
 	return in
 }
 
-// view adds to a task what decides its health.
-func (p *pass) view(s *model.Service, in deploy.Input, t *model.Task) deploy.Task {
-	v := deploy.Task{Task: t}
-	_, v.ContainerChecks = p.definition(t.Family, t.Revision)
-	if t.InstanceID != "" {
-		i, ok := store.Instances.Get(p.tx, t.Cluster+"/"+t.InstanceID)
-		v.Draining = ok && i.Status == "DRAINING"
+// bite is how many tasks one transaction may change: as many as fit it when all are as heavy as the heaviest.
+func (p *pass) bite(v *scene) int {
+	heaviest := weigh(&model.Task{Tags: v.Tags}) + 2*rowWeight
+	for _, t := range v.tasks {
+		heaviest = max(heaviest, weigh(t))
 	}
-	for _, d := range in.Deployments {
-		if r := in.Revisions[d.RevisionID]; d.ID == t.Deployment && r != nil {
-			v.LoadBalancers = len(r.LoadBalancers)
-		}
-	}
-	for target := range store.Targets.By(p.tx, store.ByTask, t.ID) {
-		state := deploy.TargetState{TargetGroupARN: target.TargetGroupARN, ID: target.ID, Port: target.Port, State: "initial"}
-		if h, ok := store.TargetHealths.Get(p.tx, target.Key()); ok {
+	return max(1, min(p.limit/2, maxWeight/2/heaviest))
+}
+
+// targetStates are the targets of the service's tasks, by task, as its planner sees them.
+func (p *pass) targetStates(v *scene) map[string][]deploy.TargetState {
+	out := map[string][]deploy.TargetState{}
+	for _, t := range v.targets {
+		state := deploy.TargetState{TargetGroupARN: t.TargetGroupARN, ID: t.ID, Port: t.Port, State: "initial"}
+		if h, ok := store.TargetHealths.Get(p.tx, t.Key()); ok {
 			state.State, state.Reason, state.Description = string(h.State), string(h.Reason), h.Description
 		}
-		if !target.DrainingSince.IsZero() {
+		if !t.DrainingSince.IsZero() {
 			state.State = "draining"
 		}
-		v.Targets = append(v.Targets, state)
+		out[t.Task] = append(out[t.Task], state)
 	}
-	return v
+	return out
+}
+
+// definition is a task definition, and whether its essential containers' health counts.
+type definition struct {
+	*model.TaskDefinition
+	checks bool
+}
+
+// definition returns a task definition, nil when it is gone.
+func (p *pass) definition(family string, revision int) (def *model.TaskDefinition, checks bool) {
+	key := model.TaskDefinitionKey(family, revision)
+	d, known := p.defs[key]
+	if !known {
+		if d.TaskDefinition, known = store.TaskDefinitions.Get(p.tx, key); known {
+			for _, c := range d.Definition.ContainerDefinitions {
+				d.checks = d.checks || c.HealthCheck != nil && (c.Essential == nil || *c.Essential)
+			}
+		}
+		p.defs[key] = d
+	}
+	return d.TaskDefinition, d.checks
 }
 
 // newDeploymentID is "ecs-svc/" and 19 digits.
@@ -104,7 +179,8 @@ func (p *pass) newDeploymentID() string {
 }
 
 // apply stores one action.
-func (p *pass) apply(service string, in *deploy.Input, a deploy.Action) {
+func (p *pass) apply(v *scene, in *deploy.Input, a deploy.Action) {
+	key := v.Key()
 	switch a := a.(type) {
 	case deploy.Put:
 		d := *a.Deployment
@@ -112,109 +188,36 @@ func (p *pass) apply(service string, in *deploy.Input, a deploy.Action) {
 			d.StopRequested = old.StopRequested
 		}
 		store.Deployments.Put(p.tx, &d)
-		p.say("deployment", "service", service, "deployment", d.ID, "state", d.RolloutState, "reason", a.Reason)
+		p.say("deployment", "service", key, "deployment", d.ID, "state", d.RolloutState, "reason", a.Reason)
 	case deploy.PutService:
-		if old, ok := store.Services.Get(p.tx, service); ok {
-			s := *old
-			s.Status, s.Steady, s.Throttle, s.RevisionID = a.Service.Status, a.Service.Steady, a.Service.Throttle, a.Service.RevisionID
-			store.Services.Put(p.tx, &s)
-			p.say("service", "service", service, "status", s.Status, "reason", a.Reason)
-		}
+		s := *v.Service
+		s.Status, s.Steady, s.Throttle, s.RevisionID = a.Service.Status, a.Service.Steady, a.Service.Throttle, a.Service.RevisionID
+		store.Services.Put(p.tx, &s)
+		v.Service = &s
+		p.say("service", "service", key, "status", s.Status, "reason", a.Reason)
 	case deploy.Account:
-		for _, id := range a.TaskIDs {
-			if old, ok := store.Tasks.Get(p.tx, id); ok {
-				t := *old
-				t.Accounted = true
-				store.Tasks.Put(p.tx, &t)
-			}
-		}
+		p.change(v, a.TaskIDs, func(t *model.Task) { t.Accounted = true })
+	case deploy.Healthy:
+		p.change(v, a.TaskIDs, func(t *model.Task) { t.SeenHealthy = true })
 	case deploy.Stop:
-		if old, ok := store.Tasks.Get(p.tx, a.TaskID); ok && old.StopRequest == nil {
-			t := *old
+		p.change(v, []string{a.TaskID}, func(t *model.Task) {
 			t.StopRequest = &model.StopRequest{Code: a.Code, Reason: a.Text, At: p.now}
-			store.Tasks.Put(p.tx, &t)
-			p.say("task is to stop", "service", service, "task", t.ID, "reason", a.Reason)
-		}
+		})
+		p.say("task is to stop", "service", key, "task", a.TaskID, "reason", a.Reason)
 	case deploy.Start:
-		p.start(service, in, a)
+		p.start(v, in, a)
 	case deploy.Event:
-		p.event(service, a.Text)
+		p.event(v.Service, a.Text)
 	}
 }
 
-// start makes the tasks and tells of them.
-func (p *pass) start(service string, in *deploy.Input, a deploy.Start) {
-	r, def := p.deployed(in.Service, a.Deployment)
-	if def == nil {
-		p.event(service, fmt.Sprintf("(service %s) was unable to start a task because the task definition of (deployment %s) is gone. "+
-			"Update the service to another task definition.", in.Service.Name, a.Deployment))
-		return
+// change stores a change of some of the service's tasks.
+func (p *pass) change(v *scene, ids []string, f func(*model.Task)) {
+	for _, id := range ids {
+		t := *v.tasks[v.at[id]]
+		f(&t)
+		v.put(p, &t)
 	}
-	spec := p.spec(in.Service, r, def, a.Deployment)
-	placed := map[string]int{} // by capacity provider
-	for _, t := range in.Tasks {
-		if t.Deployment == a.Deployment && !t.Ended() && t.CapacityProvider != "" {
-			placed[t.CapacityProvider]++
-		}
-	}
-	var ids []string
-	for range a.Count {
-		if provider := task.ChooseProvider(r.CapacityProviderStrategy, placed); provider != "" {
-			placed[provider]++
-			spec.CapacityProvider = provider
-			if strings.HasPrefix(provider, "FARGATE") {
-				spec.LaunchType = types.LaunchTypeFargate
-			}
-		}
-		t := task.New(spec)
-		store.Tasks.Put(p.tx, t)
-		ids = append(ids, t.ID)
-	}
-	p.say("starting tasks", "service", service, "deployment", a.Deployment, "count", a.Count, "reason", a.Reason)
-	p.event(service, deploy.StartedEvent(in.Service.Name, ids, a.Replaced))
-}
-
-// deployed returns what a deployment deploys; def is nil when it is gone.
-func (p *pass) deployed(s *model.Service, deployment string) (r *model.ServiceRevision, def *model.TaskDefinition) {
-	d, ok := store.Deployments.Get(p.tx, s.Key()+"/"+model.ARNTail(deployment))
-	if !ok {
-		return nil, nil
-	}
-	if r, ok = store.ServiceRevisions.Get(p.tx, s.Key()+"/"+d.RevisionID); !ok {
-		return nil, nil
-	}
-	def, _ = p.definitionByARN(r.TaskDefinition)
-	return r, def
-}
-
-// spec is what the tasks of a deployment are made from.
-func (p *pass) spec(s *model.Service, r *model.ServiceRevision, def *model.TaskDefinition, deployment string) task.Spec {
-	return task.Spec{Scope: p.Scope, Cluster: s.Cluster, Definition: def, Now: p.now, NewID: p.NewID, Service: s.Name,
-		Deployment: deployment, LaunchType: r.LaunchType, PlatformVersion: r.PlatformVersion, NetworkConfiguration: r.NetworkConfiguration,
-		Constraints: s.Constraints, Strategy: s.Strategy, EnableExecuteCommand: s.EnableExecuteCommand, Tags: tags(s, def)}
-}
-
-func tags(s *model.Service, def *model.TaskDefinition) []types.Tag {
-	var propagated, managed []types.Tag
-	switch s.PropagateTags {
-	case types.PropagateTagsService:
-		propagated = s.Tags
-	case types.PropagateTagsTaskDefinition:
-		propagated = def.Tags
-	}
-	if s.EnableManagedTags {
-		managed = task.ManagedTags(s.Cluster, s.Name)
-	}
-	return task.Tags(nil, propagated, managed)
-}
-
-func (p *pass) definitionByARN(arn string) (*model.TaskDefinition, bool) {
-	family, revision, _ := strings.Cut(model.ARNTail(arn), ":")
-	n, err := strconv.Atoi(revision)
-	if err != nil {
-		return nil, false
-	}
-	return store.TaskDefinitions.Get(p.tx, model.TaskDefinitionKey(family, n))
 }
 
 // tell says which tasks were stopped: the running ones by name, for each reason one event.
@@ -231,12 +234,9 @@ func (p *pass) tell(s *model.Service, actions []deploy.Action) {
 		}
 	}
 	if len(running) > 0 {
-		p.event(s.Key(), deploy.StoppedEvent(s.Name, running))
+		p.event(s, deploy.StoppedEvent(s.Name, running))
 	}
 	if pending > 0 {
-		p.event(s.Key(), deploy.StoppedPendingEvent(s.Name, pending))
+		p.event(s, deploy.StoppedPendingEvent(s.Name, pending))
 	}
 }
-
-// sortedKeys yields a map's keys in order, so that a pass does the same things in the same order.
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

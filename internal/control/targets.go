@@ -6,72 +6,72 @@ import (
 	"github.com/berthdev/berth/internal/store"
 )
 
-// targets keeps the target groups of services what they should be and releases the tasks that nothing can reach any more.
-func (p *pass) targets() {
-	in := p.targetsInput()
+// reach keeps the targets of a service what they should be and releases the tasks that nothing can reach any more.
+func (p *pass) reach(v *scene) {
+	in := p.reachInput(v)
 	actions := targets.Plan(in)
 	p.look(targets.NextLook(in))
 	for _, a := range actions {
-		p.applyTargets(a)
+		p.applyTargets(v, a)
 	}
 }
 
-func (p *pass) targetsInput() targets.Input {
-	in := targets.Input{Health: map[string]*model.TargetHealth{}, Groups: map[string]*model.TargetGroup{}, Nodes: map[string]*model.Node{},
-		Now: p.now, Pace: p.Pace}
-	for t := range store.Targets.Scan(p.tx, "") {
-		if t.Task != "" {
-			in.Targets = append(in.Targets, t)
+func (p *pass) reachInput(v *scene) targets.Input {
+	in := targets.Input{Revisions: map[string]*model.ServiceRevision{}, Targets: v.targets, Health: map[string]*model.TargetHealth{},
+		Groups: map[string]*model.TargetGroup{}, Nodes: map[string]*model.Node{}, Now: p.now, Pace: p.Pace, Limit: p.bite(v),
+		Held: func(key string) bool { return p.isHeld(v, key) }}
+	if v.Status != inactive {
+		in.Service = v.Service
+	}
+	group := func(arn string) {
+		if g, ok := store.TargetGroups.Get(p.tx, arn); ok {
+			in.Groups[arn] = g
 		}
 	}
-	for h := range store.TargetHealths.Scan(p.tx, "") {
-		in.Health[h.Key()] = h
-	}
-	for g := range store.TargetGroups.Scan(p.tx, "") {
-		in.Groups[g.ARN] = g
-	}
-	for n := range store.Nodes.Scan(p.tx, "") {
-		in.Nodes[n.ID] = n
-	}
-	byService := map[string][]*model.Task{}
-	for _, state := range []string{store.TaskPending, store.TaskLive} {
-		for t := range store.Tasks.By(p.tx, store.ByState, state) {
-			if t.Service == "" {
-				in.Others = append(in.Others, t)
-			} else {
-				byService[t.Cluster+"/"+t.Service] = append(byService[t.Cluster+"/"+t.Service], t)
-			}
+	for _, t := range v.targets {
+		if h, ok := store.TargetHealths.Get(p.tx, t.Key()); ok {
+			in.Health[t.Key()] = h
 		}
+		group(t.TargetGroupARN)
 	}
-	for _, key := range sortedKeys(byService) {
-		s, ok := store.Services.Get(p.tx, key)
-		if !ok || s.Status == "INACTIVE" {
-			in.Others = append(in.Others, byService[key]...)
+	for _, d := range v.deployments {
+		r, ok := store.ServiceRevisions.Get(p.tx, v.Key()+"/"+d.RevisionID)
+		if !ok || !d.Live() {
 			continue
 		}
-		in.Services = append(in.Services, p.targetsService(s, byService[key]))
+		in.Revisions[d.ID] = r
+		for _, lb := range r.LoadBalancers {
+			group(text(lb.TargetGroupArn))
+		}
+	}
+	for _, t := range v.tasks {
+		if t.Ended() {
+			continue
+		}
+		_, checks := p.definition(t.Family, t.Revision)
+		in.Tasks = append(in.Tasks, targets.Task{Task: t, ContainerChecks: checks})
+		if r := in.Revisions[t.Deployment]; r != nil && len(r.LoadBalancers) > 0 && in.Nodes[t.NodeID] == nil {
+			if n, ok := store.Nodes.Get(p.tx, t.NodeID); ok {
+				in.Nodes[t.NodeID] = n
+			}
+		}
 	}
 	return in
 }
 
-func (p *pass) targetsService(s *model.Service, tasks []*model.Task) targets.Service {
-	v := targets.Service{Service: s, Revisions: map[string]*model.ServiceRevision{}}
-	for _, t := range tasks {
-		_, checks := p.definition(t.Family, t.Revision)
-		v.Tasks = append(v.Tasks, targets.Task{Task: t, ContainerChecks: checks})
-		if _, ok := v.Revisions[t.Deployment]; ok {
-			continue
-		}
-		if d, ok := store.Deployments.Get(p.tx, s.Key()+"/"+model.ARNTail(t.Deployment)); ok {
-			if r, ok := store.ServiceRevisions.Get(p.tx, s.Key()+"/"+d.RevisionID); ok {
-				v.Revisions[t.Deployment] = r
-			}
-		}
+// isHeld tells whether another service's target has the key; if so, the service is looked at again when that is gone.
+func (p *pass) isHeld(v *scene, key string) bool {
+	t, ok := store.Targets.Get(p.tx, key)
+	if !ok || t.Task == "" || t.Service == v.Key() {
+		return false
 	}
-	return v
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held[key] = v.owner()
+	return true
 }
 
-func (p *pass) applyTargets(a targets.Action) {
+func (p *pass) applyTargets(v *scene, a targets.Action) {
 	switch a := a.(type) {
 	case targets.Register:
 		store.Targets.Put(p.tx, a.Target)
@@ -88,13 +88,11 @@ func (p *pass) applyTargets(a targets.Action) {
 		store.TargetHealths.Delete(p.tx, a.Key)
 		p.say("removed target", "target", a.Key, "reason", a.Reason)
 	case targets.Release:
-		if old, ok := store.Tasks.Get(p.tx, a.TaskID); ok && !old.Released {
-			t := *old
+		p.change(v, []string{a.TaskID}, func(t *model.Task) {
 			t.Released = true
 			t.Version++
-			store.Tasks.Put(p.tx, &t)
-		}
+		})
 	case targets.Event:
-		p.event(a.Service, a.Text)
+		p.event(v.Service, a.Text)
 	}
 }

@@ -3,74 +3,144 @@ package control
 import (
 	"slices"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/plan/deploy"
+	"github.com/berthdev/berth/internal/plan/placement"
 	"github.com/berthdev/berth/internal/plan/task"
 	"github.com/berthdev/berth/internal/store"
 )
 
-// stopTasks acts on requests that tasks end. One that no node holds ends at once; the others are desired STOPPED, and targets
-// releases them to their agents when nothing can reach them any more.
-func (p *pass) stopTasks() {
-	for _, state := range []string{store.TaskPending, store.TaskLive} {
-		for _, old := range slices.Collect(store.Tasks.By(p.tx, store.ByState, state)) {
-			switch {
-			case old.StopRequest == nil:
-			case state == store.TaskPending:
-				p.end(old, old.StopRequest.Code, old.StopRequest.Reason)
-			case old.Desired != model.Stopped:
-				t := *old
-				t.Desired, t.StoppingAt = model.Stopped, p.now
-				t.Version++
-				store.Tasks.Put(p.tx, &t)
-				p.say("stopping task", "task", t.ID, "reason", t.StopRequest.Reason)
-			}
+// standalone looks at a task of no service.
+func (p *pass) standalone(id string) {
+	t, ok := store.Tasks.Get(p.tx, id)
+	if !ok || t.Ended() || t.Service != "" {
+		p.waits(owner{ofTask, id}, false)
+		return
+	}
+	v := &scene{Service: &model.Service{Cluster: t.Cluster, Status: inactive}, tasks: []*model.Task{t}, at: map[string]int{id: 0}}
+	v.targets = slices.Collect(store.Targets.By(p.tx, store.ByTask, id))
+	for _, stage := range []func(*scene){p.stopTasks, p.place, p.reach} {
+		if stage(v); p.probing() {
+			return
 		}
 	}
 }
 
-// place puts the tasks of services that are nowhere yet on instances. (RunTask and StartTask place their own.)
-func (p *pass) place() {
-	waiting := slices.Collect(store.Tasks.By(p.tx, store.ByState, store.TaskPending))
-	if len(waiting) == 0 {
+// stopTasks acts on requests that tasks end. One that no node holds ends at once; the others are desired STOPPED, and reach
+// releases them to their agents when nothing can reach them any more.
+func (p *pass) stopTasks(v *scene) {
+	for _, old := range v.tasks {
+		switch {
+		case old.Ended() || old.StopRequest == nil:
+		case p.full():
+			return
+		case old.NodeID == "":
+			v.put(p, p.ended(old, old.StopRequest.Code, old.StopRequest.Reason))
+		case old.Desired != model.Stopped:
+			t := *old
+			t.Desired, t.StoppingAt = model.Stopped, p.now
+			t.Version++
+			v.put(p, &t)
+			p.say("stopping task", "task", t.ID, "reason", t.StopRequest.Reason)
+		}
+	}
+}
+
+// ended is a task made STOPPED that no agent will report of.
+func (p *pass) ended(old *model.Task, code types.TaskStopCode, reason string) *model.Task {
+	t := *old
+	t.Desired, t.Released = model.Stopped, true
+	if t.StoppingAt.IsZero() {
+		t.StoppingAt = p.now
+	}
+	o := &t.Observed
+	o.Status, o.StoppedAt = model.Stopped, p.now
+	if o.StoppingAt.IsZero() {
+		o.StoppingAt = p.now
+	}
+	if o.ExecutionStoppedAt.IsZero() && !o.StartedAt.IsZero() {
+		o.ExecutionStoppedAt = p.now
+	}
+	if o.StopCode == "" && t.StopRequest == nil {
+		o.StopCode, o.StoppedReason = code, reason
+	}
+	o.Containers = slices.Clone(o.Containers)
+	for i := range o.Containers {
+		o.Containers[i].Status = model.Stopped
+	}
+	if o.Interface != nil {
+		gone := *o.Interface
+		gone.Status = "DELETED"
+		o.Interface = &gone
+	}
+	t.Version++
+	return &t
+}
+
+// place puts tasks that are nowhere yet on instances, the oldest first. (RunTask and StartTask place their own.)
+func (p *pass) place(v *scene) {
+	var pending []*model.Task
+	for _, t := range v.tasks {
+		if t.NodeID == "" && !t.Ended() {
+			pending = append(pending, t)
+		}
+	}
+	left := len(pending)
+	defer func() { p.waits(v.owner(), left > 0) }()
+	if left == 0 {
 		return
 	}
-	if look, ok := p.tx.(*probe); ok {
-		look.wrote = true // places are taken within an Update only
+	slices.SortStableFunc(pending, func(a, b *model.Task) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	if p.tx.tx == nil {
+		p.tx.wrote = true // places are taken within an Update only
 		return
 	}
-	slices.SortStableFunc(waiting, func(a, b *model.Task) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	told := map[string]bool{}
-	for _, old := range waiting {
-		d := p.Places.Place(p.tx, old)
+	for _, old := range pending {
+		if p.full() {
+			return
+		}
+		d := p.Places.Place(p.tx.tx, old)
 		if d.InstanceID == "" {
-			if key := old.Cluster + "/" + old.Service; old.Service != "" && !told[key] {
-				told[key] = true
-				p.event(key, "(service "+old.Service+") was unable to place a task because no container instance met all of its "+
-					"requirements. Reason: "+d.Explanation+" For more information, see the Troubleshooting section of the Amazon ECS "+
-					"Developer Guide.")
-			}
+			p.unplaced(v, d)
 			continue
 		}
 		t := *old
 		t.InstanceID, t.NodeID, t.PlacedAt = d.InstanceID, d.NodeID, p.now
-		store.Tasks.Put(p.tx, &t)
+		v.put(p, &t)
+		left--
 		p.say("placed task", "task", t.ID, "node", t.NodeID, "reason", d.Reason)
 	}
 }
 
-// event adds to a service's events unless it said the same not long ago.
-func (p *pass) event(service, text string) {
-	old, ok := store.Services.Get(p.tx, service)
-	if !ok {
+// owner is who the scene is of.
+func (v *scene) owner() owner {
+	if v.Name == "" {
+		return owner{ofTask, v.tasks[0].ID}
+	}
+	return owner{ofService, v.Key()}
+}
+
+// unplaced tells a service that a task fits nowhere.
+func (p *pass) unplaced(v *scene, d placement.Decision) {
+	if v.Name != "" {
+		p.event(v.Service, "(service "+v.Name+") was unable to place a task because no container instance met all of its "+
+			"requirements. Reason: "+d.Explanation+" For more information, see the Troubleshooting section of the Amazon ECS "+
+			"Developer Guide.")
+	}
+}
+
+// event adds to a service's events unless they say the same of not long ago.
+func (p *pass) event(s *model.Service, text string) {
+	if p.told(s, text) {
 		return
 	}
-	events := deploy.AppendEvent(old.Events, text, task.UUID(p.NewID()), p.now)
-	if len(events) == len(old.Events) && (len(events) == 0 || *events[0].Id == *old.Events[0].Id) {
-		return
-	}
-	s := *old
-	s.Events = events
-	store.Services.Put(p.tx, &s)
-	p.say(text, "service", service)
+	store.AddEvent(p.tx, s, types.ServiceEvent{Id: new(task.UUID(p.NewID())), Message: &text, CreatedAt: &p.now})
+	p.say(text, "service", s.Key())
+}
+
+// told tells whether an event would say nothing new.
+func (p *pass) told(s *model.Service, text string) bool {
+	return !deploy.Repeats(text) && deploy.Told(store.EventsOf(p.tx, s), text, p.now)
 }

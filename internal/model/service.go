@@ -1,6 +1,8 @@
 package model
 
 import (
+	"fmt"
+	"math"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -34,8 +36,8 @@ type Service struct {
 	Status string
 
 	// ---- Written by control. ----
-	// Events, newest first, at most 100.
-	Events []types.ServiceEvent
+	// Events, newest first, are those that an older Berth stored here; control moves them into the table of ServiceEvents.
+	Events []types.ServiceEvent `json:",omitempty"`
 	// Steady tells that "has reached a steady state." was said and nothing has changed since.
 	Steady bool
 	// Throttle spaces out the starts of a service whose tasks keep failing to start.
@@ -44,6 +46,25 @@ type Service struct {
 
 // Key is <cluster>/<name>.
 func (s *Service) Key() string { return s.Cluster + "/" + s.Name }
+
+// ServiceEvent is one event of a service. Written by control, which keeps the newest KeepEvents of each service.
+type ServiceEvent struct {
+	Cluster string
+	Service string
+	Seq     int64 // rises by one with each event of the service
+	Event   types.ServiceEvent
+}
+
+// KeepEvents is how many events of a service are kept.
+const KeepEvents = 100
+
+// Key is <cluster>/<service>/<digits>, so that the newest event of a service comes first.
+func (e *ServiceEvent) Key() string { return ServiceEventKey(e.Cluster+"/"+e.Service, e.Seq) }
+
+// ServiceEventKey is the key of a service's event; service is <cluster>/<name>.
+func ServiceEventKey(service string, seq int64) string {
+	return fmt.Sprintf("%s/%019d", service, math.MaxInt64-seq)
+}
 
 // Throttle is the restart throttle of a service (ECS developer guide, "Service throttle logic").
 type Throttle struct {
@@ -105,15 +126,12 @@ type Deployment struct {
 	FailedTasks    int32  // every failure, as clients see it
 	BreakerCount   int32  // consecutive failures that the circuit breaker counts; reset by a healthy task
 	BreakerTripped bool
-	// HealthyTasks are the ids of its tasks that were seen healthy, so that each resets BreakerCount once. Kept only while
-	// the rollout is in progress and the circuit breaker resets on a healthy task.
-	HealthyTasks  []string
-	StopRequested types.StopServiceDeploymentStopType // "" or what StopServiceDeployment asked. Written by the API.
-	CreatedAt     time.Time
-	StartedAt     time.Time
-	UpdatedAt     time.Time
-	FinishedAt    time.Time
-	StoppedAt     time.Time
+	StopRequested  types.StopServiceDeploymentStopType // "" or what StopServiceDeployment asked. Written by the API.
+	CreatedAt      time.Time
+	StartedAt      time.Time
+	UpdatedAt      time.Time
+	FinishedAt     time.Time
+	StoppedAt      time.Time
 }
 
 // Key is <cluster>/<service>/<digits>.

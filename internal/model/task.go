@@ -75,6 +75,8 @@ type Task struct {
 	Released bool
 	// Accounted: control has counted this ended task for its deployment.
 	Accounted bool
+	// SeenHealthy: control has seen this task healthy, which reset the BreakerCount of its deployment.
+	SeenHealthy bool `json:",omitempty"`
 
 	// ---- What is observed: the agent's last report, whole. While no node holds the task, control writes it. ----
 

@@ -103,15 +103,16 @@ func (c *Cluster) events() string {
 	var b strings.Builder
 	for s := range store.Services.Scan(c.view(), "") {
 		var fresh []types.ServiceEvent
-		for _, e := range s.Events {
+		events := store.EventsOf(c.view(), s)
+		for _, e := range events {
 			if *e.Id == c.told[s.Key()] {
 				break
 			}
 			fresh = append(fresh, e)
 		}
 		slices.Reverse(fresh)
-		if len(s.Events) > 0 {
-			c.told[s.Key()] = *s.Events[0].Id
+		if len(events) > 0 {
+			c.told[s.Key()] = *events[0].Id
 		}
 		for _, e := range fresh {
 			fmt.Fprintf(&b, "+%s %s\n", e.CreatedAt.Sub(c.begin).Round(time.Millisecond), c.short(*e.Message))

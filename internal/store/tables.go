@@ -52,6 +52,7 @@ var (
 		by(ByCluster, func(s *model.Service) string { return s.Cluster }))
 	ServiceRevisions = table[model.ServiceRevision]("revisions")
 	Deployments      = table[model.Deployment]("deployments")
+	ServiceEvents    = table[model.ServiceEvent]("events")
 
 	LoadBalancers = table[model.LoadBalancer]("elb-lbs",
 		by(ByName, func(l *model.LoadBalancer) string { return l.Name }))
@@ -63,7 +64,8 @@ var (
 		by(ByName, func(g *model.TargetGroup) string { return g.Name }))
 	Targets = table[model.Target]("elb-targets",
 		by(ByTargetGroup, func(t *model.Target) string { return t.TargetGroupARN }),
-		by(ByTask, func(t *model.Target) string { return t.Task }))
+		by(ByTask, func(t *model.Target) string { return t.Task }),
+		by(ByService, func(t *model.Target) string { return t.Service }))
 	TargetHealths = table[model.TargetHealth]("elb-health",
 		by(ByTargetGroup, func(t *model.TargetHealth) string { return t.TargetGroupARN }))
 
@@ -81,7 +83,7 @@ func Schema() []Kind {
 	return []Kind{
 		Clusters.kind(), Nodes.kind(), Instances.kind(), AccountSettings.kind(), Idempotencies.kind(),
 		Families.kind(), TaskDefinitions.kind(), Tasks.kind(),
-		Services.kind(), ServiceRevisions.kind(), Deployments.kind(),
+		Services.kind(), ServiceRevisions.kind(), Deployments.kind(), ServiceEvents.kind(),
 		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
 	}

@@ -19,7 +19,7 @@ const maxServices = 10
 func state(r store.Reader, svc *model.Service) *view.ServiceState {
 	s := &view.ServiceState{
 		Service: svc, Revisions: map[string]*model.ServiceRevision{},
-		Deployments: slices.Collect(store.Deployments.Scan(r, svc.Key()+"/")),
+		Deployments: slices.Collect(store.Deployments.Scan(r, svc.Key()+"/")), Events: store.EventsOf(r, svc),
 	}
 	for rev := range store.ServiceRevisions.Scan(r, svc.Key()+"/") {
 		s.Revisions[rev.ID] = rev

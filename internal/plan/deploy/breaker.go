@@ -99,7 +99,6 @@ func final(s types.ServiceDeploymentStatus) bool {
 // end gives a service deployment its last status.
 func (p *planner) end(r *rollout, status types.ServiceDeploymentStatus, reason string) {
 	r.State, r.StateReason, r.FinishedAt = status, reason, p.in.Now
-	r.HealthyTasks = nil
 	if status == types.ServiceDeploymentStatusStopped {
 		r.StoppedAt = p.in.Now
 	}
@@ -155,7 +154,6 @@ func (p *planner) judge() {
 // fail ends a deployment; it launches nothing more. With a rollback, a new deployment takes its place.
 func (p *planner) fail(r *rollout, v verdict) {
 	r.RolloutState, r.RolloutStateReason = types.DeploymentRolloutStateFailed, v.state
-	r.HealthyTasks = nil
 	r.changed(v.event)
 	p.explain(p.text("(deployment %s) %s", r.ID, v.event))
 	if r.RollbackOf != "" {

@@ -133,12 +133,13 @@ func TestCircuitBreaker(t *testing.T) {
 			tasks(1, "a", running).tasks(2, "b"), nil},
 		{"a healthy task resets the count", service(2, 100, 200).old(1).rolling(2, counted(2)).breaker(true).
 			tasks(1, "ab", running).tasks(2, "c", running).tasks(2, "d", fresh), []string{
+			"healthy c",
 			"put ecs-svc/2 rev 2 PRIMARY IN_PROGRESS IN_PROGRESS failed 2/0: a task became healthy",
 			"stop a " + scaleText(1) + ": replaced by deployment ecs-svc/2",
 		}},
 		{"but each task only once", service(2, 100, 200).old(1).rolling(2, counted(2), func(d *model.Deployment) {
-			d.HealthyTasks = []string{"c"}
-		}).breaker(true).tasks(1, "a", running).tasks(2, "c", running).tasks(2, "d", fresh), nil},
+			d.BreakerCount = 1
+		}).breaker(true).tasks(1, "a", running).tasks(2, "c", running, func(t *Task) { t.SeenHealthy = true }).tasks(2, "d", fresh), nil},
 		{"and not when told otherwise", service(2, 100, 200).old(1).rolling(2, counted(2)).breaker(true).
 			with(func(in *Input) {
 				in.Service.DeploymentConfiguration.DeploymentCircuitBreaker.ResetOnHealthyTask = new(bool)

@@ -85,21 +85,16 @@ func (p *planner) noteHealthy() {
 	if r == nil || !r.inProgress() || cb == nil || !cb.Enable || (cb.ResetOnHealthyTask != nil && !*cb.ResetOnHealthyTask) {
 		return
 	}
-	known := map[string]bool{}
-	for _, id := range r.HealthyTasks {
-		known[id] = true
-	}
-	var seen []string
-	fresh := false
 	for _, t := range p.tasks {
-		if !p.ofPrimary(t) || (t.phase != healthy && !known[t.ID]) {
+		if !p.ofPrimary(t) || t.phase != healthy || t.SeenHealthy {
 			continue
 		}
-		fresh = fresh || !known[t.ID]
-		seen = append(seen, t.ID)
+		if p.in.Limit > 0 && len(p.well) == p.in.Limit {
+			break
+		}
+		p.well = append(p.well, t.ID)
 	}
-	if fresh {
-		r.HealthyTasks = seen
+	if len(p.well) > 0 && r.BreakerCount > 0 {
 		r.BreakerCount = 0
 		r.changed("a task became healthy")
 	}

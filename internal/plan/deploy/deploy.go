@@ -23,8 +23,11 @@ type Input struct {
 	// NewID is the id ("ecs-svc/<digits>") that a rollback's deployment takes if Plan makes one. It must always be given, and
 	// be new each time.
 	NewID string
-	// Where tells where a task of the service is. It is asked when there are too many tasks. Nil: unknown.
-	Where func(t *model.Task) Place
+	// Said tells whether the service's events say so already (see Told). Nil: they say nothing.
+	Said func(text string) bool
+	// Limit bounds how many ended tasks one Plan accounts for, how many healthy ones it notes, and how many it stops and starts
+	// together, so that what it decides can be stored at once; the next Plan does what it leaves out. 0: no bound.
+	Limit int
 }
 
 // Task is a task of the service with what decides its health.
@@ -91,8 +94,12 @@ type Account struct {
 	Reason  string
 }
 
-// Event tells the user. Text is whole: "(service web) has reached a steady state." Plan leaves out what Input.Service.Events says
-// already (see AppendEvent).
+// Healthy notes that tasks were seen healthy (Task.SeenHealthy), so that each resets its deployment's BreakerCount once.
+type Healthy struct {
+	TaskIDs []string
+}
+
+// Event tells the user. Text is whole: "(service web) has reached a steady state." Plan leaves out what Input.Said says was told.
 // A Start's and a Stop's own events ("has started 2 tasks: (task a) (task b).") are told by whoever applies them, since only then
 // the ids are known; StartedEvent and StoppedEvent make those texts.
 type Event struct {
@@ -104,4 +111,5 @@ func (Stop) action()       {}
 func (Put) action()        {}
 func (PutService) action() {}
 func (Account) action()    {}
+func (Healthy) action()    {}
 func (Event) action()      {}

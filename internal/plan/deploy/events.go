@@ -10,8 +10,6 @@ import (
 )
 
 const (
-	// maxEvents is how many events a service keeps.
-	maxEvents = 100
 	// quiet is how long a repeated event is not told again.
 	quiet = 6 * time.Hour
 	// tasksAnEvent is how many task ids one event names.
@@ -26,28 +24,21 @@ var repeating = []string{
 	"has reached a steady state.",
 }
 
-// AppendEvent returns the events, newest first and at most 100, with text put in front. events itself is not changed. A text that
-// was told in the last six hours is left out, unless it tells of something that happened again (tasks started or stopped,
-// targets registered or deregistered, a steady state).
-func AppendEvent(events []types.ServiceEvent, text, id string, now time.Time) []types.ServiceEvent {
-	if told(events, text, now) {
-		return events
-	}
-	out := make([]types.ServiceEvent, 0, min(len(events)+1, maxEvents))
-	out = append(out, types.ServiceEvent{Id: &id, Message: &text, CreatedAt: &now})
-	return append(out, events[:min(len(events), maxEvents-1)]...)
-}
-
-// told tells whether the event would only repeat one of the last six hours.
-func told(events []types.ServiceEvent, text string, now time.Time) bool {
-	if _, what, ok := strings.Cut(text, ") "); ok {
-		if slices.ContainsFunc(repeating, func(start string) bool { return strings.HasPrefix(what, start) }) {
-			return false
-		}
+// Told tells whether the event would only repeat one of the last six hours. A text that tells of something that happened again (tasks
+// started or stopped, targets registered or deregistered, a steady state) never does.
+func Told(events []types.ServiceEvent, text string, now time.Time) bool {
+	if Repeats(text) {
+		return false
 	}
 	return slices.ContainsFunc(events, func(e types.ServiceEvent) bool {
 		return e.Message != nil && *e.Message == text && e.CreatedAt != nil && now.Sub(*e.CreatedAt) < quiet
 	})
+}
+
+// Repeats tells whether the event tells of something that happened, and not of a state that lasts.
+func Repeats(text string) bool {
+	_, what, ok := strings.Cut(text, ") ")
+	return ok && slices.ContainsFunc(repeating, func(start string) bool { return strings.HasPrefix(what, start) })
 }
 
 // StartedEvent tells that tasks were started, replaced of them in the place of unhealthy ones.
@@ -92,7 +83,7 @@ func (p *planner) explain(text string) { p.before = p.tell(p.before, text) }
 func (p *planner) conclude(text string) { p.after = p.tell(p.after, text) }
 
 func (p *planner) tell(events []Event, text string) []Event {
-	if told(p.in.Service.Events, text, p.in.Now) || slices.Contains(events, Event{Text: text}) {
+	if p.in.Said != nil && p.in.Said(text) || slices.Contains(events, Event{Text: text}) {
 		return events
 	}
 	return append(events, Event{Text: text})

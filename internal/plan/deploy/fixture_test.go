@@ -167,6 +167,8 @@ func line(a Action) string {
 	switch a := a.(type) {
 	case Account:
 		return fmt.Sprintf("account %s: %s", strings.Join(a.TaskIDs, ","), a.Reason)
+	case Healthy:
+		return "healthy " + strings.Join(a.TaskIDs, ",")
 	case Put:
 		d := a.Deployment
 		s := fmt.Sprintf("put %s rev %s %s %s %s", d.ID, d.RevisionID, d.Status, d.RolloutState, d.State)

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ const (
 // Plan decides what the service does now. The same Input gives the same actions, and once they are applied Plan is empty until
 // something else changes: a task, the service, or the clock (see NextLook).
 //
-// Actions come in the order in which they must be applied: Account, Put, the events that explain, Stop, Start, the events that
+// Actions come in the order in which they must be applied: Account, Healthy, Put, the events that explain, Stop, Start, the events that
 // conclude, PutService.
 func Plan(in Input) []Action {
 	if in.Service == nil {
@@ -27,12 +28,17 @@ func Plan(in Input) []Action {
 	p := newPlanner(in)
 	if in.Service.Status == statusDraining || in.Service.Status == statusInactive {
 		p.account()
-		p.closeDown()
+		if !p.behind {
+			p.closeDown()
+		}
 		return p.actions()
 	}
 	p.adopt()
 	p.noteHealthy()
 	p.account()
+	if p.behind {
+		return p.actions() // how the deployment does is known once all that ended is counted
+	}
 	p.judge()
 	if p.primary != nil {
 		p.roll()
@@ -49,13 +55,15 @@ type planner struct {
 	byID     map[string]*rollout
 	primary  *rollout // nil while the service has none
 	tasks    []*task  // not ended, oldest first
-	ended    []*task  // not accounted, oldest first
+	ended    []*task  // not accounted, oldest first, as many as Limit lets count
+	behind   bool     // there are more of them
 	bounds   bounds
 	healthy  int // tasks that count as healthy and are not being stopped
 	used     int // tasks that count against maximumPercent
 
 	accounted  []string
-	failedNow  int // ended tasks of the primary that were stopped for their health, counted in this run
+	well       []string // seen healthy for the first time
+	failedNow  int      // ended tasks of the primary that were stopped for their health, counted in this run
 	before     []Event
 	after      []Event
 	stops      []Stop
@@ -100,6 +108,9 @@ func newPlanner(in Input) *planner {
 	}
 	slices.SortFunc(p.tasks, older)
 	slices.SortFunc(p.ended, older)
+	if in.Limit > 0 && len(p.ended) > in.Limit {
+		p.ended, p.behind = p.ended[:in.Limit], true
+	}
 	p.bounds = boundsOf(in.Service)
 	for _, t := range p.tasks {
 		if t.phase == healthy {
@@ -133,8 +144,23 @@ func (p *planner) count(f func(*task) bool) int {
 	return n
 }
 
-// stop ends a task. Every Stop is made here, so that the counts stay true.
+// room is how many more tasks may be stopped or started.
+func (p *planner) room() int {
+	n := len(p.stops)
+	for _, s := range p.starts {
+		n += s.Count
+	}
+	if p.in.Limit == 0 {
+		return math.MaxInt
+	}
+	return max(0, p.in.Limit-n)
+}
+
+// stop ends a task. Every Stop is made here, so that the counts stay true; when there is no room for it, nothing happens.
 func (p *planner) stop(t *task, text, reason string) {
+	if p.room() == 0 {
+		return
+	}
 	p.stops = append(p.stops, Stop{
 		TaskID: t.ID, Code: types.TaskStopCodeServiceSchedulerInitiated, Text: text, Pending: t.phase == pending, Reason: reason,
 	})
@@ -157,6 +183,9 @@ func (p *planner) actions() []Action {
 	var out []Action
 	if len(p.accounted) > 0 {
 		out = append(out, Account{TaskIDs: p.accounted, Reason: plural(len(p.accounted), "task") + " ended"})
+	}
+	if len(p.well) > 0 {
+		out = append(out, Healthy{TaskIDs: p.well})
 	}
 	for _, r := range p.rollouts {
 		if len(r.why) > 0 {

@@ -30,6 +30,8 @@ func newSim(t *rapid.T) *sim {
 		f.breaker(rapid.Bool().Draw(t, "rollback"))
 	}
 	w := &world{Input: f.Input, checks: rapid.Bool().Draw(t, "checks"), lbs: rapid.IntRange(0, 2).Draw(t, "lbs")}
+	w.Limit = rapid.SampledFrom([]int{0, 0, 1, 2, 4}).Draw(t, "limit")
+	w.listen()
 	return &sim{world: w, failures: map[string]int32{}, revision: 1, hosts: map[string]bool{}}
 }
 
@@ -74,8 +76,25 @@ func (s *sim) well(t Task) bool {
 	return s.Now.Sub(t.Observed.StartedAt) >= 2*time.Second
 }
 
-// plan plans, checks the bounds and that the plan is whole, and applies it.
+// plan plans, checks the bounds and that the plan is whole, and applies it: at once, or in as many steps as the limit asks for.
 func (s *sim) plan(t *rapid.T) {
+	for range 100 {
+		s.planOnce(t)
+		if s.Limit == 0 || len(Plan(s.Input)) == 0 {
+			break
+		}
+	}
+	if again := Plan(s.Input); len(again) > 0 {
+		t.Fatalf("after all steps there is more to do:\n%q", script(again))
+	}
+	for _, d := range s.Deployments {
+		if d.FailedTasks != s.failures[d.ID] {
+			t.Fatalf("%s counts %d failures, there were %d", d.ID, d.FailedTasks, s.failures[d.ID])
+		}
+	}
+}
+
+func (s *sim) planOnce(t *rapid.T) {
 	s.NewID = fmt.Sprintf("ecs-svc/%d", 900+s.back)
 	before, actions := s.count(), Plan(s.Input)
 	failed := s.failedPrimary()
@@ -93,13 +112,21 @@ func (s *sim) plan(t *rapid.T) {
 	if failed && slices.ContainsFunc(actions, func(a Action) bool { _, ok := a.(Start); return ok }) {
 		t.Fatalf("a failed deployment started tasks: %q", script(actions))
 	}
-	if again := Plan(s.Input); len(again) > 0 {
-		t.Fatalf("after\n%q\nthere is more to do:\n%q", script(actions), script(again))
-	}
-	for _, d := range s.Deployments {
-		if d.FailedTasks != s.failures[d.ID] {
-			t.Fatalf("%s counts %d failures, there were %d", d.ID, d.FailedTasks, s.failures[d.ID])
+	changed := 0
+	for _, a := range actions {
+		switch a := a.(type) {
+		case Stop:
+			changed++
+		case Start:
+			changed += a.Count
+		case Account:
+			if s.Limit > 0 && len(a.TaskIDs) > s.Limit {
+				t.Fatalf("%d tasks are accounted for, the limit is %d", len(a.TaskIDs), s.Limit)
+			}
 		}
+	}
+	if s.Limit > 0 && changed > s.Limit {
+		t.Fatalf("%d tasks are started and stopped, the limit is %d: %q", changed, s.Limit, script(actions))
 	}
 }
 

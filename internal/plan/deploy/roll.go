@@ -168,13 +168,14 @@ func (p *planner) makeRoom() {
 
 // start makes as many of the needed tasks as maximumPercent has room for.
 func (p *planner) start(need int) {
-	n := min(need, p.bounds.most-p.used)
+	wanted := min(need, p.bounds.most-p.used)
+	n := min(wanted, p.room())
 	if n <= 0 || p.throttled() {
 		return
 	}
 	reason := fmt.Sprintf("deployment %s has %d of %s", p.primary.ID, p.bounds.desired-need, plural(p.bounds.desired, "task"))
-	if n < need {
-		reason += fmt.Sprintf("; maximumPercent (%d) leaves room for %d", p.bounds.percent, n)
+	if wanted < need {
+		reason += fmt.Sprintf("; maximumPercent (%d) leaves room for %d", p.bounds.percent, wanted)
 	}
 	p.starts = append(p.starts, Start{Deployment: p.primary.ID, Count: n, Replaced: min(n, p.replacing()), Reason: reason})
 	p.used += n

@@ -1,6 +1,9 @@
 package deploy
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // scaleIn stops tasks of the primary beyond desiredCount.
 func (p *planner) scaleIn() {
@@ -28,44 +31,81 @@ func (p *planner) rollFailed() {
 	p.shed(pool, len(pool)-p.bounds.desired)
 }
 
-// shed stops n tasks of the pool: the least useful first, and of equally useful ones that which the service's placement strategies can
-// spare best. Healthy tasks come last and at least desiredCount tasks of the pool stay, so that shed never goes below
-// minimumHealthyPercent.
+// shed stops n tasks of the pool: the least useful first, of equally useful ones those of the instance that has most of them,
+// and of these the newest. Healthy tasks come last and at least desiredCount tasks of the pool stay, so that shed never goes
+// below minimumHealthyPercent.
 func (p *planner) shed(pool []*task, n int) {
-	crowd := p.crowd(pool)
-	for ; n > 0; n-- {
-		var worst *task
-		for _, t := range pool {
-			if t.phase == stopping {
-				continue
-			}
-			if worst == nil || p.worse(t, worst, crowd) {
-				worst = t
+	if n <= 0 {
+		return
+	}
+	crowd := map[string]int{}
+	for _, t := range pool {
+		crowd[t.InstanceID]++
+	}
+	alike := p.alike(pool)
+	for ; n > 0 && p.room() > 0; n-- {
+		at := -1
+		for k, tasks := range alike {
+			if len(tasks) > 0 && (at < 0 || p.worse(tasks[0], alike[at][0], crowd)) {
+				at = k
 			}
 		}
-		if worst == nil {
+		if at < 0 {
 			return
 		}
-		crowd.leave(worst)
+		worst := alike[at][0]
+		alike[at] = alike[at][1:]
+		crowd[worst.InstanceID]--
 		p.stop(worst, scaling(worst), fmt.Sprintf("the service is to have %s", plural(p.bounds.desired, "task")))
 	}
 }
 
+// alike parts the pool's tasks that are not being stopped by what decides which is worse, but for their age: in each part the newest
+// is the worst, so that a choice looks at one task of each.
+func (p *planner) alike(pool []*task) [][]*task {
+	type sort struct {
+		rank     int
+		instance string
+	}
+	places := map[sort]int{}
+	var parts [][]*task
+	for _, t := range pool {
+		if t.phase == stopping {
+			continue
+		}
+		key := sort{p.rank(t), t.InstanceID}
+		at, ok := places[key]
+		if !ok {
+			at = len(parts)
+			places[key] = at
+			parts = append(parts, nil)
+		}
+		parts[at] = append(parts[at], t)
+	}
+	for _, tasks := range parts {
+		slices.SortFunc(tasks, func(a, b *task) int { return older(b, a) })
+	}
+	return parts
+}
+
 // worse tells whether a rather than b is to be stopped.
-func (p *planner) worse(a, b *task, crowd *crowd) bool {
+func (p *planner) worse(a, b *task, crowd map[string]int) bool {
 	if ra, rb := p.rank(a), p.rank(b); ra != rb {
 		return ra < rb
 	}
-	if c := crowd.compare(a, b); c != 0 {
-		return c > 0
+	if ca, cb := crowd[a.InstanceID], crowd[b.InstanceID]; ca != cb {
+		return ca > cb
 	}
 	return older(a, b) > 0
 }
 
+// usefulness is what a task's phase is worth when some must go.
+var usefulness = [...]int{pending: 1, unhealthy: 2, settling: 3, healthy: 5, stopping: 0}
+
 // rank orders tasks by how useful they are, the least useful lowest and every healthy task above all others. A pool holds tasks
 // of other deployments only when the primary failed: then theirs are the more useful ones.
 func (p *planner) rank(t *task) int {
-	rank := map[phase]int{pending: 1, unhealthy: 2, settling: 3, healthy: 5}[t.phase] * 2
+	rank := usefulness[t.phase] * 2
 	if t.phase == pending && t.InstanceID == "" {
 		rank-- // not even placed
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
 	"github.com/berthdev/berth/internal/model"
 )
 
@@ -15,11 +17,16 @@ type world struct {
 	started int
 	checks  bool // new tasks have container checks
 	lbs     int  // new tasks have so many target groups
+	told    []types.ServiceEvent
 }
+
+// listen makes plans know what was told.
+func (w *world) listen() { w.Said = func(text string) bool { return Told(w.told, text, w.Now) } }
 
 // apply plans once and applies it.
 func apply(f *fixture) *world {
 	w := &world{Input: f.Input}
+	w.listen()
 	w.apply(Plan(f.Input))
 	return w
 }
@@ -32,6 +39,10 @@ func (w *world) apply(actions []Action) {
 		case Account:
 			for _, id := range a.TaskIDs {
 				w.change(id, func(t *Task) { t.Accounted = true })
+			}
+		case Healthy:
+			for _, id := range a.TaskIDs {
+				w.change(id, func(t *Task) { t.SeenHealthy = true })
 			}
 		case Put:
 			w.put(a.Deployment)
@@ -106,7 +117,8 @@ func (w *world) start(a Start) []string {
 }
 
 func (w *world) tell(text string) {
-	s := *w.Service
-	s.Events = AppendEvent(s.Events, text, "id", w.Now)
-	w.Service = &s
+	if Told(w.told, text, w.Now) {
+		return
+	}
+	w.told = append(w.told, types.ServiceEvent{Message: &text, CreatedAt: new(w.Now)})
 }

@@ -224,7 +224,7 @@ func (e *test) matchGroup(f *Facts) bool {
 
 func (e *test) value(f *Facts) (string, bool) {
 	if name, ok := strings.CutPrefix(e.subject, subjectAttribute); ok {
-		return f.Node.Attribute(f.Instance, name)
+		return attribute(f.Instance, f.Node, name)
 	}
 	switch e.subject {
 	case subjectConnected:

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/berthdev/berth/internal/model"
 )
 
 // news is what one service is told in one run.
@@ -41,13 +39,6 @@ func (n *news) texts(service string) []string {
 			n.registered[group], group))
 	}
 	return out
-}
-
-// tell notes news of a target's service; a target whose service is gone has none to tell.
-func (p *planner) tell(t *model.Target, note func(n *news, group string)) {
-	if n := p.told[t.Service]; n != nil {
-		note(n, t.TargetGroupARN)
-	}
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

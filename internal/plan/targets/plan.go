@@ -24,22 +24,14 @@ const (
 // Actions come as Remove, Drain, Register, Release, Event, so that an address can pass from an ended task to a new one.
 func Plan(in Input) []Action {
 	p := newPlanner(in)
-	for _, s := range p.services {
-		for _, t := range s.tasks {
-			p.lower(t)
-		}
+	for _, t := range p.tasks {
+		p.lower(t)
+		p.restore(t)
 	}
 	p.sweep()
-	for _, s := range p.services {
-		for _, t := range s.tasks {
-			p.register(s, t)
-			p.release(t)
-		}
-	}
-	others := slices.Clone(in.Others)
-	slices.SortFunc(others, func(a, b *model.Task) int { return cmp.Compare(a.ID, b.ID) })
-	for _, t := range others {
-		p.release(&task{Task: Task{Task: t}})
+	for _, t := range p.tasks {
+		p.register(t)
+		p.release(t)
 	}
 	return p.actions()
 }
@@ -62,21 +54,16 @@ func NextLook(in Input) time.Time {
 
 // planner is one run of Plan.
 type planner struct {
-	in       Input
-	services []*service
-	byTask   map[string]*task
-	targets  map[string]*model.Target // by key, as they are once the actions so far are applied
+	in      Input
+	tasks   []*task // by id
+	byTask  map[string]*task
+	targets map[string]*model.Target // by key, as they are once the actions so far are applied
 
 	removes   []Remove
 	drains    []Drain
 	registers []Register
 	releases  []Release
-	told      map[string]*news // by <cluster>/<name>
-}
-
-type service struct {
-	Service
-	tasks []*task
+	told      news
 }
 
 // task is a task and its targets, by key.
@@ -86,24 +73,16 @@ type task struct {
 }
 
 func newPlanner(in Input) *planner {
-	p := &planner{in: in, byTask: map[string]*task{}, targets: map[string]*model.Target{}, told: map[string]*news{}}
-	for _, s := range in.Services {
-		if s.Service == nil {
+	p := &planner{in: in, byTask: map[string]*task{}, targets: map[string]*model.Target{}}
+	for _, t := range in.Tasks {
+		if t.Task == nil || t.Ended() {
 			continue
 		}
-		own := &service{Service: s}
-		for _, t := range s.Tasks {
-			if t.Task == nil || t.Ended() {
-				continue
-			}
-			own.tasks = append(own.tasks, &task{Task: t})
-			p.byTask[t.ID] = own.tasks[len(own.tasks)-1]
-		}
-		slices.SortFunc(own.tasks, func(a, b *task) int { return cmp.Compare(a.ID, b.ID) })
-		p.services = append(p.services, own)
-		p.told[s.Service.Key()] = &news{}
+		own := &task{Task: t}
+		p.tasks = append(p.tasks, own)
+		p.byTask[t.ID] = own
 	}
-	slices.SortFunc(p.services, func(a, b *service) int { return cmp.Compare(a.Service.Service.Key(), b.Service.Service.Key()) })
+	slices.SortFunc(p.tasks, func(a, b *task) int { return cmp.Compare(a.ID, b.ID) })
 	sorted := slices.SortedFunc(slices.Values(in.Targets), func(a, b *model.Target) int { return cmp.Compare(a.Key(), b.Key()) })
 	for _, t := range sorted {
 		p.targets[t.Key()] = t
@@ -112,6 +91,11 @@ func newPlanner(in Input) *planner {
 		}
 	}
 	return p
+}
+
+// full tells that the actions change as much as they may.
+func (p *planner) full() bool {
+	return p.in.Limit > 0 && len(p.removes)+len(p.drains)+len(p.registers)+len(p.releases) >= p.in.Limit
 }
 
 // ending tells whether the task is asked to stop or ends by itself.
@@ -144,12 +128,28 @@ func (p *planner) lower(t *task) {
 	}
 }
 
-// sweep removes targets that no live task stands behind, or whose group is gone.
+// restore takes out a target that somebody else deregistered, once it is drained, of a task that is to stay: register then puts it
+// back, since a service's targets are what its tasks are.
+func (p *planner) restore(t *task) {
+	if p.in.Service == nil || ending(t.Task.Task) {
+		return
+	}
+	for _, target := range t.targets {
+		if target.DrainingSince.IsZero() || p.in.Groups[target.TargetGroupARN] == nil {
+			continue
+		}
+		if why, ok := p.drained(target); ok {
+			p.remove(target, "task "+t.ID+" stays, though its target was deregistered; "+why)
+		}
+	}
+}
+
+// sweep removes targets that no live task of the service stands behind, or whose group is gone.
 func (p *planner) sweep() {
 	for _, key := range sortedKeys(p.targets) {
 		target := p.targets[key]
 		switch {
-		case p.byTask[target.Task] == nil:
+		case p.byTask[target.Task] == nil || p.in.Service == nil:
 			p.remove(target, "task "+target.Task+" has ended")
 		case p.in.Groups[target.TargetGroupARN] == nil:
 			p.remove(target, "its target group is gone")
@@ -182,30 +182,30 @@ func (p *planner) delay(t *model.Target) time.Duration {
 func (p *planner) delayEnds(t *model.Target) time.Time { return t.DrainingSince.Add(p.delay(t)) }
 
 // register puts a running task whose own checks pass into the target groups of its revision.
-func (p *planner) register(s *service, t *task) {
-	if !ready(t) {
+func (p *planner) register(t *task) {
+	if p.in.Service == nil || !ready(t) {
 		return
 	}
-	revision := s.Revisions[t.Deployment]
+	revision := p.in.Revisions[t.Deployment]
 	if revision == nil {
 		return
 	}
 	for _, lb := range revision.LoadBalancers {
 		target := p.address(t, lb)
-		if target == nil || p.targets[target.Key()] != nil {
+		if target == nil || p.full() || p.targets[target.Key()] != nil || p.in.Held != nil && p.in.Held(target.Key()) {
 			continue // not addressable yet, or registered; an address that another live task holds is waited for
 		}
-		target.Service = s.Service.Service.Key()
+		target.Service = p.in.Service.Key()
 		p.targets[target.Key()] = target
 		p.registers = append(p.registers, Register{Target: target,
 			Reason: fmt.Sprintf("task %s runs and is healthy", t.ID)})
-		p.tell(target, func(n *news, group string) { n.registered = n.registered.add(group) })
+		p.told.registered = p.told.registered.add(target.TargetGroupARN)
 	}
 }
 
 // release lets a task stop once none of its targets can get a request.
 func (p *planner) release(t *task) {
-	if t.Released || !ending(t.Task.Task) {
+	if t.Released || !ending(t.Task.Task) || p.full() {
 		return
 	}
 	open := 0
@@ -231,22 +231,23 @@ func (p *planner) release(t *task) {
 }
 
 func (p *planner) remove(t *model.Target, why string) {
-	if p.targets[t.Key()] == nil {
+	if p.targets[t.Key()] == nil || p.full() {
 		return
 	}
 	delete(p.targets, t.Key())
 	p.removes = append(p.removes, Remove{Key: t.Key(), Reason: why})
 	if t.DrainingSince.IsZero() { // else it was told when it began to drain
-		p.tell(t, func(n *news, group string) { n.deregistered = n.deregistered.add(group) })
+		p.told.deregistered = p.told.deregistered.add(t.TargetGroupARN)
 	}
 }
 
 func (p *planner) drain(t *model.Target, why string) {
+	if p.full() {
+		return
+	}
 	p.drains = append(p.drains, Drain{Key: t.Key(), Reason: why})
-	p.tell(t, func(n *news, group string) {
-		n.deregistered = n.deregistered.add(group)
-		n.draining = n.draining.add(t.Task)
-	})
+	p.told.deregistered = p.told.deregistered.add(t.TargetGroupARN)
+	p.told.draining = p.told.draining.add(t.Task)
 }
 
 func (p *planner) actions() []Action {
@@ -263,10 +264,9 @@ func (p *planner) actions() []Action {
 	for _, a := range p.releases {
 		out = append(out, a)
 	}
-	for _, s := range p.services {
-		key := s.Service.Service.Key()
-		for _, text := range p.told[key].texts(s.Service.Service.Name) {
-			out = append(out, Event{Service: key, Text: text})
+	if p.in.Service != nil {
+		for _, text := range p.told.texts(p.in.Service.Name) {
+			out = append(out, Event{Text: text})
 		}
 	}
 	return out

@@ -28,11 +28,6 @@ func web(groups ...string) *fixture {
 		},
 		Now: now, Pace: model.PaceFast,
 	}}
-	f.service("web", groups...)
-	return f
-}
-
-func (f *fixture) service(name string, groups ...string) {
 	revision := &model.ServiceRevision{ID: "1"}
 	for _, g := range groups {
 		kind := elbtypes.TargetTypeEnumInstance
@@ -44,24 +39,22 @@ func (f *fixture) service(name string, groups ...string) {
 		revision.LoadBalancers = append(revision.LoadBalancers, ecstypes.LoadBalancer{
 			TargetGroupArn: new("arn:" + g), ContainerName: new("app"), ContainerPort: new(int32(8080))})
 	}
-	f.Services = append(f.Services, Service{
-		Service:   &model.Service{Cluster: "default", Name: name},
-		Revisions: map[string]*model.ServiceRevision{"ecs-svc/1": revision},
-	})
+	f.Service = &model.Service{Cluster: "default", Name: "web"}
+	f.Revisions = map[string]*model.ServiceRevision{"ecs-svc/1": revision}
+	return f
 }
 
-// task adds a RUNNING awsvpc task of the newest service at 10.0.0.<last digit of id>.
+// task adds a RUNNING awsvpc task at 10.0.0.<last digit of id>.
 func (f *fixture) task(id string, change ...func(*Task)) *fixture {
-	s := &f.Services[len(f.Services)-1]
 	t := Task{Task: &model.Task{
-		ID: id, Service: s.Service.Name, Cluster: "default", Deployment: "ecs-svc/1", NodeID: "n1", InstanceID: "i1",
+		ID: id, Service: f.Service.Name, Cluster: "default", Deployment: "ecs-svc/1", NodeID: "n1", InstanceID: "i1",
 		NetworkMode: ecstypes.NetworkModeAwsvpc, Desired: model.Running,
 		Observed: model.Observed{Status: model.Running, Interface: &model.NetworkInterface{IPv4: "10.0.0." + id[1:]}},
 	}}
 	for _, c := range change {
 		c(&t)
 	}
-	s.Tasks = append(s.Tasks, t)
+	f.Tasks = append(f.Tasks, t)
 	return f
 }
 
@@ -123,7 +116,7 @@ func script(actions []Action) []string {
 		case Release:
 			out = append(out, "release "+a.TaskID+": "+a.Reason)
 		case Event:
-			out = append(out, "event "+a.Service+": "+a.Text)
+			out = append(out, "event "+a.Text)
 		}
 	}
 	return out
@@ -147,9 +140,9 @@ func runCases(t *testing.T, cases []planCase) {
 }
 
 const (
-	registered   = "event default/web: (service web) registered 1 targets in (target-group arn:ip)"
-	deregistered = "event default/web: (service web) deregistered 1 targets in (target-group arn:ip)"
-	begun        = "event default/web: (service web) has begun draining connections on 1 tasks."
+	registered   = "event (service web) registered 1 targets in (target-group arn:ip)"
+	deregistered = "event (service web) deregistered 1 targets in (target-group arn:ip)"
+	begun        = "event (service web) has begun draining connections on 1 tasks."
 )
 
 func TestRegistration(t *testing.T) {
@@ -169,11 +162,11 @@ func TestRegistration(t *testing.T) {
 			`register arn:ip|10.0.0.2|8080 at 10.0.0.2 for t2 of default/web in "us-east-1a": task t2 runs and is healthy`,
 			`register arn:ip2|10.0.0.2|8080 at 10.0.0.2 for t2 of default/web in "us-east-1a": task t2 runs and is healthy`,
 			registered,
-			"event default/web: (service web) registered 2 targets in (target-group arn:ip2)",
+			"event (service web) registered 2 targets in (target-group arn:ip2)",
 		}},
 		{"bridge: the instance and its host port", web("ec2").task("t1", bridge), []string{
 			`register arn:ec2|` + model.EC2ID("n1") + `|32768 at 192.0.2.1 for t1 of default/web in "us-east-1a": task t1 runs and is healthy`,
-			"event default/web: (service web) registered 1 targets in (target-group arn:ec2)",
+			"event (service web) registered 1 targets in (target-group arn:ec2)",
 		}},
 		{"bridge in a group of addresses: the node's", web("ip").task("t1", bridge), []string{
 			`register arn:ip|192.0.2.1|32768 at 192.0.2.1 for t1 of default/web in "us-east-1a": task t1 runs and is healthy`,
@@ -181,7 +174,7 @@ func TestRegistration(t *testing.T) {
 		}},
 		{"host: the container's port", web("ec2").task("t1", host, func(t *Task) { t.NodeID, t.InstanceID = "n2", "i2" }), []string{
 			`register arn:ec2|` + model.EC2ID("n2") + `|8080 at 192.0.2.2 for t1 of default/web in "": task t1 runs and is healthy`,
-			"event default/web: (service web) registered 1 targets in (target-group arn:ec2)",
+			"event (service web) registered 1 targets in (target-group arn:ec2)",
 		}},
 		{"bridge: not while the port is unknown", web("ec2").task("t1", bridge, func(t *Task) {
 			t.Observed.Containers = t.Observed.Containers[:1]
@@ -191,7 +184,7 @@ func TestRegistration(t *testing.T) {
 		{"not of an unknown deployment", web("ip").task("t1", func(t *Task) { t.Deployment = "ecs-svc/7" }), nil},
 		{"not in a group that is gone", web("ip").task("t1").with(func(in *Input) { delete(in.Groups, "arn:ip") }), nil},
 		{"not in a load balancer without a target group", web("ip").task("t1").with(func(in *Input) {
-			in.Services[0].Revisions["ecs-svc/1"].LoadBalancers[0].TargetGroupArn = nil
+			in.Revisions["ecs-svc/1"].LoadBalancers[0].TargetGroupArn = nil
 		}), nil},
 		{"an address passes from an ended task to a new one", web("ip").task("t1").with(func(in *Input) {
 			in.Targets = append(in.Targets, &model.Target{TargetGroupARN: "arn:ip", ID: "10.0.0.1", Port: 8080, Task: "t0",
@@ -219,7 +212,7 @@ func TestStopOrder(t *testing.T) {
 				"drain arn:ip2|10.0.0.1|8080: task t1 is to stop",
 				"drain arn:ip|10.0.0.1|8080: task t1 is to stop",
 				begun, deregistered,
-				"event default/web: (service web) deregistered 1 targets in (target-group arn:ip2)",
+				"event (service web) deregistered 1 targets in (target-group arn:ip2)",
 			}},
 		{"it waits while a request is in flight", web("ip").task("t1", stop).target("ip", "1", time.Second, false), nil},
 		{"for all of its targets", web("ip", "ip2").task("t1", stop).target("ip", "1", time.Second, true).
@@ -263,40 +256,61 @@ func TestStopOrder(t *testing.T) {
 			"remove arn:ip|10.0.0.1|8080: task t1 has ended",
 		}},
 		{"those of a service that is gone without a word", web("ip").target("ip", "1", 0, false).with(func(in *Input) {
-			in.Services = nil
+			in.Service = nil
 		}), []string{"remove arn:ip|10.0.0.1|8080: task t1 has ended"}},
 		{"a target group that is deleted holds nobody up", web("ip").task("t1", stop).target("ip", "1", 0, false).
 			with(func(in *Input) { delete(in.Groups, "arn:ip") }), []string{
 			"remove arn:ip|10.0.0.1|8080: its target group is gone", "release t1: its targets are drained", deregistered,
 		}},
 		{"tasks of no service are released at once", web().with(func(in *Input) {
-			in.Others = []*model.Task{
-				{ID: "b", StopRequest: &model.StopRequest{}, Observed: model.Observed{Status: model.Running}},
-				{ID: "a", Desired: model.Stopped, Observed: model.Observed{Status: model.Pending}},
-				{ID: "c", Desired: model.Running, Observed: model.Observed{Status: model.Running}},
-				{ID: "d", Desired: model.Stopped, Released: true, Observed: model.Observed{Status: model.Running}},
+			in.Service, in.Tasks = nil, []Task{
+				{Task: &model.Task{ID: "b", StopRequest: &model.StopRequest{}, Observed: model.Observed{Status: model.Running}}},
+				{Task: &model.Task{ID: "a", Desired: model.Stopped, Observed: model.Observed{Status: model.Pending}}},
+				{Task: &model.Task{ID: "c", Desired: model.Running, Observed: model.Observed{Status: model.Running}}},
+				{Task: &model.Task{ID: "d", Desired: model.Stopped, Released: true, Observed: model.Observed{Status: model.Running}}},
 			}
 		}), []string{"release a: it never ran", "release b: it is in no target group"}},
 	})
 }
 
-func TestServicesAreToldApart(t *testing.T) {
-	f := web("ip").task("t1")
-	f.service("api", "ip2")
-	f.task("t2", stop).task("t3").Targets = []*model.Target{{TargetGroupARN: "arn:ip2", ID: "10.0.0.2", Port: 8080, Task: "t2",
-		Service: "default/api"}}
-	want := []string{
-		"drain arn:ip2|10.0.0.2|8080: task t2 is to stop",
-		`register arn:ip2|10.0.0.3|8080 at 10.0.0.3 for t3 of default/api in "us-east-1a": task t3 runs and is healthy`,
-		`register arn:ip|10.0.0.1|8080 at 10.0.0.1 for t1 of default/web in "us-east-1a": task t1 runs and is healthy`,
-		"event default/api: (service api) has begun draining connections on 1 tasks.",
-		"event default/api: (service api) deregistered 1 targets in (target-group arn:ip2)",
-		"event default/api: (service api) registered 1 targets in (target-group arn:ip2)",
-		registered,
+// What a client deregistered comes back once it is drained, because the task behind it stays; nothing else would tell the user.
+func TestDeregisteredTargetsComeBack(t *testing.T) {
+	back := `register arn:ip|10.0.0.1|8080 at 10.0.0.1 for t1 of default/web in "us-east-1a": task t1 runs and is healthy`
+	const stays = "remove arn:ip|10.0.0.1|8080: task t1 stays, though its target was deregistered; "
+	runCases(t, []planCase{
+		{"not while it drains", web("ip").task("t1").target("ip", "1", time.Second, false), nil},
+		{"drained", web("ip").task("t1").target("ip", "1", time.Second, true),
+			[]string{stays + "no request is in flight", back, registered}},
+		{"after the delay", web("ip").task("t1").target("ip", "1", 300*time.Second, false),
+			[]string{stays + "the deregistration delay has passed", back, registered}},
+		{"not when the task is unhealthy", web("ip").task("t1", checked(ecstypes.HealthStatusUnhealthy)).target("ip", "1", time.Second, true),
+			[]string{stays + "no request is in flight"}},
+	})
+}
+
+// Another service's address is waited for, and a limit leaves the rest to the next plan, which tells only what it did.
+func TestHeldAndLimited(t *testing.T) {
+	f := web("ip").task("t1").task("t2").task("t3").task("t4", stop).with(func(in *Input) {
+		in.Held = func(key string) bool { return key == "arn:ip|10.0.0.1|8080" }
+		in.Limit = 1
+	})
+	line := `register arn:ip|10.0.0.%[1]d|8080 at 10.0.0.%[1]d for t%[1]d of default/web in "us-east-1a": task t%[1]d runs and is healthy`
+	for _, want := range [][]string{
+		{fmt.Sprintf(line, 2), registered}, {fmt.Sprintf(line, 3), registered}, {"release t4: it is in no target group"}, nil,
+	} {
+		actions := Plan(f.Input)
+		if got := script(actions); !slices.Equal(got, want) {
+			t.Errorf("plan is %q, want %q", got, want)
+		}
+		for _, a := range actions {
+			switch a := a.(type) {
+			case Register:
+				f.Targets = append(f.Targets, a.Target)
+			case Release:
+				f.Tasks[3].Released = true
+			}
+		}
 	}
-	runCases(t, []planCase{{"two services", f, want}})
-	slices.Reverse(f.Services)
-	runCases(t, []planCase{{"in another order", f, want}})
 }
 
 func TestNextLook(t *testing.T) {

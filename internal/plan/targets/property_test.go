@@ -41,7 +41,7 @@ func (w *world) find(key string) *model.Target {
 }
 
 func (w *world) taskOf(id string) *Task {
-	tasks := w.Services[0].Tasks
+	tasks := w.Tasks
 	for i := range tasks {
 		if tasks[i].ID == id {
 			return &tasks[i]
@@ -146,7 +146,7 @@ func (w *world) start(t *rapid.T) {
 // happen lets one thing happen.
 func (w *world) happen(t *rapid.T) {
 	w.Now = w.Now.Add(rapid.SampledFrom([]time.Duration{0, time.Second, 10 * time.Second}).Draw(t, "pass"))
-	events := []string{"start", "run", "well", "sick", "stop", "kill", "end", "leave", "quiet", "quiet"}
+	events := []string{"start", "run", "well", "sick", "stop", "kill", "end", "leave", "quiet", "quiet", "deregister"}
 	event := rapid.SampledFrom(events).Draw(t, "event")
 	if event == "start" {
 		w.start(t)
@@ -156,7 +156,11 @@ func (w *world) happen(t *rapid.T) {
 		w.hush(rapid.IntRange(0, 3).Draw(t, "target"))
 		return
 	}
-	tasks := w.Services[0].Tasks
+	if event == "deregister" {
+		w.deregister(rapid.IntRange(0, 5).Draw(t, "target"))
+		return
+	}
+	tasks := w.Tasks
 	if len(tasks) == 0 {
 		return
 	}
@@ -184,7 +188,20 @@ func (w *world) happen(t *rapid.T) {
 			t.Observed.Status = model.Stopped
 		}
 	})
-	w.Services[0].Tasks = slices.DeleteFunc(tasks, func(t Task) bool { return t.Ended() && w.made%2 == 0 })
+	w.Tasks = slices.DeleteFunc(tasks, func(t Task) bool { return t.Ended() && w.made%2 == 0 })
+}
+
+// deregister does what a client can do to a service's target.
+func (w *world) deregister(n int) {
+	if n < len(w.Targets) && w.Targets[n].DrainingSince.IsZero() {
+		target := *w.Targets[n]
+		target.DrainingSince = w.Now
+		w.Targets = slices.Clone(w.Targets)
+		w.Targets[n] = &target
+		delete(w.quiet, target.Key())
+		w.Health = maps.Clone(w.Health)
+		delete(w.Health, target.Key())
+	}
 }
 
 // hush tells of the nth draining target that no request is in flight.
@@ -225,10 +242,13 @@ func (w *world) arrived(t *rapid.T) {
 		if w.taskOf(target.Task) == nil {
 			t.Fatalf("%s outlives its task", target.Key())
 		}
+		if task := w.taskOf(target.Task); !target.DrainingSince.IsZero() && !ending(task.Task) {
+			t.Fatalf("%s stays deregistered, though task %s stays", target.Key(), task.ID)
+		}
 	}
 	hosts := 0
-	for i := range w.Services[0].Tasks {
-		task := &w.Services[0].Tasks[i]
+	for i := range w.Tasks {
+		task := &w.Tasks[i]
 		want := 0
 		switch {
 		case task.Ended():
@@ -267,8 +287,7 @@ func TestPlanIsDeterministic(t *testing.T) {
 		want := script(Plan(w.Input))
 		in := w.Input
 		in.Targets = rapid.Permutation(in.Targets).Draw(t, "targets")
-		in.Services = slices.Clone(in.Services)
-		in.Services[0].Tasks = rapid.Permutation(in.Services[0].Tasks).Draw(t, "tasks")
+		in.Tasks = rapid.Permutation(in.Tasks).Draw(t, "tasks")
 		if got := script(Plan(in)); !slices.Equal(got, want) {
 			t.Fatalf("plan is\n%q\nand in another order\n%q", want, got)
 		}

@@ -8,25 +8,23 @@ import (
 	"github.com/berthdev/berth/internal/model"
 )
 
-// Input is everything that Plan looks at.
+// Input is everything that Plan looks at: one service, or tasks of none.
 type Input struct {
-	Services []Service                      // every service that is not INACTIVE
-	Targets  []*model.Target                // every target that a service registered (Task != "")
-	Health   map[string]*model.TargetHealth // by Target key
-	Groups   map[string]*model.TargetGroup  // by ARN
-	Nodes    map[string]*model.Node
-	// Others are the tasks of no service that have not ended: in no target group, so that they are released as soon as they
-	// are to stop.
-	Others []*model.Task
-	Now    time.Time
-	Pace   model.Pace
-}
-
-// Service is a service with its tasks that have not ended.
-type Service struct {
+	// Service is nil when the tasks belong to no service, or to one that is gone: their targets are swept, and a task that is to
+	// stop is released at once.
 	Service   *model.Service
 	Revisions map[string]*model.ServiceRevision // by "ecs-svc/<digits>" of the deployment
-	Tasks     []Task
+	Tasks     []Task                            // those that have not ended
+	Targets   []*model.Target                   // those registered for the service or the tasks
+	Health    map[string]*model.TargetHealth    // by Target key
+	Groups    map[string]*model.TargetGroup     // by ARN
+	Nodes     map[string]*model.Node
+	// Held tells whether another service's target has the key: its address is waited for. Nil: none has.
+	Held func(key string) bool
+	Now  time.Time
+	Pace model.Pace
+	// Limit bounds how many targets and tasks the actions change; what they leave out the next Plan does. 0: no bound.
+	Limit int
 }
 
 // Task is a task and whether its containers' own health checks must pass first.
@@ -62,10 +60,9 @@ type Release struct {
 	Reason string
 }
 
-// Event tells the user of a service, such as "(service web) registered 1 targets in (target-group arn:…)".
+// Event tells the user of the service, such as "(service web) registered 1 targets in (target-group arn:…)".
 type Event struct {
-	Service string // <cluster>/<name>
-	Text    string
+	Text string
 }
 
 func (Register) action() {}

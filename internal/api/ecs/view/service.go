@@ -15,6 +15,7 @@ type ServiceState struct {
 	Revisions   map[string]*model.ServiceRevision // by id
 	Deployments []*model.Deployment               // in any order
 	Tasks       []*model.Task                     // those that have not ended suffice
+	Events      []types.ServiceEvent              // newest first
 }
 
 // counts is how many tasks of a deployment or revision are where.
@@ -98,7 +99,7 @@ func Service(scope model.Scope, s *ServiceState) types.Service {
 		AvailabilityZoneRebalancing: svc.AvailabilityZoneRebalancing, ResourceManagementType: types.ResourceManagementTypeCustomer,
 		HealthCheckGracePeriodSeconds: &svc.HealthCheckGracePeriodSeconds,
 		RoleArn:                       some(svc.RoleARN), CreatedBy: some(svc.CreatedBy), CreatedAt: at(svc.CreatedAt),
-		Events: filled(svc.Events), Deployments: []types.Deployment{},
+		Events: filled(s.Events), Deployments: []types.Deployment{},
 		CurrentServiceRevisions: []types.ServiceCurrentRevisionSummary{},
 	}
 	if fargate(rev) {
