@@ -51,38 +51,42 @@ type server struct {
 	proxy    *proxy.Proxy // nil until openProxy
 }
 
-// openServer opens the data directory.
-func openServer(ctx context.Context, in *Instance, log *slog.Logger) (s *server, err error) {
-	s = &server{in: in, log: log}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	if s.keys, err = iam.Open(in.RootKey(), in.Scope(), time.Now); err != nil {
+// openServer opens the data directory. What it opened before an error is closed.
+func openServer(ctx context.Context, in *Instance, log *slog.Logger) (*server, error) {
+	s := &server{in: in, log: log}
+	if err := s.open(ctx); err != nil {
+		s.close()
 		return nil, err
+	}
+	return s, nil
+}
+
+func (s *server) open(ctx context.Context) (err error) {
+	in, log := s.in, s.log
+	if s.keys, err = iam.Open(in.RootKey(), in.Scope(), time.Now); err != nil {
+		return err
 	}
 	if s.store, err = etcd.Open(ctx, etcd.Config{Dir: in.Path("etcd"), Kinds: store.Schema(), Log: log}); err != nil {
-		return nil, err
+		return err
 	}
 	if s.logs, err = logstore.Open(in.Path("logs"), logstore.Config{Log: log.With("component", "logstore"), Now: time.Now}); err != nil {
-		return nil, fmt.Errorf("open logs: %w", err)
+		return fmt.Errorf("open logs: %w", err)
 	}
 	blobs, err := registry.OpenBlobs(in.Path("registry"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.registry = registry.New(registry.Config{Store: s.store, Blobs: blobs, Auth: s.keys, Scope: in.Scope(), Now: time.Now,
 		Log: log.With("component", "registry")})
 	if err := s.defaultCluster(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	s.links = nodelink.NewServer(nodelink.ServerConfig{Store: s.store, Now: time.Now, Log: log.With("component", "nodelink")})
 	s.places = places.New(s.store)
 	s.control = control.New(control.Config{Store: s.store, Places: s.places, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
 		Log: log.With("component", "control")})
 	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Now: time.Now, Log: log.With("component", "wire"), Services: s.services(), Context: freeing})
-	return s, nil
+	return nil
 }
 
 func newID() string { return randomHex(16) }

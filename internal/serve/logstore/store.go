@@ -9,13 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble"
-	"github.com/cockroachdb/pebble/vfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,6 +52,7 @@ type Store struct {
 	dir     string
 	now     func() time.Time
 	minFree int64
+	frozen  bool // read-only: the disk was full when it was opened
 	feed    feed
 
 	// life is held for reading by every call, once, and for writing by Close.
@@ -64,47 +62,6 @@ type Store struct {
 	// mu orders changes: the records of groups and streams are read, changed and written back under it.
 	mu     sync.Mutex
 	nextID uint64 // of the next group or stream
-}
-
-// Open opens the store in dir, which it makes (0700) when it is missing.
-func Open(dir string, c Config) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make log directory: %w", err)
-	}
-	if err := syncDir(filepath.Dir(dir)); err != nil { // so that the directory's own name outlasts a power loss
-		return nil, fmt.Errorf("make log directory: %w", err)
-	}
-	return open(dir, c, vfs.Default)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-func open(dir string, c Config, fs vfs.FS) (*Store, error) {
-	o := options(c)
-	o.FS = fs
-	defer o.Cache.Unref() // the database holds its own reference
-	db, err := pebble.Open(dir, o)
-	if err != nil {
-		return nil, fmt.Errorf("open log store %s: %w", dir, err)
-	}
-	s := &Store{db: db, dir: dir, now: c.Now, minFree: c.MinFree}
-	if s.now == nil {
-		s.now = time.Now
-	}
-	if s.minFree == 0 {
-		s.minFree = 64 << 20
-	}
-	if s.nextID, err = s.loadNextID(); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("read log store %s: %w", dir, err)
-	}
-	return s, nil
 }
 
 func options(c Config) *pebble.Options {
@@ -153,6 +110,9 @@ func (s *Store) change(build func(*pebble.Batch) error) error {
 		return err
 	}
 	defer leave()
+	if s.frozen {
+		return fmt.Errorf("%w: it was when Berth started, so logs can only be read until there is room and berth up is started again", ErrDiskFull)
+	}
 	batch := s.db.NewBatch()
 	defer batch.Close()
 	if err := s.apply(batch, build); err != nil {

@@ -196,7 +196,7 @@ func TestPowerLossKeepsWhatReturned(t *testing.T) {
 	fs := vfs.NewStrictMem()
 	c := config()
 	c.MinFree = -1
-	s, err := open("", c, fs)
+	s, err := open("", c, fs, false)
 	ok(t, err)
 	ok(t, s.Prepare(ctx, "g", "s", true))
 	var want []string
@@ -208,7 +208,7 @@ func TestPowerLossKeepsWhatReturned(t *testing.T) {
 	s.Close()
 	fs.ResetToSyncedState()
 	fs.SetIgnoreSyncs(false)
-	s, err = open("", c, fs)
+	s, err = open("", c, fs, false)
 	ok(t, err)
 	defer s.Close()
 	equal(t, "after power loss", messages(t, s, "g", Query{}), want...)

@@ -131,7 +131,7 @@ func (p pieces) encode(changes []store.Change, whole map[place]bool) (ops []clie
 				return nil, 0, fmt.Errorf("encode %s of table %s: %w", c.Key, c.Table, err)
 			}
 			size += len(data)
-			ops = append(ops, clientv3.OpPut(piece.key, string(data)))
+			ops = append(ops, clientv3.OpPut(piece.key, seal(piece.key, data)))
 		}
 	}
 	return ops, size, nil

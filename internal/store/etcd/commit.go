@@ -191,7 +191,7 @@ func (s *Store) attempt(next string, ops []clientv3.Op) (*clientv3.TxnResponse, 
 
 // compact has etcd forget the revisions before at, now and then. Commits do not wait for it.
 func (s *Store) compact(at int64) {
-	if at-s.compacted < compactEvery {
+	if at-s.compacted < compactEvery || s.pinned.Load() > 0 {
 		return
 	}
 	s.compacted = at

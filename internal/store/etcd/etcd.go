@@ -71,6 +71,7 @@ type Store struct {
 	anew       bool  // the state was loaded anew, and followers do not know it yet
 	compacted  int64 // etcd's revision that the last compaction kept
 	compacting sync.WaitGroup
+	pinned     atomic.Int32 // readers of old revisions: none is forgotten meanwhile
 }
 
 var _ store.Store = (*Store)(nil)
@@ -93,7 +94,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	server, err := start(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("start etcd in %s: %w", c.Dir, err)
+		return nil, explain(c.Dir, fmt.Errorf("start etcd in %s: %w", c.Dir, err))
 	}
 	client := v3client.New(server.Server)
 	s := &Store{kinds: c.Kinds, pieces: piecesOf(c.Kinds), patience: patience, log: c.Log, server: server, client: client, kv: client, room: room,
@@ -102,7 +103,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.close = sync.OnceValue(s.shut)
 	state, err := s.load(ctx)
 	if err != nil {
-		err = fmt.Errorf("load the state in %s: %w", c.Dir, err)
+		err = explain(c.Dir, fmt.Errorf("load the state in %s: %w", c.Dir, err))
 		return nil, errors.Join(err, s.stopServer())
 	}
 	s.published.Store(state)

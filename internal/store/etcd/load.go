@@ -105,7 +105,7 @@ func (l *loader) pass(ctx context.Context, prefix string, put func(item)) error 
 	})
 	var decoders errgroup.Group
 	for range runtime.GOMAXPROCS(0) {
-		decoders.Go(func() error { return l.decode(ctx, prefix, runs, decoded) })
+		decoders.Go(func() error { return l.decode(ctx, runs, decoded) })
 	}
 	g.Go(func() error {
 		defer close(decoded)
@@ -152,24 +152,17 @@ func (l *loader) fetch(ctx context.Context, prefix string, runs chan<- []*mvccpb
 }
 
 // decode makes values of what it finds on runs. What a newer version wrote into tables that this one does not know stays where it is.
-func (l *loader) decode(ctx context.Context, prefix string, runs <-chan []*mvccpb.KeyValue, decoded chan<- []item) error {
+func (l *loader) decode(ctx context.Context, runs <-chan []*mvccpb.KeyValue, decoded chan<- []item) error {
 	for run := range runs {
 		items := make([]item, 0, len(run))
 		for _, kv := range run {
-			table, key, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), prefix), "/")
-			kind, known := l.kinds[table]
-			if !known || prefix == partRows && kind.Part == nil {
-				continue
-			}
-			decode := kind.Decode
-			if prefix == partRows {
-				decode = kind.Part.Decode
-			}
-			value, err := decode(kv.Value)
+			i, known, err := read(l.kinds, string(kv.Key), kv.Value)
 			if err != nil {
-				return fmt.Errorf("decode %s of table %s: %w", key, table, err)
+				return fmt.Errorf("%w: row %s of table %s: %w", errDamaged, i.key, i.table, err)
 			}
-			items = append(items, item{place{table, key}, kind, value})
+			if known {
+				items = append(items, i)
+			}
 		}
 		select {
 		case decoded <- items:
@@ -178,6 +171,31 @@ func (l *loader) decode(ctx context.Context, prefix string, runs <-chan []*mvccp
 		}
 	}
 	return nil
+}
+
+// read makes a value of what etcd holds at a key. known is false for rows that are none of these kinds'.
+func read(kinds map[string]store.Kind, at string, value []byte) (i item, known bool, err error) {
+	rest, isPart := strings.CutPrefix(at, partRows)
+	if !isPart {
+		rest, known = strings.CutPrefix(at, tables)
+	}
+	i.table, i.key, _ = strings.Cut(rest, "/")
+	if known || isPart {
+		i.kind, known = kinds[i.table]
+	}
+	if !known || isPart && i.kind.Part == nil {
+		return i, false, nil
+	}
+	data, err := unseal(at, value)
+	if err != nil {
+		return i, true, err
+	}
+	if decode := i.kind.Decode; !isPart {
+		i.value, err = decode(data)
+	} else {
+		i.value, err = i.kind.Part.Decode(data)
+	}
+	return i, true, err
 }
 
 func (l *loader) part(i item) { l.parts[i.place] = i.value }

@@ -83,7 +83,7 @@ func change(t *testing.T, s *Store, f func(*model.Task)) {
 	}
 }
 
-func read(t *testing.T, s *Store) *model.Task {
+func current(t *testing.T, s *Store) *model.Task {
 	t.Helper()
 	var task *model.Task
 	s.View(func(r store.Reader) { task, _ = store.Tasks.Get(r, "1") })
@@ -126,10 +126,10 @@ func TestOnlyWhatChangedIsWritten(t *testing.T) {
 			t.Errorf("%s: wrote %v, want %v", step.name, r.puts, step.want)
 		}
 	}
-	before := read(t, s)
+	before := current(t, s)
 	s.Close()
 	s, _ = openRecorded(t, dir)
-	if got := read(t, s); !reflect.DeepEqual(got, before) {
+	if got := current(t, s); !reflect.DeepEqual(got, before) {
 		t.Errorf("after a restart\n%+v, before\n%+v", got, before)
 	}
 	update := s.Update(ctx, func(tx store.Tx) error { store.Tasks.Delete(tx, "1"); return nil })
@@ -155,15 +155,15 @@ func TestRowsInOnePieceAreRead(t *testing.T) {
 			}
 			s.Close()
 			s, _ = openRecorded(t, dir)
-			if got := read(t, s); !reflect.DeepEqual(got, old) {
+			if got := current(t, s); !reflect.DeepEqual(got, old) {
 				t.Errorf("read %+v of %+v", got, old)
 			}
 			change(t, s, first)
 			change(t, s, func(t *model.Task) { t.Released = true })
-			before := read(t, s)
+			before := current(t, s)
 			s.Close()
 			s, _ = openRecorded(t, dir)
-			if got := read(t, s); !reflect.DeepEqual(got, before) || got.Observed.Seq < 7 {
+			if got := current(t, s); !reflect.DeepEqual(got, before) || got.Observed.Seq < 7 {
 				t.Errorf("read %+v of %+v", got, before)
 			}
 		})

@@ -3,8 +3,13 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -15,8 +20,23 @@ import (
 const startPatience = time.Minute
 
 // start runs a single-member etcd without any listener: only this process reaches it, through function calls.
-func start(ctx context.Context, c Config) (*embed.Etcd, error) {
-	server, err := embed.StartEtcd(configure(c))
+// What etcd cannot read is errDamaged: it ends by a panic or a fatal error, of which its log says the reason.
+func start(ctx context.Context, c Config) (server *embed.Etcd, err error) {
+	said := &core{log: c.Log.With("component", "etcd"), starting: &starting{}}
+	said.starting.on.Store(true)
+	defer said.starting.on.Store(false)
+	defer func() {
+		if p := recover(); p != nil {
+			server, err = nil, fmt.Errorf("%w: %v", errDamaged, p)
+		}
+		if err != nil && broken(err) && said.starting.last() != "" {
+			err = fmt.Errorf("%w: %w: %s", errDamaged, err, said.starting.last())
+		}
+	}()
+	if err := complete(filepath.Join(c.Dir, "data", "member")); err != nil {
+		return nil, err
+	}
+	server, err = embed.StartEtcd(configure(c, said))
 	if err != nil {
 		return nil, err
 	}
@@ -29,13 +49,44 @@ func start(ctx context.Context, c Config) (*embed.Etcd, error) {
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-patience.C:
-		err = errors.New("it was not ready within a minute")
+		err = errSlow
 	}
 	server.Close()
 	return nil, err
 }
 
-func configure(c Config) *embed.Config {
+// complete refuses a member of which a half is lost, since etcd would begin the other anew and then leave out what it takes for done, and
+// one whose data file cannot be read: etcd reads it on goroutines of its own, where a fault ends the process.
+func complete(member string) error {
+	_, errData := os.Stat(filepath.Join(member, "snap", "db"))
+	wals, err := filepath.Glob(filepath.Join(member, "wal", "*.wal"))
+	switch {
+	case err != nil:
+		return err
+	case errData == nil && len(wals) == 0:
+		return fmt.Errorf("%w: the log in %s is lost", errDamaged, filepath.Join(member, "wal"))
+	case errors.Is(errData, fs.ErrNotExist) && len(wals) > 0:
+		return fmt.Errorf("%w: %s is lost", errDamaged, filepath.Join(member, "snap", "db"))
+	case errData == nil:
+		if err := walk(filepath.Join(member, "snap", "db"), func(string, []byte, []byte) error { return nil }); err != nil && broken(err) {
+			return fmt.Errorf("%w: %w", errDamaged, err)
+		}
+	}
+	return nil
+}
+
+// broken tells whether a start failed for what is in the files, and not for the machine around them.
+func broken(err error) bool {
+	return !slices.ContainsFunc([]error{context.Canceled, context.DeadlineExceeded, errSlow, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EMFILE,
+		syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EIO, syscall.EAGAIN}, func(e error) bool { return errors.Is(err, e) })
+}
+
+var (
+	errSlow    = errors.New("it was not ready within a minute")
+	errDamaged = errors.New("damaged")
+)
+
+func configure(c Config, said *core) *embed.Config {
 	e := embed.NewConfig()
 	e.Name = "berth"
 	e.Dir = filepath.Join(c.Dir, "data")
@@ -46,13 +97,13 @@ func configure(c Config) *embed.Config {
 	e.TickMs, e.ElectionMs = 20, 100 // one member has no one to wait for
 	e.MaxTxnOps, e.MaxRequestBytes = maxRequestOps, maxRequestBytes
 	e.QuotaBackendBytes = 8 << 30
-	e.SnapshotCount, e.SnapshotCatchUpEntries = 2000, 100 // entries that raft keeps in memory
+	e.SnapshotCount, e.SnapshotCatchUpEntries = 2000, 5 // the latter, and 100 more, are kept in memory; nobody has to catch up
 	e.MaxSnapFiles, e.MaxWalFiles = 2, 2
 	e.BackendFreelistType = "map"
 	e.BootstrapDefragThresholdMegabytes = 32 // the whole file is mapped and populated: free pages cost memory too
 	e.EnableGRPCGateway = false
 	e.WarningApplyDuration = time.Second
 	e.WarningUnaryRequestDuration = 5 * time.Second
-	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&core{log: c.Log.With("component", "etcd")}))
+	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(said, zap.WithFatalHook(said.starting)))
 	return e
 }

@@ -1,0 +1,200 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/berthdev/berth/internal/store"
+)
+
+// DamagedError says that the state on the disk cannot be read.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+// Error implements error.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("the state in %s is damaged (%v); see what can be saved with: berth recover", e.Path, e.Err)
+}
+
+// Unwrap is the reason.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// explain makes a DamagedError of errDamaged.
+func explain(dir string, err error) error {
+	if !errors.Is(err, errDamaged) {
+		return err
+	}
+	return &DamagedError{filepath.Join(dir, "data", "member"), err}
+}
+
+// Rows yields every row as etcd holds it at one moment, key and value, also those of tables that this version does not know. They are
+// read in pages; writes go on meanwhile.
+func (s *Store) Rows(ctx context.Context, yield func(key string, value []byte) error) error {
+	s.pinned.Add(1) // no compaction: all pages are read at one revision
+	defer s.pinned.Add(-1)
+	l := &loader{s: s}
+	for _, prefix := range []string{partRows, tables} {
+		ctx, cancel := context.WithCancel(ctx)
+		runs, done := make(chan []*mvccpb.KeyValue, 1), make(chan error, 1)
+		go func() {
+			defer close(runs)
+			done <- l.fetch(ctx, prefix, runs)
+		}()
+		var err error
+		for run := range runs {
+			for _, kv := range run {
+				if err == nil {
+					err = yield(string(kv.Key), kv.Value)
+				}
+			}
+			if err != nil {
+				cancel()
+			}
+		}
+		failed := <-done
+		cancel()
+		if err = errors.Join(err, failed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Salvage reads what it can of the rows in dir's data file while no etcd runs there. lost lists rows that are damaged themselves; err
+// says what kept it from reading on. What etcd had acknowledged within its last 100 ms is only in its log, and missing.
+func Salvage(dir string, kinds []store.Kind) (rows map[string]string, lost []string, err error) {
+	rows = map[string]string{}
+	err = walk(filepath.Join(dir, "data", "member", "snap", "db"), func(bucket string, revision, data []byte) error {
+		var kv mvccpb.KeyValue
+		if bucket != "key" {
+			return nil
+		}
+		if err := proto.Unmarshal(data, &kv); err != nil {
+			return err
+		}
+		if len(revision) > 17 { // a deletion
+			delete(rows, string(kv.Key))
+		} else {
+			rows[string(kv.Key)] = string(kv.Value)
+		}
+		return nil
+	})
+	return rows, sift(rows, kinds), err
+}
+
+// walk reads everything in etcd's data file, bucket by bucket in the order of the keys; those of "key" are in the order in which they were
+// written. What cannot be read ends it with an error, whatever it does to the library beneath.
+func walk(file string, f func(bucket string, key, value []byte) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a file that is too short is mapped and cannot be touched
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: %v", file, p)
+		}
+	}()
+	if _, err := os.Stat(file); err != nil {
+		return err
+	}
+	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	defer db.Close()
+	err = db.View(func(tx *bolt.Tx) error {
+		err := tx.ForEach(func(name []byte, bucket *bolt.Bucket) error {
+			return bucket.ForEach(func(key, value []byte) error {
+				if n := len(value); n > 0 {
+					_ = value[n-1] + value[0] // on pages of their own, perhaps
+				}
+				return f(string(name), key, value)
+			})
+		})
+		if err != nil {
+			return err
+		}
+		for wrong := range tx.Check() { // the order of keys and the like, now that every page is known to be readable
+			err = errors.Join(err, wrong)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+// sift takes out of rows what cannot be read, and names it.
+func sift(rows map[string]string, kinds []store.Kind) (lost []string) {
+	byName := map[string]store.Kind{}
+	for _, kind := range kinds {
+		byName[kind.Name] = kind
+	}
+	delete(rows, fenceKey)
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		if _, _, err := read(byName, key, []byte(rows[key])); err != nil {
+			delete(rows, key)
+			lost = append(lost, strings.TrimPrefix(strings.TrimPrefix(key, partRows), tables))
+		}
+	}
+	return lost
+}
+
+// Replace puts rows, key and value, in the place of what is in dir, while no etcd runs there. What was there is kept aside, at the path
+// that it returns; "" when there was nothing.
+func Replace(ctx context.Context, c Config, rows iter.Seq2[string, []byte]) (aside string, err error) {
+	data := filepath.Join(c.Dir, "data")
+	if _, err := os.Stat(data); err == nil {
+		aside = data + ".broken-" + time.Now().UTC().Format("20060102T150405.000")
+		if err := os.Rename(data, aside); err != nil {
+			return "", err
+		}
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return aside, err
+	}
+	server, err := start(ctx, c)
+	if err != nil {
+		return aside, err
+	}
+	s := &Store{server: server, client: v3client.New(server.Server)}
+	return aside, errors.Join(s.insert(ctx, rows), s.stopServer())
+}
+
+// insert writes rows in bounded transactions.
+func (s *Store) insert(ctx context.Context, rows iter.Seq2[string, []byte]) error {
+	var ops []clientv3.Op
+	size := 0
+	flush := func() error {
+		_, err := s.client.Txn(ctx).Then(ops...).Commit()
+		ops, size = nil, 0
+		return err
+	}
+	for key, value := range rows {
+		ops = append(ops, clientv3.OpPut(key, string(value)))
+		if size += len(key) + len(value); size > maxBatchBytes || len(ops) >= maxBatchOps {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	return flush()
+}
