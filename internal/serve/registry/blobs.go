@@ -12,24 +12,34 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // Blobs keeps blobs as files named by their digest: <root>/blobs/<algorithm>/<first two digits>/<digits>. A blob appears whole
 // or not at all: it is written beside, synced, and then renamed.
+//
+// What is read is checked against the digest, since a disk may give back other bytes than it was given: what fails is set aside
+// (verify.go), and from then on there is no such blob until somebody pushes it again.
 type Blobs struct {
 	root string
+
+	mu       sync.Mutex // orders adopt and setAside, and guards what follows
+	verified map[string]stamp
+	checks   singleflight.Group
 }
 
 // OpenBlobs opens the blob store in dir, making it when it is missing. Unfinished uploads of an earlier process are kept for a
 // day, so that a client may continue them.
 func OpenBlobs(dir string) (*Blobs, error) {
-	for _, d := range []string{"blobs/sha256", "blobs/sha512", "uploads"} {
+	for _, d := range []string{"blobs/sha256", "blobs/sha512", "uploads", "corrupt"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return nil, fmt.Errorf("open blob store: %w", err)
 		}
 	}
-	return &Blobs{root: dir}, nil
+	return &Blobs{root: dir, verified: map[string]stamp{}}, nil
 }
 
 // digests that the store can verify (OCI image-spec, "Registered Algorithms").
@@ -68,7 +78,8 @@ func (b *Blobs) Open(digest string) (*os.File, error) {
 	return os.Open(p)
 }
 
-// Read returns a blob of at most limit bytes.
+// Read returns a blob of at most limit bytes. The error is fs.ErrNotExist when there is none, or when its content was not that of the
+// digest, and it was set aside.
 func (b *Blobs) Read(digest string, limit int64) ([]byte, error) {
 	f, err := b.Open(digest)
 	if err != nil {
@@ -79,7 +90,18 @@ func (b *Blobs) Read(digest string, limit int64) ([]byte, error) {
 	if err == nil && int64(len(data)) > limit {
 		return nil, fmt.Errorf("blob %s is larger than %d bytes", digest, limit)
 	}
-	return data, err
+	if err != nil {
+		return nil, err
+	}
+	h, err := newHash(digest)
+	if err != nil {
+		return nil, err
+	}
+	h.Write(data)
+	if format(digest, h) != digest {
+		return nil, b.setAside(digest, f)
+	}
+	return data, nil
 }
 
 // Put stores data under digest, which it must have.
@@ -114,7 +136,10 @@ func (b *Blobs) adopt(file, digest string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := os.Rename(file, p); err != nil {
+	b.mu.Lock()
+	err = os.Rename(file, p)
+	b.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("store blob %s: %w", digest, err)
 	}
 	return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
@@ -150,10 +175,12 @@ func (b *Blobs) sweep(before time.Time, keep func(digest string) bool) (n int, b
 		n, bytes = n+1, bytes+st.Size()
 		return nil
 	})
-	uploads, _ := os.ReadDir(filepath.Join(b.root, "uploads"))
-	for _, u := range uploads {
-		if st, e := u.Info(); e == nil && st.ModTime().Before(before) {
-			err = errors.Join(err, os.Remove(filepath.Join(b.root, "uploads", u.Name())))
+	for _, dir := range []string{"uploads", "corrupt"} {
+		old, _ := os.ReadDir(filepath.Join(b.root, dir))
+		for _, u := range old {
+			if st, e := u.Info(); e == nil && st.ModTime().Before(before) {
+				err = errors.Join(err, os.Remove(filepath.Join(b.root, dir, u.Name())))
+			}
 		}
 	}
 	return n, bytes, err

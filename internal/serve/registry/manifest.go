@@ -19,6 +19,7 @@ import (
 const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	dockerConfig   = "application/vnd.docker.container.image.v1+json"
 	dockerForeign  = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 )
 
@@ -41,7 +42,7 @@ func (r *Registry) PutManifest(ctx context.Context, repo, reference, mediaType s
 	if err != nil {
 		return nil, err
 	}
-	img, err := parseManifest(mediaType, content)
+	img, config, err := parseManifest(mediaType, content)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +52,7 @@ func (r *Registry) PutManifest(ctx context.Context, repo, reference, mediaType s
 	}
 	err = r.Store.Update(ctx, func(tx store.Tx) error {
 		next := *img
-		if err := r.admit(tx, &next, tag); err != nil {
+		if err := r.admit(tx, &next, tag, config); err != nil {
 			return err
 		}
 		img = &next
@@ -76,29 +77,33 @@ func identify(reference string, content []byte) (tag, dgst string, err error) {
 	return "", reference, nil
 }
 
-func parseManifest(mediaType string, content []byte) (*model.Image, error) {
+// parseManifest returns what is stored of a manifest, and the digest of the configuration when it is that of an image.
+func parseManifest(mediaType string, content []byte) (img *model.Image, config string, err error) {
 	var doc document
 	if err := json.Unmarshal(content, &doc); err != nil {
-		return nil, refuse(400, "MANIFEST_INVALID", "the manifest is not JSON: "+err.Error())
+		return nil, "", refuse(400, "MANIFEST_INVALID", "the manifest is not JSON: "+err.Error())
 	}
 	if mediaType == "" {
 		mediaType = doc.MediaType
 	}
 	if doc.MediaType != "" && doc.MediaType != mediaType {
-		return nil, refuse(400, "MANIFEST_INVALID", fmt.Sprintf("the manifest says it is %s, the request %s", doc.MediaType, mediaType))
+		return nil, "", refuse(400, "MANIFEST_INVALID", fmt.Sprintf("the manifest says it is %s, the request %s", doc.MediaType, mediaType))
 	}
-	img := &model.Image{MediaType: mediaType, ArtifactType: doc.ArtifactType, Annotations: doc.Annotations}
+	img = &model.Image{MediaType: mediaType, ArtifactType: doc.ArtifactType, Annotations: doc.Annotations}
 	switch mediaType {
 	case ocispec.MediaTypeImageManifest, dockerManifest:
 		if doc.Config == nil {
-			return nil, refuse(400, "MANIFEST_INVALID", "the manifest has no config")
+			return nil, "", refuse(400, "MANIFEST_INVALID", "the manifest has no config")
+		}
+		if t := doc.Config.MediaType; t == ocispec.MediaTypeImageConfig || t == dockerConfig {
+			config = doc.Config.Digest.String()
 		}
 		if img.ArtifactType == "" {
 			img.ArtifactType = doc.Config.MediaType
 		}
 		for _, d := range append([]ocispec.Descriptor{*doc.Config}, doc.Layers...) {
 			if d.Digest == "" || !digestPattern.MatchString(d.Digest.String()) {
-				return nil, refuse(400, "MANIFEST_INVALID", "a descriptor has no valid digest")
+				return nil, "", refuse(400, "MANIFEST_INVALID", "a descriptor has no valid digest")
 			}
 			img.Size += d.Size
 			if !foreign(d) {
@@ -111,12 +116,12 @@ func parseManifest(mediaType string, content []byte) (*model.Image, error) {
 			img.Size += d.Size
 		}
 	default:
-		return nil, refuse(400, "MANIFEST_INVALID", fmt.Sprintf("manifests of media type %q are not supported", mediaType))
+		return nil, "", refuse(400, "MANIFEST_INVALID", fmt.Sprintf("manifests of media type %q are not supported", mediaType))
 	}
 	if doc.Subject != nil {
 		img.Subject = doc.Subject.Digest.String()
 	}
-	return img, nil
+	return img, config, nil
 }
 
 // foreign layers stay where their URLs say (OCI image-spec, non-distributable layers).
@@ -129,15 +134,19 @@ func foreign(d ocispec.Descriptor) bool {
 	return false
 }
 
-// admit checks img against the repository and stores it, moving the tag to it.
-func (r *Registry) admit(tx store.Tx, img *model.Image, tag string) error {
+// admit checks img against the repository and stores it, moving the tag to it. config is the digest of an image's configuration.
+func (r *Registry) admit(tx store.Tx, img *model.Image, tag, config string) error {
 	repo, err := r.repository(tx, img.Repository)
 	if err != nil {
 		return err
 	}
 	for _, d := range img.Blobs {
-		if _, ok := store.RepositoryBlobs.Get(tx, img.Repository+"@"+d); !ok {
+		b, ok := store.RepositoryBlobs.Get(tx, img.Repository+"@"+d)
+		if !ok {
 			return refuse(400, "MANIFEST_BLOB_UNKNOWN", "the repository does not hold blob "+d)
+		}
+		if d == config && b.Size > MaxConfig {
+			return refuse(400, "MANIFEST_INVALID", fmt.Sprintf("the image's configuration has %d bytes, more than %d MiB", b.Size, MaxConfig>>20))
 		}
 	}
 	for _, d := range img.Children {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 )
@@ -17,7 +18,7 @@ import (
 // Limits of what a client may send.
 const (
 	MaxManifest = 4 << 20 // bytes (ECR's own limit)
-
+	MaxConfig   = 8 << 20 // bytes of an image's configuration: whoever runs the image has it in memory many times over
 )
 
 // Auth decides who may speak to the registry.
@@ -40,11 +41,15 @@ type Config struct {
 // Registry is an OCI registry whose repositories are those of ECR.
 type Registry struct {
 	Config
-	uploads *uploads
+	uploads   *uploads
+	manifests *gate.Budget // of those that are in memory while they are pushed
 }
 
 // New makes a Registry.
-func New(c Config) *Registry { return &Registry{Config: c, uploads: newUploads(c.Blobs)} }
+func New(c Config) *Registry {
+	return &Registry{Config: c, uploads: newUploads(c.Blobs),
+		manifests: gate.NewBudget(16*MaxManifest, 8*MaxManifest, 5*time.Second)}
+}
 
 var (
 	namePattern = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
@@ -87,7 +92,7 @@ func (r *Registry) GetManifest(ctx context.Context, repo, reference string) (*Ma
 	}
 	content, err := r.Blobs.Read(img.Digest, MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		r.Log.Error("manifest's blob is missing", "repository", repo, "digest", img.Digest)
+		r.Log.Error("a manifest's content is missing or corrupt: push its image again", "repository", repo, "digest", img.Digest, "error", err)
 		return nil, refuse(404, "MANIFEST_UNKNOWN", "manifest unknown: its content is lost, push it again")
 	}
 	if err != nil {

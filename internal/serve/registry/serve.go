@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 )
@@ -103,7 +104,15 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, m []s
 }
 
 func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, reference string) error {
-	content, err := io.ReadAll(http.MaxBytesReader(w, req.Body, MaxManifest))
+	if req.ContentLength > MaxManifest {
+		return refuse(413, "MANIFEST_INVALID", "the manifest is larger than 4 MiB")
+	}
+	give, err := r.manifests.Take(req.Context(), gate.Source(req), MaxManifest)
+	if err != nil {
+		return refuse(429, "TOOMANYREQUESTS", "too many manifests are pushed at once; try again")
+	}
+	defer give()
+	content, err := io.ReadAll(http.MaxBytesReader(w, gate.DefaultPace.Body(w, req), MaxManifest))
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return refuse(413, "MANIFEST_INVALID", "the manifest is larger than 4 MiB")
@@ -169,11 +178,85 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, m []strin
 	if req.Method == http.MethodHead {
 		r.renew(req, repo, dgst)
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Docker-Content-Digest", dgst)
-	w.Header().Set("Etag", `"`+dgst+`"`)
-	http.ServeContent(w, req, "", time.Time{}, f)
-	return nil
+	return r.sendBlob(w, req, dgst, f)
+}
+
+// sendBlob answers with a blob. The whole of it is checked while it is sent, and a connection on which it turns out to be corrupt is
+// broken off before the last bytes; parts of it are sent only of a blob that was checked.
+func (r *Registry) sendBlob(w http.ResponseWriter, req *http.Request, dgst string, f *os.File) error {
+	header := func() {
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("Docker-Content-Digest", dgst)
+		w.Header().Set("Etag", `"`+dgst+`"`)
+	}
+	paced, done := gate.DefaultPace.Writer(w)
+	defer done()
+	if req.Method == http.MethodHead || req.Header.Get("Range") != "" || req.Header.Get("If-None-Match") != "" {
+		if req.Method != http.MethodHead {
+			if err := r.Blobs.Verify(dgst, f); err != nil {
+				return r.corrupt(dgst, err)
+			}
+		}
+		header()
+		http.ServeContent(pacedResponse{w, paced}, req, "", time.Time{}, f)
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	out := &lateHeader{w: paced, before: func() {
+		header()
+		w.Header().Set("Content-Length", strconv.FormatInt(info.Size(), 10))
+	}}
+	err = r.Blobs.copy(out, dgst, f)
+	if err == nil && !out.begun {
+		out.before() // of an empty blob
+	}
+	if err == nil || !out.begun {
+		return r.corrupt(dgst, err)
+	}
+	if r.corrupt(dgst, err); req.Context().Err() == nil {
+		r.Log.Warn("a blob was not sent whole", "digest", dgst, "error", err)
+	}
+	panic(http.ErrAbortHandler) // the client must not take it for whole
+}
+
+// corrupt logs a blob that was set aside and returns what the client is told of it; other errors stay.
+func (r *Registry) corrupt(dgst string, err error) error {
+	if !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	r.Log.Error("a blob on the disk is corrupt and was set aside: push its image again", "digest", dgst)
+	return refuse(404, "BLOB_UNKNOWN", "blob unknown to registry: its content was corrupt, push it again")
+}
+
+// pacedResponse is a ResponseWriter with writes under a pace.
+type pacedResponse struct {
+	http.ResponseWriter
+	w io.Writer
+}
+
+// Write implements io.Writer.
+func (p pacedResponse) Write(b []byte) (int, error) { return p.w.Write(b) }
+
+// lateHeader writes the header when there is something to write below it: until then the answer may be another.
+type lateHeader struct {
+	w      io.Writer
+	before func()
+	begun  bool
+}
+
+// Write implements io.Writer.
+func (l *lateHeader) Write(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if !l.begun {
+		l.begun = true
+		l.before()
+	}
+	return l.w.Write(b)
 }
 
 // holds tells whether the repository has the blob, as a layer or as a manifest.
@@ -277,7 +360,7 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, m []str
 		if err != nil {
 			return err
 		}
-		size, err := s.write(req.Body, start)
+		size, err := s.write(gate.DefaultPace.Body(w, req), start)
 		if err != nil {
 			return uploadError(err)
 		}
@@ -299,7 +382,7 @@ func (r *Registry) finish(w http.ResponseWriter, req *http.Request, repo, id, dg
 	if err != nil {
 		return err
 	}
-	if _, err := s.write(req.Body, start); err != nil {
+	if _, err := s.write(gate.DefaultPace.Body(w, req), start); err != nil {
 		return uploadError(err)
 	}
 	size, err := r.uploads.finish(id, dgst)
@@ -364,6 +447,8 @@ func uploadError(err error) error {
 		return refuse(400, "DIGEST_INVALID", errMismatch.Error())
 	case errors.Is(err, errDigest):
 		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+	case errors.Is(err, gate.ErrSlow):
+		return refuse(408, "BLOB_UPLOAD_INVALID", gate.ErrSlow.Error())
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return refuse(400, "BLOB_UPLOAD_INVALID", "the content did not arrive whole")
 	}
