@@ -120,7 +120,7 @@ func (p *platform) close() {
 // openMachine makes this machine the place where tasks run.
 func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger) (*machine, error) {
 	login := func(context.Context) (string, string, error) {
-		password, _ := s.keys.IssueRegistryToken(timeouts.RegistryToken)
+		password, _ := s.keys.IssueRegistryToken("", timeouts.RegistryToken)
 		return "AWS", password, nil
 	}
 	p, err := openPlatform(ctx, in, login, log)

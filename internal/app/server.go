@@ -85,7 +85,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	s.places = places.New(s.store)
 	s.control = control.New(control.Config{Store: s.store, Places: s.places, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
 		Log: log.With("component", "control")})
-	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Now: time.Now, Log: log.With("component", "wire"), Services: s.services(), Context: freeing})
+	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Access: s.keys, Now: time.Now, Log: log.With("component", "wire"), Services: s.services(), Context: freeing})
 	return nil
 }
 

@@ -93,7 +93,7 @@ func (p *pass) plan(v *scene) {
 
 // input gathers what the planner looks at.
 func (p *pass) input(v *scene) deploy.Input {
-	in := deploy.Input{Service: v.Service, Revisions: map[string]*model.ServiceRevision{}, Now: p.now, Pace: p.Pace,
+	in := deploy.Input{Service: v.Service, Revisions: map[string]*model.ServiceRevision{}, Now: p.now, Pace: p.Pace, Where: p.where,
 		NewID: p.newDeploymentID(), Said: func(text string) bool { return p.told(v.Service, text) }, Limit: p.bite(v)}
 	ended := 0
 	completed := false // the planner needs the newest completed one, however old

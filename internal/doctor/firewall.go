@@ -48,13 +48,13 @@ func forwardPolicy(chains []*nftables.Chain, legacy bool) []Finding {
 		}
 		return found(name, Warn, fmt.Sprintf("The firewall chain %s %s drops forwarded packets by default: tasks may reach no network "+
 			"and their published ports may not answer.", c.Table.Name, c.Name),
-			fmt.Sprintf("Let it accept the interfaces brth-*, such as by: nft insert rule %s %s %s "+
-				"iifname \"brth-*\" accept, and the same with oifname.", family(c.Table.Family), c.Table.Name, c.Name))
+			fmt.Sprintf("Let it accept the interfaces bv*, such as by: nft insert rule %s %s %s "+
+				"iifname \"bv*\" accept, and the same with oifname.", family(c.Table.Family), c.Table.Name, c.Name))
 	}
 	if legacy {
 		return found(name, Warn, "The old iptables filters packets here, which nftables can't see: if its FORWARD policy is DROP, tasks "+
 			"reach no network.",
-			"iptables-legacy -I FORWARD -i brth-+ -j ACCEPT; iptables-legacy -I FORWARD -o brth-+ -j ACCEPT")
+			"iptables-legacy -I FORWARD -i bv+ -j ACCEPT; iptables-legacy -I FORWARD -o bv+ -j ACCEPT")
 	}
 	return ok(name, "No other firewall drops what tasks send.")
 }

@@ -30,7 +30,7 @@ func TestForwardPolicy(t *testing.T) {
 		{"old iptables", chain(nftables.TableFamilyINet, "own", "sub", nil, nil), true, Warn},
 	} {
 		got := forwardPolicy([]*nftables.Chain{c.chain}, c.legacy)
-		if len(got) != 1 || got[0].Grade != c.want || got[0].Grade == Warn && !strings.Contains(got[0].Cure, "brth-") {
+		if len(got) != 1 || got[0].Grade != c.want || got[0].Grade == Warn && !strings.Contains(got[0].Cure, "bv") {
 			t.Errorf("%s: %+v, want %s", c.name, got, c.want)
 		}
 	}

@@ -100,8 +100,11 @@ func sourceOf(a net.Addr) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
-	ip := tcp.AddrPort().Addr().Unmap()
-	if ip.Is6() {
+	return sourceOfAddr(tcp.AddrPort().Addr())
+}
+
+func sourceOfAddr(ip netip.Addr) netip.Addr {
+	if ip = ip.Unmap(); ip.Is6() {
 		p, _ := ip.WithZone("").Prefix(64) // 64 bits are never too many
 		return p.Addr()
 	}

@@ -43,7 +43,8 @@ func (c *clock) wait(deadline func(time.Time) error, more int, move func() (int,
 }
 
 // Body returns the body of r, which w answers, with reads that fail with ErrSlow when it comes too slowly. From now on it is under
-// the pace, also where the server throws away what the handler left unread.
+// the pace, also where the server throws away what the handler left unread. r keeps its own
+// body: the server knows by its type whether to read on before it answers.
 func (p Pace) Body(w http.ResponseWriter, r *http.Request) io.ReadCloser {
 	if r.Body == nil || r.Body == http.NoBody {
 		return http.NoBody

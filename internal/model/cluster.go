@@ -66,6 +66,39 @@ func EC2ID(node string) string {
 	return "i-" + hex.EncodeToString(sum[:])[:17]
 }
 
+// Attribute is an attribute of the container instance that the node is, as clients see it: the node's own or that which PutAttributes
+// added to the instance, which wins. i is nil where clients changed nothing; n may be nil too.
+func (n *Node) Attribute(i *Instance, name string) (value string, ok bool) {
+	if i != nil {
+		for k := len(i.Attributes) - 1; k >= 0; k-- {
+			if a := &i.Attributes[k]; a.Name != nil && *a.Name == name {
+				if a.Value != nil {
+					value = *a.Value
+				}
+				return value, true
+			}
+		}
+	}
+	if n == nil {
+		return "", false
+	}
+	if v, ok := n.Attributes[name]; ok {
+		return v, true
+	}
+	if name == "ecs.cpu-architecture" && n.Arch != "" {
+		return architecture(n.Arch), true
+	}
+	return "", false
+}
+
+// architecture spells GOARCH as ECS does.
+func architecture(goarch string) string {
+	if goarch == "amd64" {
+		return "x86_64"
+	}
+	return goarch
+}
+
 // Instance is what the node is in a cluster as long as no client has changed anything of it: see the type Instance.
 func (n *Node) Instance(c *Cluster) *Instance {
 	id := instanceID(n.ID, c.Name)

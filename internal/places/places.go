@@ -46,6 +46,13 @@ func (k *Keeper) PlaceOn(tx store.Tx, at *model.Instance, t *model.Task) placeme
 	return k.note(k.state.PlaceOn(at, t))
 }
 
+// Free is what tasks leave free of a node, in CPU units and MiB.
+func (k *Keeper) Free(node string) (cpu, memory int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.state.Free(node)
+}
+
 func (k *Keeper) begin(tx store.Tx) {
 	if k.tx != tx {
 		k.takeBack()

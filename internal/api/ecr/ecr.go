@@ -31,7 +31,7 @@ type Manifests interface {
 
 // Tokens issues passwords for the user AWS.
 type Tokens interface {
-	IssueRegistryToken(ttl time.Duration) (token string, expires time.Time)
+	IssueRegistryToken(session string, ttl time.Duration) (token string, expires time.Time)
 }
 
 // Config is what the API needs.
@@ -84,7 +84,7 @@ func New(c Config) *wire.Service {
 }
 
 func (a *api) getAuthorizationToken(ctx context.Context, in *ecr.GetAuthorizationTokenInput) (*ecr.GetAuthorizationTokenOutput, error) {
-	token, expires := a.Tokens.IssueRegistryToken(tokenLife)
+	token, expires := a.Tokens.IssueRegistryToken(wire.CallerFrom(ctx).Session(), tokenLife)
 	auth := base64.StdEncoding.EncodeToString([]byte("AWS:" + token))
 	endpoint := "http://" + a.Host
 	return &ecr.GetAuthorizationTokenOutput{AuthorizationData: []types.AuthorizationData{

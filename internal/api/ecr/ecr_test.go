@@ -77,7 +77,7 @@ func (r *rig) manifest(repo string, n int) string {
 	config := "{}"
 	digest := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(config)))
 	req := httptest.NewRequest("POST", "/v2/"+repo+"/blobs/uploads/?digest="+digest, strings.NewReader(config))
-	token, _ := r.keys.IssueRegistryToken(time.Hour)
+	token, _ := r.keys.IssueRegistryToken("", time.Hour)
 	req.SetBasicAuth("AWS", token)
 	w := httptest.NewRecorder()
 	if r.reg.ServeHTTP(w, req); w.Code != 201 {

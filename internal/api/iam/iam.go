@@ -212,20 +212,22 @@ func roleID(arn string) string {
 	return "AROA" + base32.StdEncoding.EncodeToString(sum[:])[:17]
 }
 
-// IssueRegistryToken makes a password for the registry's user AWS.
-func (a *Authority) IssueRegistryToken(ttl time.Duration) (token string, expires time.Time) {
+// IssueRegistryToken makes a password for the registry's user AWS. With the ARN of a role's session it is good for what Allow lets
+// that session do there; "" stands for the owner.
+func (a *Authority) IssueRegistryToken(session string, ttl time.Duration) (token string, expires time.Time) {
 	expires = a.now().Add(ttl).Truncate(time.Second)
-	return a.seal(claims{Kind: kindRegistry, Key: random32(10), Expires: expires.Unix()}), expires
+	return a.seal(claims{Kind: kindRegistry, Key: random32(10), Session: session, Expires: expires.Unix()}), expires
 }
 
-// CheckRegistryToken returns nil for a password that is valid now; the error's text is the client's (registry.md, "OCI side").
-func (a *Authority) CheckRegistryToken(password string) error {
+// CheckRegistryToken returns who has a password that is valid now, as IssueRegistryToken was told; the error's text is the client's
+// (registry.md, "OCI side").
+func (a *Authority) CheckRegistryToken(password string) (session string, err error) {
 	c, ok := a.unseal(password, kindRegistry)
 	switch {
 	case !ok:
-		return errors.New("Your authorization token is invalid. Reauthenticate and try again.")
+		return "", errors.New("Your authorization token is invalid. Reauthenticate and try again.")
 	case a.expired(c):
-		return errors.New("Your authorization token has expired. Reauthenticate and try again.")
+		return "", errors.New("Your authorization token has expired. Reauthenticate and try again.")
 	}
-	return nil
+	return c.Session, nil
 }

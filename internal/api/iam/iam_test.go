@@ -44,9 +44,9 @@ func TestKeysAndTokens(t *testing.T) {
 		caller.ARN != "arn:aws:sts::000000000000:assumed-role/app/task1" {
 		t.Errorf("session: %v %+v", err, caller)
 	}
-	password, _ := a.IssueRegistryToken(12 * time.Hour)
-	if err := a.CheckRegistryToken(password); err != nil {
-		t.Error(err)
+	password, _ := a.IssueRegistryToken("", 12*time.Hour)
+	if session, err := a.CheckRegistryToken(password); err != nil || session != "" {
+		t.Error(session, err)
 	}
 	for name, bad := range map[string][2]string{"another key": {"ASIAOTHER", s.Token}, "no token": {s.AccessKeyID, ""},
 		"a changed token": {s.AccessKeyID, "x" + s.Token}, "a registry password": {s.AccessKeyID, password}, "nobody": {"", ""}} {
@@ -54,14 +54,14 @@ func TestKeysAndTokens(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if a.CheckRegistryToken(s.Token) == nil {
+	if _, err := a.CheckRegistryToken(s.Token); err == nil {
 		t.Error("a session token opens the registry")
 	}
 	now = now.Add(13 * time.Hour)
 	if _, _, err := a.Secret(s.AccessKeyID, s.Token); model.ErrorCode(err) != "ExpiredTokenException" {
 		t.Errorf("an expired session: %v", err)
 	}
-	if err := a.CheckRegistryToken(password); err == nil || !strings.Contains(err.Error(), "expired") {
+	if _, err := a.CheckRegistryToken(password); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("an expired password: %v", err)
 	}
 }
@@ -133,8 +133,8 @@ func TestTokensOfAnotherBerth(t *testing.T) {
 		!regexp.MustCompile(`^AROA[A-Z2-7]{17}:s$`).MatchString(c.UserID) {
 		t.Errorf("%v %+v", err, c)
 	}
-	password, _ := a.IssueRegistryToken(time.Hour)
-	if b.CheckRegistryToken(password) == nil {
+	password, _ := a.IssueRegistryToken("", time.Hour)
+	if _, err := b.CheckRegistryToken(password); err == nil {
 		t.Error("another's password")
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -158,7 +158,7 @@ func FuzzTokens(f *testing.F) {
 		if _, _, err := a.Secret("ASIA", token); err == nil {
 			t.Error("a session of nobody")
 		}
-		if a.CheckRegistryToken(token) == nil {
+		if _, err := a.CheckRegistryToken(token); err == nil {
 			t.Error("a password of nobody")
 		}
 	})

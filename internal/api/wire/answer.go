@@ -54,7 +54,9 @@ func (x *exchange) write(a answer) {
 	}
 	x.w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	x.w.WriteHeader(a.status)
-	x.w.Write(a.body) // the client may be gone; there is nobody left to tell
+	w, done := x.e.Pace.Writer(x.w)
+	defer done()
+	_, _ = w.Write(a.body) // the client may be gone; there is nobody left to tell
 }
 
 func (x *exchange) xmlAnswer(out any) []byte {
@@ -107,6 +109,9 @@ func (x *exchange) fail(err error) {
 		refused = x.hide(err)
 	}
 	code, status := x.errorName(refused.Code)
+	if code == "UnauthorizedOperation" {
+		refused = model.Errorf(code, "You are not authorized to perform this operation. %s", refused.Message)
+	}
 	switch x.contentType() {
 	case typeXML:
 		x.write(answer{status: status, body: x.xmlError(code, refused.Message)})
@@ -162,24 +167,26 @@ func (x *exchange) errorName(code string) (string, int) {
 		return code, http.StatusInternalServerError
 	case "ServiceUnavailable", "ServiceUnavailableException":
 		return code, http.StatusServiceUnavailable
-	case "RequestEntityTooLargeException":
-		return code, http.StatusRequestEntityTooLarge
+	case "DryRunOperation":
+		return code, http.StatusPreconditionFailed
 	}
-	if code == "UnknownOperationException" && x.contentType() == typeREST {
+	kind := x.contentType()
+	if code == "UnknownOperationException" && kind == typeREST {
 		return code, http.StatusNotFound
 	}
-	for _, n := range authNames {
-		if code == n.json || code == n.query {
-			switch {
-			case x.contentType() == typeREST:
-				return n.json, http.StatusForbidden
-			case x.contentType() != typeXML:
-				return n.json, http.StatusBadRequest
-			case n.query == "InvalidClientTokenId" && x.service != nil && x.service.Protocol == EC2Query:
-				return "AuthFailure", http.StatusUnauthorized
-			}
-			return n.query, http.StatusForbidden
+	for _, n := range ownNames {
+		if code != n.json && code != n.query {
+			continue
 		}
+		switch {
+		case kind == typeXML && n.ec2 != "" && x.service != nil && x.service.Protocol == EC2Query:
+			return n.ec2, n.ec2Status
+		case kind == typeXML:
+			return n.query, n.status
+		case kind == typeREST:
+			return n.json, n.status
+		}
+		return n.json, n.jsonStatus
 	}
 	return code, http.StatusBadRequest
 }
@@ -197,14 +204,23 @@ func (x *exchange) modelledStatus(code string) int {
 	return 0
 }
 
-// authNames: services that speak JSON refuse callers by one set of names, query services by another.
-var authNames = []struct{ json, query string }{
-	{"MissingAuthenticationTokenException", "MissingAuthenticationToken"},
-	{"IncompleteSignatureException", "IncompleteSignature"},
-	{"InvalidSignatureException", "SignatureDoesNotMatch"},
-	{"UnrecognizedClientException", "InvalidClientTokenId"},
-	{"ExpiredTokenException", "ExpiredToken"},
-	{"AccessDeniedException", "AccessDenied"},
+// ownNames are the refusals of the endpoint itself: services that speak JSON have one set of names and 400 for nearly all of them,
+// the others another set, and EC2 some of its own.
+var ownNames = []struct {
+	json, query        string
+	jsonStatus, status int
+	ec2                string
+	ec2Status          int
+}{
+	{json: "MissingAuthenticationTokenException", query: "MissingAuthenticationToken", jsonStatus: 400, status: 403},
+	{json: "IncompleteSignatureException", query: "IncompleteSignature", jsonStatus: 400, status: 403},
+	{json: "InvalidSignatureException", query: "SignatureDoesNotMatch", jsonStatus: 400, status: 403},
+	{json: "UnrecognizedClientException", query: "InvalidClientTokenId", jsonStatus: 400, status: 403, ec2: "AuthFailure", ec2Status: 401},
+	{json: "ExpiredTokenException", query: "ExpiredToken", jsonStatus: 400, status: 403},
+	{json: "AccessDeniedException", query: "AccessDenied", jsonStatus: 400, status: 403, ec2: "UnauthorizedOperation", ec2Status: 403},
+	{json: "RequestTimeoutException", query: "RequestTimeout", jsonStatus: 408, status: 408},
+	{json: "RequestEntityTooLargeException", query: "RequestEntityTooLarge", jsonStatus: 413, status: 413},
+	{json: "ThrottlingException", query: "Throttling", jsonStatus: 400, status: 400, ec2: "RequestLimitExceeded", ec2Status: 503},
 }
 
 func (x *exchange) xmlError(code, message string) []byte {

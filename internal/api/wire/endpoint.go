@@ -1,12 +1,9 @@
 package wire
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/model"
 )
 
@@ -28,9 +26,12 @@ const DefaultMaxBody = 10 << 20
 // Config is what an Endpoint needs.
 type Config struct {
 	Keys     Keys
+	Access   Access           // nil: every caller may do everything
 	Now      func() time.Time // nil means time.Now
 	Log      *slog.Logger     // nil discards
 	MaxBody  int64            // bytes, before and after decompression; default DefaultMaxBody
+	Bodies   *gate.Budget     // of the bodies in memory; default: 128 MiB, of which a source may have a quarter
+	Pace     gate.Pace        // of bodies and answers; default gate.DefaultPace
 	Services []*Service
 	// Context, when not nil, prepares the context of an operation's handler.
 	Context func(ctx context.Context, operation string) context.Context
@@ -39,15 +40,25 @@ type Config struct {
 // Endpoint serves the AWS protocols for all services at one address. Every request must be signed.
 type Endpoint struct {
 	Config
+	parsing  *gate.Budget        // of the bodies that are being read as values, which take many times their bytes
 	byTarget map[string]*Service // JSON services, by X-Amz-Target prefix
 	byName   map[string]*Service // query and REST services, by the name in a signature's scope
 	routes   map[string][]route  // of REST services, by the same name
 }
 
+// patience is how long a request waits for its turn in a budget.
+const patience = 5 * time.Second
+
 // NewEndpoint makes an Endpoint.
 func NewEndpoint(c Config) *Endpoint {
 	if c.MaxBody == 0 {
 		c.MaxBody = DefaultMaxBody
+	}
+	if c.Bodies == nil {
+		c.Bodies = gate.NewBudget(max(128<<20, c.MaxBody), max(32<<20, c.MaxBody), patience)
+	}
+	if c.Pace == (gate.Pace{}) {
+		c.Pace = gate.DefaultPace
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -55,7 +66,8 @@ func NewEndpoint(c Config) *Endpoint {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Endpoint{Config: c, byTarget: map[string]*Service{}, byName: map[string]*Service{}, routes: map[string][]route{}}
+	e := &Endpoint{Config: c, parsing: gate.NewBudget(2*c.MaxBody, 2*c.MaxBody, patience), byTarget: map[string]*Service{},
+		byName: map[string]*Service{}, routes: map[string][]route{}}
 	for _, s := range c.Services {
 		switch s.Protocol {
 		case JSON11, JSON10:
@@ -76,7 +88,8 @@ type exchange struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	id      string
-	service *Service // nil while, or because, none is known
+	paced   io.Reader // the request's body
+	service *Service  // nil while, or because, none is known
 	op      string
 	form    url.Values        // of query services
 	labels  map[string]string // of the path, by member (REST services)
@@ -109,48 +122,64 @@ func requestID() string {
 }
 
 // serve returns the answer. The service is looked up before the signature is checked, so that a refusal is written in its
-// protocol; nothing is run before. A panic fails this request alone.
+// protocol; nothing is run before. What the head of the request spoils is refused before its body is read. A panic fails this
+// request alone.
 func (x *exchange) serve() (a answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	body, err := x.body()
-	if err != nil {
-		return answer{}, err
-	}
+	x.paced = x.e.Pace.Body(x.w, x.r)
 	auth, refused := readAuthorization(x.r)
 	x.findService(auth)
 	if refused != nil {
 		return answer{}, refused
 	}
-	caller, err := x.e.verify(x.r, auth, body)
+	signer, err := x.e.identify(x.r, auth)
 	if err != nil {
 		return answer{}, err
 	}
-	if body, err = x.inflate(body); err != nil {
+	if err := x.served(auth); err != nil {
 		return answer{}, err
 	}
-	if err := x.findOperation(auth, body); err != nil {
+	body, give, err := x.admit(signer)
+	if err != nil {
 		return answer{}, err
 	}
-	ctx := WithCaller(x.r.Context(), caller)
+	defer give()
+	if err := x.findOperation(body); err != nil {
+		return answer{}, err
+	}
+	ctx := WithCaller(x.r.Context(), signer.caller)
 	if x.e.Context != nil {
 		ctx = x.e.Context(ctx, x.op)
 	}
-	return x.run(ctx, body)
+	return x.run(ctx, body, give)
 }
 
 // run decodes the request, calls the handler and encodes what it returned.
-func (x *exchange) run(ctx context.Context, body []byte) (answer, error) {
+// The body's memory is given back when it is decoded.
+func (x *exchange) run(ctx context.Context, body []byte, give func()) (answer, error) {
 	op, ok := x.service.operations[x.op]
+	if !ok && !slices.Contains(x.service.Modelled, x.op) {
+		return answer{}, x.unknown()
+	}
+	if x.e.Access != nil {
+		if err := x.e.Access.Allow(CallerFrom(ctx), x.service.Name+":"+x.op); err != nil {
+			return answer{}, err
+		}
+	}
 	if !ok {
 		return answer{}, x.unknown()
 	}
 	in := op.newInput()
 	if err := x.decode(op, body, in); err != nil {
 		return answer{}, err
+	}
+	give()
+	if x.service.Protocol == EC2Query && isDryRun(in) {
+		return answer{}, model.Errorf("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
 	}
 	out, err := op.call(ctx, in)
 	if err != nil {
@@ -168,6 +197,13 @@ func (x *exchange) run(ctx context.Context, body []byte) (answer, error) {
 	return answer{status: http.StatusOK, body: encodeJSON(out, op.schema.Output)}, nil
 }
 
+// isDryRun tells whether a request to EC2 only asks if it would be allowed.
+func isDryRun(in any) bool {
+	f := reflect.ValueOf(in).Elem().FieldByName("DryRun")
+	asked, ok := reflect.TypeAssert[*bool](f)
+	return ok && asked != nil && *asked
+}
+
 func (x *exchange) decode(op operation, body []byte, in any) error {
 	switch {
 	case x.form != nil:
@@ -176,44 +212,6 @@ func (x *exchange) decode(op operation, body []byte, in any) error {
 		return decodeREST(restRequest{x.r, x.labels, body}, op.schema.Input, in)
 	}
 	return decodeJSON(body, op.schema.Input, in)
-}
-
-func (x *exchange) body() ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, x.e.MaxBody))
-	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
-		x.findService(nil)
-		return nil, x.tooLarge()
-	}
-	if err != nil {
-		return nil, malformed("the request did not arrive whole")
-	}
-	return body, nil
-}
-
-func (x *exchange) tooLarge() error {
-	return model.Errorf("RequestEntityTooLargeException", "The request is larger than %d bytes", x.e.MaxBody)
-}
-
-func (x *exchange) inflate(body []byte) ([]byte, error) {
-	switch encoding := x.r.Header.Get("Content-Encoding"); encoding {
-	case "", "identity":
-		return body, nil
-	case "gzip":
-	default:
-		return nil, model.Errorf("SerializationException", "Berth reads bodies that are plain or gzip, not %.40q", encoding)
-	}
-	z, err := gzip.NewReader(bytes.NewReader(body))
-	if err != nil {
-		return nil, malformed("the body is not gzip")
-	}
-	plain, err := io.ReadAll(io.LimitReader(z, x.e.MaxBody+1))
-	if err != nil {
-		return nil, malformed("the body is not gzip")
-	}
-	if int64(len(plain)) > x.e.MaxBody {
-		return nil, x.tooLarge()
-	}
-	return plain, nil
 }
 
 // findService finds the service that a request is for; a is nil when the request says nothing of a signature.
@@ -237,14 +235,19 @@ func (x *exchange) isQuery() bool {
 	return kind == "application/x-www-form-urlencoded" || x.r.URL.Query().Has("Action")
 }
 
-// findOperation finds the operation: for query services in the parameters, for REST services by method and path.
-func (x *exchange) findOperation(a *authorization, body []byte) error {
+// served refuses what is for a service that Berth does not have, or that was signed for another.
+func (x *exchange) served(a *authorization) error {
 	if x.service == nil {
 		return model.Errorf("UnsupportedOperationException", "Berth does not serve %s yet", a.service)
 	}
 	if a.service != x.service.Name {
 		return model.Errorf("SignatureDoesNotMatch", "Credential should be scoped to correct service: '%s'.", x.service.Name)
 	}
+	return nil
+}
+
+// findOperation finds the operation: for query services in the parameters, for REST services by method and path.
+func (x *exchange) findOperation(body []byte) error {
 	if x.r.Header.Get("X-Amz-Target") != "" {
 		return nil
 	}

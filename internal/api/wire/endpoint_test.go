@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -65,7 +66,7 @@ func setup(t *testing.T) *fixture {
 		func(context.Context, *awsecs.ListClustersInput) (*awsecs.ListClustersOutput, error) {
 			panic("a mistake")
 		})
-	f.srv = httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: f.keys, Now: clock, Log: log, MaxBody: 1 << 20,
+	f.srv = httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: f.keys, Access: f.keys, Now: clock, Log: log, MaxBody: 1 << 20,
 		Services: []*wire.Service{
 			sts.New(), ec2.New(ec2.DefaultNetwork(scope)), broken,
 			ecr.New(ecr.Config{Store: st, Scope: scope, Tokens: f.keys, Host: "localhost:1", Now: clock, Log: log})}}))
@@ -165,7 +166,7 @@ func TestSignaturesAreChecked(t *testing.T) {
 		id, secret, token, wantJSON, wantQuery string
 	}{
 		"root":           {good.AccessKeyID, good.SecretAccessKey, "", "", ""},
-		"a task's role":  {session.AccessKeyID, session.SecretAccessKey, session.Token, "", ""},
+		"a task's role":  {session.AccessKeyID, session.SecretAccessKey, session.Token, "AccessDeniedException", ""},
 		"a wrong secret": {good.AccessKeyID, "x", "", "InvalidSignatureException", "SignatureDoesNotMatch"},
 		"an unknown key": {"AKIANOBODY", "x", "", "UnrecognizedClientException", "InvalidClientTokenId"},
 		"a forged token": {session.AccessKeyID, session.SecretAccessKey, session.Token + "x", "UnrecognizedClientException",
@@ -294,5 +295,33 @@ func TestFaultsAreHidden(t *testing.T) {
 	}
 	if _, err := awsiam.NewFromConfig(f.conf).ListRoles(ctx, nil); code(err) != "UnsupportedOperationException" {
 		t.Errorf("a service that Berth lacks: %v", err)
+	}
+}
+
+// TestSessionsOfRolesAreRefusedAsOnAWS: the text, the code and the status are those of each protocol.
+func TestSessionsOfRolesAreRefusedAsOnAWS(t *testing.T) {
+	f := setup(t)
+	session := f.keys.Issue("arn:aws:iam::000000000000:role/app", "0123", time.Hour)
+	role := f.conf
+	role.Credentials = credentials.NewStaticCredentialsProvider(session.AccessKeyID, session.SecretAccessKey, session.Token)
+	_, err := awsecr.NewFromConfig(role).CreateRepository(ctx, &awsecr.CreateRepositoryInput{RepositoryName: aws.String("x/y")})
+	wiretest.Refused(t, err, "AccessDeniedException", "User: arn:aws:sts::000000000000:assumed-role/app/0123 is not authorized to perform: "+
+		"ecr:CreateRepository on resource: * because no identity-based policy allows the ecr:CreateRepository action")
+	_, err = awssts.NewFromConfig(role).GetSessionToken(ctx, nil)
+	wiretest.Refused(t, err, "AccessDenied", "is not authorized to perform: sts:GetSessionToken")
+	_, err = awsec2.NewFromConfig(role).DescribeVpcs(ctx, &awsec2.DescribeVpcsInput{DryRun: aws.Bool(true)})
+	wiretest.Refused(t, err, "UnauthorizedOperation", "You are not authorized to perform this operation. User: arn:aws:sts::")
+	_, err = awsec2.NewFromConfig(f.conf).DescribeVpcs(ctx, &awsec2.DescribeVpcsInput{DryRun: aws.Bool(true)})
+	wiretest.Refused(t, err, "DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
+	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); !ok || e.HTTPStatusCode() != 412 {
+		t.Errorf("a dry run: %v", err)
+	}
+	token, err := awsecr.NewFromConfig(role).GetAuthorizationToken(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := base64.StdEncoding.DecodeString(*token.AuthorizationData[0].AuthorizationToken)
+	if who, err := f.keys.CheckRegistryToken(strings.TrimPrefix(string(password), "AWS:")); err != nil || !strings.HasSuffix(who, "/app/0123") {
+		t.Errorf("the registry takes a session's token for %q: %v", who, err)
 	}
 }

@@ -64,7 +64,7 @@ func DecodeREST(s *Service, r *http.Request, newInput func(op string) (*smithy.S
 // EncodeREST is the answer of an operation of a REST service.
 func EncodeREST(op *smithy.OperationSchema, out any) *http.Response {
 	w := httptest.NewRecorder()
-	x := &exchange{w: w, service: &Service{Protocol: RESTJSON}}
+	x := &exchange{e: NewEndpoint(Config{}), w: w, service: &Service{Protocol: RESTJSON}}
 	x.write(encodeREST(out, op, w.Header()))
 	return w.Result()
 }

@@ -2,8 +2,11 @@ package wire
 
 import (
 	"context"
+	"strings"
 
 	smithy "github.com/aws/smithy-go"
+
+	"github.com/berthdev/berth/internal/model"
 )
 
 // Service is one AWS service as the endpoint serves it. Build it with JSON or Query and add operations with Handle.
@@ -78,6 +81,14 @@ type Caller struct {
 	Region      string // of the signature's scope
 }
 
+// Session is the ARN of a caller with temporary credentials, "" for others.
+func (c Caller) Session() string {
+	if strings.HasPrefix(c.ARN, "arn:"+model.Partition+":sts::") {
+		return c.ARN
+	}
+	return ""
+}
+
 type callerKey struct{}
 
 // WithCaller returns a context that carries c.
@@ -89,6 +100,12 @@ func WithCaller(ctx context.Context, c Caller) context.Context {
 func CallerFrom(ctx context.Context) Caller {
 	c, _ := ctx.Value(callerKey{}).(Caller)
 	return c
+}
+
+// Access decides what callers may do. iam.Authority is the real one.
+type Access interface {
+	// Allow returns nil, or a *model.Error with code AccessDeniedException, for an action such as "ecs:RunTask".
+	Allow(c Caller, action string) error
 }
 
 // Keys finds the secrets of callers. iam.Authority is the real one.

@@ -155,48 +155,76 @@ func (a *authorization) inTime(now time.Time) error {
 	return nil
 }
 
-// verify checks a request's signature by signing it again with the caller's secret.
-func (e *Endpoint) verify(r *http.Request, a *authorization, body []byte) (Caller, error) {
+// signer is who says to have signed a request, by its head; whether that is so, check tells.
+type signer struct {
+	*authorization
+	caller Caller
+	secret string
+}
+
+// identify finds the signer of a request whose head is in order.
+func (e *Endpoint) identify(r *http.Request, a *authorization) (*signer, error) {
 	if err := a.inTime(e.Now()); err != nil {
-		return Caller{}, err
+		return nil, err
 	}
 	if r.Header.Get("X-Amz-Target") != "" && !a.isSigned("x-amz-target") {
-		return Caller{}, model.Errorf("SignatureDoesNotMatch", "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization.")
+		return nil, model.Errorf("SignatureDoesNotMatch", "'X-Amz-Target' must be a 'SignedHeader' in the AWS Authorization.")
 	}
 	secret, caller, err := e.Keys.Secret(a.accessKey, a.token)
 	if err != nil {
-		return Caller{}, err
-	}
-	again, err := resign(r, a, body, aws.Credentials{AccessKeyID: a.accessKey, SecretAccessKey: secret, SessionToken: a.token})
-	if err != nil || subtle.ConstantTimeCompare([]byte(again), []byte(a.signature)) != 1 {
-		return Caller{}, model.Errorf("SignatureDoesNotMatch",
-			"The request signature we calculated does not match the signature you provided. "+
-				"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
+		return nil, err
 	}
 	caller.Region = a.region
-	return caller, nil
+	return &signer{authorization: a, caller: caller, secret: secret}, nil
 }
 
-// payloadHash is what a client that sent this body signed: the body's hash, unless it signed that it left the body out.
-func payloadHash(r *http.Request, a *authorization, body []byte) string {
-	const unsigned = "UNSIGNED-PAYLOAD"
-	if a.isSigned("x-amz-content-sha256") && r.Header.Get("X-Amz-Content-Sha256") == unsigned ||
-		a.presigned && r.URL.Query().Get("X-Amz-Content-Sha256") == unsigned {
-		return unsigned
+func mismatch() error {
+	return model.Errorf("SignatureDoesNotMatch",
+		"The request signature we calculated does not match the signature you provided. "+
+			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
+}
+
+// check signs a request again, with a body of that hash and length, and compares.
+func (s *signer) check(r *http.Request, hash string, length int64) error {
+	again, err := resign(r, s.authorization, hash, length,
+		aws.Credentials{AccessKeyID: s.accessKey, SecretAccessKey: s.secret, SessionToken: s.token})
+	if err != nil || subtle.ConstantTimeCompare([]byte(again), []byte(s.signature)) != 1 {
+		return mismatch()
 	}
+	return nil
+}
+
+const unsignedPayload = "UNSIGNED-PAYLOAD"
+
+// claimed is the hash of the body that the head of a request is signed with: a hash, unsignedPayload, or "" when the head does not
+// say and the body alone tells.
+func (s *signer) claimed(r *http.Request) string {
+	said := ""
+	if s.isSigned("x-amz-content-sha256") {
+		said = r.Header.Get("X-Amz-Content-Sha256")
+	} else if s.presigned {
+		said = r.URL.Query().Get("X-Amz-Content-Sha256")
+	}
+	if said == unsignedPayload || len(said) == hex.EncodedLen(sha256.Size) {
+		return said
+	}
+	return ""
+}
+
+func hashOf(body []byte) string {
 	sum := sha256.Sum256(body)
 	return hex.EncodeToString(sum[:])
 }
 
 // resign returns the signature that a request with just the signed headers gets. The headers' names stay in lower case, or the
 // signer would leave out those that it does not sign itself, such as User-Agent, which other clients do sign.
-func resign(r *http.Request, a *authorization, body []byte, creds aws.Credentials) (string, error) {
+func resign(r *http.Request, a *authorization, hash string, length int64, creds aws.Credentials) (string, error) {
 	bare := &http.Request{Method: r.Method, URL: cloneURL(r), Host: r.Host, Header: http.Header{}}
 	for _, name := range a.signed {
 		switch name {
 		case "host":
 		case "content-length":
-			bare.ContentLength = int64(len(body)) // a proxy may have chunked it
+			bare.ContentLength = length // a proxy may have chunked it
 		case "x-amz-date", "x-amz-security-token":
 			if !a.presigned {
 				continue // the signer sets them
@@ -206,7 +234,6 @@ func resign(r *http.Request, a *authorization, body []byte, creds aws.Credential
 			bare.Header[name] = r.Header.Values(name)
 		}
 	}
-	hash := payloadHash(r, a, body)
 	if a.presigned {
 		return resignQuery(bare, a, hash, creds)
 	}

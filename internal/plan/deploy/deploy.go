@@ -23,6 +23,8 @@ type Input struct {
 	// NewID is the id ("ecs-svc/<digits>") that a rollback's deployment takes if Plan makes one. It must always be given, and
 	// be new each time.
 	NewID string
+	// Where tells where a task of the service is. It is asked when there are too many tasks. Nil: unknown.
+	Where func(t *model.Task) Place
 	// Said tells whether the service's events say so already (see Told). Nil: they say nothing.
 	Said func(text string) bool
 	// Limit bounds how many ended tasks one Plan accounts for, how many healthy ones it notes, and how many it stops and starts

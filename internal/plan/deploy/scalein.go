@@ -31,18 +31,14 @@ func (p *planner) rollFailed() {
 	p.shed(pool, len(pool)-p.bounds.desired)
 }
 
-// shed stops n tasks of the pool: the least useful first, of equally useful ones those of the instance that has most of them,
-// and of these the newest. Healthy tasks come last and at least desiredCount tasks of the pool stay, so that shed never goes
-// below minimumHealthyPercent.
+// shed stops n tasks of the pool: the least useful first, and of equally useful ones that which the service's placement strategies can
+// spare best. Healthy tasks come last and at least desiredCount tasks of the pool stay, so that shed never goes below
+// minimumHealthyPercent.
 func (p *planner) shed(pool []*task, n int) {
 	if n <= 0 {
 		return
 	}
-	crowd := map[string]int{}
-	for _, t := range pool {
-		crowd[t.InstanceID]++
-	}
-	alike := p.alike(pool)
+	crowd, alike := p.crowd(pool), p.alike(pool)
 	for ; n > 0 && p.room() > 0; n-- {
 		at := -1
 		for k, tasks := range alike {
@@ -55,7 +51,7 @@ func (p *planner) shed(pool []*task, n int) {
 		}
 		worst := alike[at][0]
 		alike[at] = alike[at][1:]
-		crowd[worst.InstanceID]--
+		crowd.leave(worst)
 		p.stop(worst, scaling(worst), fmt.Sprintf("the service is to have %s", plural(p.bounds.desired, "task")))
 	}
 }
@@ -89,12 +85,12 @@ func (p *planner) alike(pool []*task) [][]*task {
 }
 
 // worse tells whether a rather than b is to be stopped.
-func (p *planner) worse(a, b *task, crowd map[string]int) bool {
+func (p *planner) worse(a, b *task, crowd *crowd) bool {
 	if ra, rb := p.rank(a), p.rank(b); ra != rb {
 		return ra < rb
 	}
-	if ca, cb := crowd[a.InstanceID], crowd[b.InstanceID]; ca != cb {
-		return ca > cb
+	if c := crowd.compare(a, b); c != 0 {
+		return c > 0
 	}
 	return older(a, b) > 0
 }

@@ -100,7 +100,7 @@ func (g *group) tally(n *node, sign int) {
 		return
 	}
 	for field, counts := range g.fields {
-		v, _ := attribute(g.cluster.rows[n.id], n.Node, field)
+		v, _ := n.Attribute(g.cluster.rows[n.id], field)
 		if counts[v] += sign * tasks; counts[v] == 0 {
 			delete(counts, v)
 		}
@@ -117,7 +117,7 @@ func (g *group) by(field string) map[string]int {
 		counts = map[string]int{}
 		g.fields[field] = counts
 		for n, at := range g.on {
-			v, _ := attribute(g.cluster.rows[n.id], n.Node, field)
+			v, _ := n.Attribute(g.cluster.rows[n.id], field)
 			counts[v] += at.tasks
 		}
 	}

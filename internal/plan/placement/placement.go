@@ -6,10 +6,6 @@
 // and still finds the best of all: nothing is sampled.
 package placement
 
-import (
-	"github.com/berthdev/berth/internal/model"
-)
-
 // Decision is where one task goes, or why it goes nowhere.
 type Decision struct {
 	TaskID     string
@@ -39,36 +35,6 @@ const (
 	statusActive   = "ACTIVE"
 	statusInactive = "INACTIVE"
 )
-
-// attribute is an attribute of a container instance as clients see it: the node's own or that which PutAttributes added, which wins.
-// row and n may be nil.
-func attribute(row *model.Instance, n *model.Node, name string) (string, bool) {
-	if row != nil {
-		for k := len(row.Attributes) - 1; k >= 0; k-- {
-			if a := &row.Attributes[k]; a.Name != nil && *a.Name == name {
-				return value(a.Value), true
-			}
-		}
-	}
-	if n == nil {
-		return "", false
-	}
-	if v, ok := n.Attributes[name]; ok {
-		return v, true
-	}
-	if name == "ecs.cpu-architecture" && n.Arch != "" {
-		return architecture(n.Arch), true
-	}
-	return "", false
-}
-
-// architecture spells GOARCH as ECS does.
-func architecture(goarch string) string {
-	if goarch == "amd64" {
-		return "x86_64"
-	}
-	return goarch
-}
 
 func value(p *string) string {
 	if p == nil {

@@ -224,7 +224,7 @@ func (e *test) matchGroup(f *Facts) bool {
 
 func (e *test) value(f *Facts) (string, bool) {
 	if name, ok := strings.CutPrefix(e.subject, subjectAttribute); ok {
-		return attribute(f.Instance, f.Node, name)
+		return f.Node.Attribute(f.Instance, name)
 	}
 	switch e.subject {
 	case subjectConnected:

@@ -145,6 +145,14 @@ func (s *State) DropTask(id string) {
 	}
 }
 
+// Free is what the tasks of all clusters leave free of a node, in CPU units and MiB.
+func (s *State) Free(node string) (cpu, memory int64) {
+	if n := s.nodes[node]; n != nil {
+		return n.freeCPU, n.freeMemory
+	}
+	return 0, 0
+}
+
 // hold counts the task as placed on the node.
 func (s *State) hold(t *model.Task, nodeID string, member bool) {
 	n := s.node(nodeID)

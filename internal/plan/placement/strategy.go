@@ -103,7 +103,7 @@ func spread(field string) score {
 		return score{"spread by " + field, func(q *question, n *node, _ *model.Instance) int64 { return int64(q.group.count(n)) }}
 	}
 	return score{"spread by " + field, func(q *question, n *node, row *model.Instance) int64 {
-		v, _ := attribute(row, n.Node, name)
+		v, _ := n.Attribute(row, name)
 		return int64(q.group.by(name)[v])
 	}}
 }

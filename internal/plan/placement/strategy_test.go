@@ -145,22 +145,22 @@ func TestAttributes(t *testing.T) {
 	i := &model.Instance{Attributes: []types.Attribute{{Name: new("stack"), Value: new("own")}, {Name: new("flag")}, {}}}
 	want := map[string]string{"ecs.os-type": "linux", "stack": "own", "flag": "", "ecs.cpu-architecture": "x86_64"}
 	for name, value := range want {
-		if got, ok := attribute(i, n, name); !ok || got != value {
+		if got, ok := n.Attribute(i, name); !ok || got != value {
 			t.Errorf("%s is %q, want %q", name, got, value)
 		}
 	}
-	if _, ok := attribute(i, n, "none"); ok {
+	if _, ok := n.Attribute(i, "none"); ok {
 		t.Error("none exists")
 	}
 	n.Arch = "arm64"
-	if got, _ := attribute(nil, n, "ecs.cpu-architecture"); got != "arm64" {
+	if got, _ := n.Attribute(nil, "ecs.cpu-architecture"); got != "arm64" {
 		t.Errorf("architecture %q", got)
 	}
 	n.Attributes["ecs.cpu-architecture"] = "said"
-	if got, _ := attribute(nil, n, "ecs.cpu-architecture"); got != "said" {
+	if got, _ := n.Attribute(nil, "ecs.cpu-architecture"); got != "said" {
 		t.Errorf("what the node says is %q", got)
 	}
-	if _, ok := attribute(i, nil, "ecs.os-type"); ok {
+	if _, ok := (*model.Node)(nil).Attribute(i, "ecs.os-type"); ok {
 		t.Error("without a node it has the node's")
 	}
 }

@@ -132,7 +132,7 @@ func (v *view) refresh(i *instance) {
 func (v *view) cell(i *instance) *cell {
 	values := make([]string, len(v.fields))
 	for k, field := range v.fields {
-		values[k], _ = attribute(i.row, i.node.Node, field)
+		values[k], _ = i.node.Attribute(i.row, field)
 	}
 	key := strings.Join(values, "\x00")
 	c := v.byValue[key]

@@ -18,10 +18,9 @@ type quiet struct {
 }
 
 // due tells whether the deadline should be moved, and to when.
-func (q *quiet) due() (time.Time, bool) {
-	now := time.Now()
+func (q *quiet) due(now time.Time) (time.Time, bool) {
 	last := q.moved.Load()
-	if now.UnixNano()-last < int64(q.idle/4) || !q.moved.CompareAndSwap(last, now.UnixNano()) {
+	if q.idle <= 0 || now.UnixNano()-last < int64(q.idle/4) || !q.moved.CompareAndSwap(last, now.UnixNano()) {
 		return time.Time{}, false
 	}
 	return now.Add(q.idle + q.idle/4), true
@@ -35,7 +34,7 @@ type targetConn struct {
 }
 
 func (c *targetConn) touch() {
-	if at, ok := c.due(); ok {
+	if at, ok := c.due(time.Now()); ok {
 		_ = c.SetDeadline(at) // fails only on a closed connection, which the next call reports
 	}
 }
@@ -70,6 +69,8 @@ func (c *targetConn) CloseWrite() error {
 type clientConn struct {
 	net.Conn
 	quiet
+	born time.Time
+	rest []byte // what was read of it before
 
 	mu      sync.Mutex
 	silent  time.Time // when silence ends the connection
@@ -89,7 +90,7 @@ func note(c net.Conn, state http.ConnState) {
 
 // touch notes that something is going on.
 func (c *clientConn) touch() {
-	at, ok := c.due()
+	at, ok := c.due(time.Now())
 	if !ok {
 		return
 	}
@@ -131,6 +132,11 @@ func (c *clientConn) SetDeadline(t time.Time) error {
 
 // Read implements io.Reader.
 func (c *clientConn) Read(b []byte) (int, error) {
+	if len(c.rest) > 0 {
+		n := copy(b, c.rest)
+		c.rest = c.rest[n:]
+		return n, nil
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.touch()
@@ -150,21 +156,4 @@ func (c *clientConn) CloseWrite() error {
 		return h.CloseWrite()
 	}
 	return net.ErrClosed
-}
-
-// clientListener gives its connections the idle timeout of the moment.
-type clientListener struct {
-	net.Listener
-	idle *atomic.Int64 // nanoseconds
-}
-
-// Accept implements net.Listener.
-func (l clientListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	client := &clientConn{Conn: c, quiet: quiet{idle: time.Duration(l.idle.Load())}}
-	client.touch()
-	return client, nil
 }

@@ -30,6 +30,9 @@ type forwarder struct {
 	reverse *httputil.ReverseProxy
 	mu      sync.Mutex
 	byIdle  map[time.Duration]*http.Transport // one for each idle timeout
+
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	sweeping atomic.Bool // a look at the kept connections is to come
 }
 
 // passage is where one request is going.
@@ -48,7 +51,8 @@ type passageKey struct{}
 func passageOf(r *http.Request) *passage { return r.Context().Value(passageKey{}).(*passage) }
 
 func newForwarder(p *Proxy) *forwarder {
-	f := &forwarder{proxy: p, byIdle: map[time.Duration]*http.Transport{}}
+	f := &forwarder{proxy: p, byIdle: map[time.Duration]*http.Transport{},
+		dial: (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext}
 	f.reverse = &httputil.ReverseProxy{Rewrite: f.rewrite, Transport: f, FlushInterval: -1, BufferPool: &buffers{},
 		ModifyResponse: f.answered, ErrorHandler: f.failed, ErrorLog: stdlog.New(logWriter{p.Log}, "", 0)}
 	return f
@@ -258,16 +262,15 @@ func (f *forwarder) transport(idle time.Duration) *http.Transport {
 	if t != nil {
 		return t
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	t = &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, addr)
+			c, err := f.dial(ctx, network, addr)
 			if err != nil || idle <= 0 {
 				return c, err
 			}
 			return &targetConn{Conn: c, quiet: quiet{idle: idle}}, nil
 		},
-		ResponseHeaderTimeout: idle, IdleConnTimeout: min(50*time.Second, idle/2), MaxIdleConns: 4096, MaxIdleConnsPerHost: 256,
+		ResponseHeaderTimeout: idle, IdleConnTimeout: keptFor(idle), MaxIdleConns: 4096, MaxIdleConnsPerHost: 256,
 		DisableCompression: true, WriteBufferSize: 16 << 10, ReadBufferSize: 16 << 10, MaxResponseHeaderBytes: 64 << 10}
 	f.byIdle[idle] = t
 	return t
@@ -276,7 +279,7 @@ func (f *forwarder) transport(idle time.Duration) *http.Transport {
 // failed answers when no target did.
 func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
-		return // the client is gone
+		panic(http.ErrAbortHandler) // the client is gone; without this it would be told 200
 	}
 	p := passageOf(r)
 	p.own(w)

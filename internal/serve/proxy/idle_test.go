@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,35 +15,14 @@ import (
 	"github.com/berthdev/berth/internal/model"
 )
 
-// pipes is a listener whose connections are net.Pipes, which follow the time of a synctest bubble.
-type pipes struct {
-	conns chan net.Conn
-	ended chan struct{}
-}
-
-func (p pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.ended:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p pipes) Close() error   { close(p.ended); return nil }
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
 // atPort serves h as a port with an idle timeout of a minute does, and returns a client's connection to it.
 func atPort(t *testing.T, h http.HandlerFunc) (net.Conn, *bufio.Reader) {
 	p := New(Config{Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	q := p.newPort(1)
 	q.server.Handler = h
-	var idle atomic.Int64
-	idle.Store(int64(time.Minute))
-	l := pipes{make(chan net.Conn), make(chan struct{})}
-	go q.server.Serve(clientListener{l, &idle})
+	q.idle.Store(int64(time.Minute))
 	client, server := net.Pipe()
-	l.conns <- server
+	q.library(server, nil, time.Now())
 	t.Cleanup(func() {
 		client.Close()
 		q.server.Close()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,7 +22,9 @@ type port struct {
 	proxy  *Proxy
 	number int
 	idle   atomic.Int64 // time.Duration: how long a client's connection may be silent
-	server *http.Server
+	lanes  lanes
+	handed *handed
+	server *http.Server            // of what is handed to it
 	listen map[string]net.Listener // by address
 	retry  *time.Timer             // not nil while an address could not be taken
 }
@@ -73,17 +76,45 @@ func (p *Proxy) tell(entrances []entrance, problem string) {
 }
 
 func (p *Proxy) newPort(number int) *port {
-	q := &port{proxy: p, number: number, listen: map[string]net.Listener{}}
+	q := &port{proxy: p, number: number, handed: newHanded(), listen: map[string]net.Listener{}}
 	q.server = &http.Server{Handler: q, ReadHeaderTimeout: 60 * time.Second, MaxHeaderBytes: 64 << 10, ConnState: note,
 		ErrorLog: stdlog.New(logWriter{p.Log}, "", 0),
-		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-			return context.WithValue(ctx, bornKey{}, p.Now())
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, bornKey{}, c.(*clientConn).born)
 		}}
 	q.server.Protocols = new(http.Protocols)
 	q.server.Protocols.SetHTTP1(true)
 	q.server.Protocols.SetUnencryptedHTTP2(true)
+	go q.server.Serve(q.handed) // until it is shut down
 	p.ports[number] = q
 	return q
+}
+
+// accept serves the connections that come to a listener until it is closed.
+func (q *port) accept(l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		if q.proxy.slow {
+			go q.library(c, nil, q.proxy.Now())
+			continue
+		}
+		if lane := newLane(q, c); q.lanes.add(lane) {
+			go lane.serve()
+		} else {
+			c.Close()
+		}
+	}
+}
+
+// library has net/http serve a connection, of which rest was read already.
+func (q *port) library(c net.Conn, rest []byte, born time.Time) {
+	_ = c.SetDeadline(time.Time{}) // fails only on a closed connection
+	own := &clientConn{Conn: c, quiet: quiet{idle: time.Duration(q.idle.Load())}, born: born, rest: rest}
+	own.touch()
+	q.handed.give(own)
 }
 
 // bornKey is the context key of a connection's beginning.
@@ -105,7 +136,7 @@ func (q *port) open(entrances []entrance) {
 		}
 		q.listen[a] = l
 		go func() {
-			if err := q.server.Serve(clientListener{q.proxy.gate.Listener(l), &q.idle}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			if err := q.accept(q.proxy.gate.Listener(l)); !errors.Is(err, net.ErrClosed) {
 				q.proxy.Log.Error("a listener ended", "address", l.Addr(), "error", err)
 			}
 		}()
@@ -153,6 +184,9 @@ func (q *port) leave() {
 
 // shut waits for the requests in flight until ctx is done and then breaks them off.
 func (q *port) shut(ctx context.Context) {
+	var both sync.WaitGroup
+	defer both.Wait()
+	both.Go(func() { q.lanes.shut(ctx) })
 	if err := q.server.Shutdown(ctx); err != nil {
 		q.server.Close() // its error is that of a listener that was closed before
 	}

@@ -45,6 +45,7 @@ type Proxy struct {
 	cancel  context.CancelFunc
 	closing sync.WaitGroup // ports that end
 
+	slow    bool        // tests: net/http reads everything
 	leaving atomic.Bool // clients are asked to close their connections
 
 	mu        sync.Mutex // orders Change and Close, and guards what follows

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ func newRig(t testing.TB, pace model.Pace) *rig {
 			r.note(func() { r.health[h.Key()] = h; r.history[h.Key()] = append(r.history[h.Key()], h) })
 		},
 		OnProblem: func(arn, problem string) { r.note(func() { r.problems[arn] = problem; r.told++ }) }})
+	r.proxy.slow = os.Getenv(libraryVariable) != ""
 	r.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(func() {

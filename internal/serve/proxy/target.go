@@ -26,6 +26,7 @@ type target struct {
 	mark     string // what the stickiness cookie calls it
 	inFlight atomic.Int64
 	requests atomic.Int64
+	kept     kept
 	failures atomic.Int64
 	taking   atomic.Bool // may get new requests: a rule leads to its group, and it is not draining
 
@@ -214,6 +215,7 @@ func (t *target) finishDrain() {
 func (t *target) retire() {
 	t.taking.Store(false)
 	t.stop()
+	t.kept.close()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.gone = true

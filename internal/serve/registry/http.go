@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+
+	"github.com/berthdev/berth/internal/model"
 )
 
 // route is one endpoint of the distribution API. Names contain slashes, so the pattern is matched from the end of the path.
@@ -66,11 +68,40 @@ func (r *Registry) authorize(w http.ResponseWriter, req *http.Request) error {
 		w.Header().Set("Www-Authenticate", `Basic realm="Berth"`)
 		return refuse(401, "UNAUTHORIZED", "Not Authorized: the user name is AWS")
 	}
-	if err := r.Auth.CheckRegistryToken(password); err != nil {
+	session, err := r.Auth.CheckRegistryToken(password)
+	if err != nil {
 		w.Header().Set("Www-Authenticate", `Basic realm="Berth"`)
 		return refuse(401, "DENIED", err.Error())
 	}
+	if err := r.Auth.AllowSession(session, actionOf(req)); err != nil {
+		if refusal, ok := errors.AsType[*model.Error](err); ok {
+			err = errors.New(refusal.Message)
+		}
+		return refuse(403, "DENIED", err.Error())
+	}
 	return nil
+}
+
+// actionOf is what ECR calls a request.
+func actionOf(req *http.Request) string {
+	reads := req.Method == http.MethodGet || req.Method == http.MethodHead
+	switch blobs := strings.Contains(req.URL.Path, "/blobs/"); {
+	case strings.TrimSuffix(req.URL.Path, "/") == "/v2":
+		return "ecr:GetAuthorizationToken" // who has a token may ask whether it is one
+	case strings.HasSuffix(req.URL.Path, "/tags/list"):
+		return "ecr:ListImages"
+	case req.URL.Path == "/v2/_catalog":
+		return "ecr:DescribeRepositories"
+	case req.Method == http.MethodDelete:
+		return "ecr:BatchDeleteImage"
+	case blobs && reads:
+		return "ecr:GetDownloadUrlForLayer"
+	case blobs:
+		return "ecr:InitiateLayerUpload"
+	case reads:
+		return "ecr:BatchGetImage"
+	}
+	return "ecr:PutImage"
 }
 
 // fail answers with an error in the form of the distribution-spec; what is not an *Error is logged and hidden.

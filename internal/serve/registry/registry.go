@@ -23,9 +23,11 @@ const (
 
 // Auth decides who may speak to the registry.
 type Auth interface {
-	// CheckRegistryToken returns nil when password is a token of this instance that has not expired; the error's text is shown
-	// to the client.
-	CheckRegistryToken(password string) error
+	// CheckRegistryToken returns whose password is a token of this instance that has not expired: the ARN of a role's session, or
+	// "" for the owner. The error's text is shown to the client.
+	CheckRegistryToken(password string) (session string, err error)
+	// AllowSession returns nil when the session may do an action such as "ecr:PutImage". The error's text is shown to the client.
+	AllowSession(session, action string) error
 }
 
 // Config is what a Registry needs.

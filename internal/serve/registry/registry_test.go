@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,11 +36,21 @@ import (
 
 type password string
 
-func (p password) CheckRegistryToken(s string) error {
-	if s != string(p) {
-		return errors.New("Your authorization token has expired. Reauthenticate and try again.")
+func (p password) CheckRegistryToken(s string) (string, error) {
+	switch s {
+	case string(p):
+		return "", nil
+	case "session":
+		return "a session", nil
 	}
-	return nil
+	return "", errors.New("Your authorization token has expired. Reauthenticate and try again.")
+}
+
+func (p password) AllowSession(session, action string) error {
+	if session == "" || slices.Contains([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:GetAuthorizationToken"}, action) {
+		return nil
+	}
+	return model.Errorf("AccessDeniedException", "%s is not authorized to perform: %s", session, action)
 }
 
 type fixture struct {
@@ -323,5 +334,25 @@ func TestDeletingATagKeepsTheImage(t *testing.T) {
 	f.want(f.do("GET", "/v2/app/manifests/v1", nil), 404, "MANIFEST_UNKNOWN")
 	if _, err := remote.Image(f.ref("app:v2"), login); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSessionsOfRolesPullOnly: the token of a task's role opens images for reading.
+func TestSessionsOfRolesPullOnly(t *testing.T) {
+	f := setup(t, "app")
+	for request, want := range map[string]int{"GET /v2/": 200, "GET /v2/app/manifests/v1": 404, "HEAD /v2/app/manifests/v1": 404,
+		"PUT /v2/app/manifests/v1": 403, "DELETE /v2/app/manifests/v1": 403, "POST /v2/app/blobs/uploads/": 403, "GET /v2/_catalog": 403,
+		"GET /v2/app/tags/list": 403} {
+		method, path, _ := strings.Cut(request, " ")
+		r, _ := http.NewRequest(method, f.srv.URL+path, nil)
+		r.SetBasicAuth("AWS", "session")
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%s: %s, want %d", request, res.Status, want)
+		}
 	}
 }

@@ -45,7 +45,7 @@ func (n *node) held(t testing.TB) map[string]int {
 		t.Fatal(err)
 	}
 	for _, l := range links {
-		if strings.HasPrefix(l.Attrs().Name, "v"+n.id) || l.Attrs().Name == network.BridgeName(n.id) {
+		if strings.HasPrefix(l.Attrs().Name, network.DevicePrefix(n.id)) || l.Attrs().Name == network.BridgeName(n.id) {
 			count["devices"]++
 		}
 	}

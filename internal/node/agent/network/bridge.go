@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -216,25 +215,6 @@ func (n *Network) machineMTU() int {
 func macOf(a netip.Addr) net.HardwareAddr {
 	b := a.As4()
 	return net.HardwareAddr{0x0a, 0x58, b[0], b[1], b[2], b[3]}
-}
-
-// ensureSysctls lets the machine forward for its tasks, and lets programs of the machine reach published ports as 127.0.0.1.
-func (n *Network) ensureSysctls() error {
-	forward, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
-	if err != nil {
-		return fmt.Errorf("read ip_forward: %w", err)
-	}
-	if strings.TrimSpace(string(forward)) != "1" {
-		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
-			return fmt.Errorf("set net.ipv4.ip_forward to 1, without which tasks reach nothing: %w", err)
-		}
-		n.log.Info("set net.ipv4.ip_forward to 1, so that tasks reach the network")
-	}
-	file := "/proc/sys/net/ipv4/conf/" + BridgeName(n.c.ID) + "/route_localnet"
-	if err := os.WriteFile(file, []byte("1"), 0); err != nil {
-		return fmt.Errorf("set route_localnet of the bridge: %w", err)
-	}
-	return nil
 }
 
 func writeFile(path string, data []byte) error {

@@ -4,81 +4,113 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
-// Docker and others set the policy of the chain FORWARD in the table filter, which iptables-nft keeps in nftables, to drop. No
-// rule of our own table can accept what another drops, so tasks' traffic is let through in that chain, by rules that iptables
-// lists like its own and that are found again by their mark.
+// Docker, ufw and others set the policy of the chain FORWARD in the table filter, which iptables-nft keeps in nftables, to drop;
+// firewalld's own chain refuses what no zone of it knows. No rule of our own table can accept what another drops, so tasks' traffic
+// is let through in those chains, by rules that iptables lists like its own and that are found again by their mark.
 
 func (f *firewall) mark() []byte { return []byte("berth-" + f.id) }
 
-// forwardChain is iptables-nft's FORWARD chain, nil when there is none.
-func (f *firewall) forwardChain() (*nftables.Chain, error) {
-	chains, err := f.conn.ListChainsOfTableFamily(nftables.TableFamilyIPv4)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range chains {
-		if c.Table.Name == "filter" && c.Name == "FORWARD" {
-			return c, nil
-		}
-	}
-	return nil, nil
+// passes are the directions in which tasks' packets are let through.
+var passes = []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME}
+
+// foreign tells the chains of other firewalls in which Berth puts its rules.
+func foreign(c *nftables.Chain) bool {
+	return c.Table.Family == nftables.TableFamilyIPv4 && c.Table.Name == "filter" && c.Name == "FORWARD" ||
+		c.Table.Family == nftables.TableFamilyINet && c.Table.Name == "firewalld" && c.Name == "filter_FORWARD"
 }
 
-// passForward lets the traffic from and to the bridge through a FORWARD chain that drops by default.
-func (f *firewall) passForward(bridge string) error {
+// droppers are those of chains that drop what is not let through.
+func droppers(chains []*nftables.Chain) []*nftables.Chain {
+	var all []*nftables.Chain
+	for _, c := range chains {
+		drops := c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop || c.Table.Name == "firewalld"
+		if foreign(c) && drops {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// passForward lets the traffic from and to tasks through the chains that drop by default.
+func (f *firewall) passForward() error {
 	if err := f.unpassForward(); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c, err := f.forwardChain()
-	if err != nil || c == nil || c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop {
+	chains, err := f.conn.ListChainsOfTableFamily(nftables.TableFamilyUnspecified)
+	if err != nil {
 		return err
 	}
-	for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
-		// iptables compares a name with its closing zero and no padding.
-		f.conn.InsertRule(&nftables.Rule{Table: c.Table, Chain: c, UserData: f.mark(), Exprs: []expr.Any{
-			&expr.Meta{Key: key, Register: reg1}, &expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: append([]byte(bridge), 0)},
-			&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}}})
+	var errs []error
+	for _, c := range droppers(chains) {
+		if f.refused[c.Table.Name] {
+			continue
+		}
+		for _, key := range passes {
+			f.conn.InsertRule(&nftables.Rule{Table: c.Table, Chain: c, UserData: f.mark(),
+				Exprs: slices.Concat(f.tasks(key, true), []expr.Any{&expr.Counter{}}, verdict(expr.VerdictAccept))})
+		}
+		if err := f.conn.Flush(); err != nil {
+			f.refused[c.Table.Name] = true // its owner's; berth doctor says what to do
+			errs = append(errs, fmt.Errorf("let tasks through the chain %s %s: %w", c.Table.Name, c.Name, err))
+		}
 	}
-	if err := f.conn.Flush(); err != nil {
-		return fmt.Errorf("let tasks through the FORWARD chain: %w", err)
+	return errors.Join(errs...)
+}
+
+// marked are the rules in c that passForward added.
+func (f *firewall) marked(c *nftables.Chain) ([]*nftables.Rule, error) {
+	rules, err := f.conn.GetRules(c.Table, c)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
 	}
-	return nil
+	if err != nil {
+		return nil, fmt.Errorf("read the chain %s %s: %w", c.Table.Name, c.Name, err)
+	}
+	var ours []*nftables.Rule
+	for _, r := range rules {
+		if bytes.Equal(r.UserData, f.mark()) {
+			ours = append(ours, r)
+		}
+	}
+	return ours, nil
 }
 
 // unpassForward removes what passForward added.
 func (f *firewall) unpassForward() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c, err := f.forwardChain()
-	if err != nil || c == nil {
+	chains, err := f.conn.ListChainsOfTableFamily(nftables.TableFamilyUnspecified)
+	if err != nil {
 		return err
 	}
-	rules, err := f.conn.GetRules(c.Table, c)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read the FORWARD chain: %w", err)
-	}
-	found := false
-	for _, r := range rules {
-		if bytes.Equal(r.UserData, f.mark()) {
-			found = true
+	for _, c := range chains {
+		if !foreign(c) {
+			continue
+		}
+		rules, err := f.marked(c)
+		if err != nil || len(rules) == 0 {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		for _, r := range rules {
 			if err := f.conn.DelRule(r); err != nil {
 				return err
 			}
 		}
+		if err := f.conn.Flush(); err != nil {
+			return err
+		}
 	}
-	if !found {
-		return nil
-	}
-	return f.conn.Flush()
+	return nil
 }

@@ -51,6 +51,12 @@ func insideNew(path string, inside func(in *netlink.Handle, ns int) error) error
 	}
 	// Tasks have IPv4 addresses only; without this each device would look for IPv6 neighbours. Kernels without IPv6 lack the file.
 	_ = os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
+	// The gateway is the only way; a redirect would lead to where nothing is.
+	for _, scope := range []string{"all", "default"} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+scope+"/accept_redirects", []byte("0"), 0); err != nil {
+			return fmt.Errorf("have redirects ignored: %w", err)
+		}
+	}
 	in, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)

@@ -1,10 +1,12 @@
-// Package network connects tasks with the kernel's own means: network namespaces, a bridge for each instance of Berth, veth
-// pairs, and one nftables table for NAT and published ports. It runs no other program.
+// Package network connects tasks with the kernel's own means: network namespaces, a veth pair for each, routes, and one nftables
+// table an instance of Berth for NAT, published ports and what may pass. It runs no other program.
+//
+// Each task is alone on its link: it has a /32 and a route to the gateway, and the machine has a route to it. What a task sends from
+// an address that is not routed to its device is dropped, so an address tells which task speaks.
 package network
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,7 +14,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/google/nftables"
@@ -51,6 +52,10 @@ type Network struct {
 	link    *netlink.Handle
 	mtu     int
 	nft     firewall
+	outside []string // devices between which this machine forwarded nothing before Berth; see forwarding.go
+
+	stop context.CancelFunc // of the goroutine that keeps the rules in place
+	kept sync.WaitGroup
 
 	mu      sync.Mutex
 	records map[string]*record    // by network id
@@ -62,7 +67,7 @@ type Network struct {
 
 var _ agent.Network = (*Network)(nil)
 
-const maxID = 8
+const maxID = 7
 
 // Open makes the instance's bridge, its subnet and its nftables table, or takes over those of an earlier process with all that is
 // connected to them. Traffic that flows is not interrupted.
@@ -77,20 +82,41 @@ func Open(ctx context.Context, c Config) (*Network, error) {
 	if err := n.ensureBridge(); err != nil {
 		return nil, n.give(err)
 	}
-	if err := n.ensureSysctls(); err != nil {
+	if err := errors.Join(setSysctls(n.bridge.Name), n.ensureForwarding()); err != nil {
 		return nil, n.give(err)
 	}
 	n.mu.Lock()
 	n.holdRecorded()
-	err = n.nft.install(n.bridge.Name, n.subnet, n.gateway, c.MetadataPort, n.elements())
 	n.mu.Unlock()
-	if err != nil {
-		return nil, n.give(fmt.Errorf("install nftables rules: %w", err))
+	if err := n.install(); err != nil {
+		return nil, n.give(err)
 	}
-	if err := n.nft.passForward(n.bridge.Name); err != nil {
+	for _, r := range n.recorded() {
+		if r.Done && !n.intact(r) { // or it is put in order now
+			n.log.Info("a network was damaged while Berth was away; it is made anew when its task is next looked at", "network", r.ID)
+		}
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n.stop = stop
+	n.kept.Go(func() { n.keep(watching) })
+	return n, nil
+}
+
+// install makes the instance's tables anew, with all that is connected.
+func (n *Network) install() error {
+	if err := n.nft.install(n.rules()); err != nil {
+		return fmt.Errorf("install nftables rules: %w", err)
+	}
+	if err := n.nft.passForward(); err != nil {
 		n.log.Warn("another firewall may drop the traffic of tasks; see berth doctor", "error", err)
 	}
-	return n, nil
+	return nil
+}
+
+// rules are what the table is made from.
+func (n *Network) rules() rules {
+	return rules{subnet: n.subnet, gateway: n.gateway, metadata: n.c.MetadataPort, published: n.elements,
+		outside: n.outside}
 }
 
 // open makes a Network without touching the machine.
@@ -122,7 +148,7 @@ func open(c Config) (*Network, error) {
 		link.Close()
 		return nil, fmt.Errorf("network: open nftables: %w", err)
 	}
-	return &Network{c: c, log: c.Log, link: link, nft: firewall{conn: conn, id: c.ID}, records: map[string]*record{},
+	return &Network{c: c, log: c.Log, link: link, nft: firewall{conn: conn, id: c.ID, refused: map[string]bool{}}, records: map[string]*record{},
 		byAddr: map[netip.Addr]string{}, held: map[portKey]held{}, busy: map[string]*sync.Mutex{}}, nil
 }
 
@@ -131,6 +157,10 @@ func (n *Network) give(err error) error { return errors.Join(err, n.Close()) }
 
 // Close ends this process's part. What is connected stays connected.
 func (n *Network) Close() error {
+	if n.stop != nil {
+		n.stop()
+		n.kept.Wait()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, h := range n.held {
@@ -146,9 +176,6 @@ func (n *Network) Gateway() netip.Addr { return n.gateway }
 
 // Subnet is where tasks have their addresses.
 func (n *Network) Subnet() netip.Prefix { return n.subnet }
-
-// Bridge is the name of the bridge that tasks are connected to.
-func (n *Network) Bridge() string { return BridgeName(n.c.ID) }
 
 // ByAddr tells whose address a is: the id that Setup was given, and the task.
 func (n *Network) ByAddr(a netip.Addr) (id, taskID string, ok bool) {
@@ -186,14 +213,17 @@ func (n *Network) lock(id string) (unlock func()) {
 
 // Names on the machine. A device's name has at most 15 characters.
 
-// BridgeName is the name of an instance's bridge.
+// BridgeName is the name of an instance's bridge, which holds the gateway's address. No device is plugged into it: each task has a
+// link of its own to this machine, which routes, so that tasks share nothing in which they could pass for each other.
 func BridgeName(id string) string { return "brth-" + id }
 
-func vethPrefix(id string) string { return "v" + id }
+// DevicePrefix is what the names of the devices of an instance's tasks begin with.
+func DevicePrefix(id string) string { return "bv" + id }
 
-func vethName(id, network string) string {
-	sum := sha256.Sum256([]byte(network))
-	return (vethPrefix(id) + hex.EncodeToString(sum[:]))[:15]
+// vethName is the device of the task at a; no two addresses of a subnet differ in their first byte only.
+func vethName(id string, a netip.Addr) string {
+	b := a.As4()
+	return DevicePrefix(id) + hex.EncodeToString(b[1:])
 }
 
 func (n *Network) netnsDir() string { return filepath.Join(n.c.RunDir, "netns") }
@@ -223,26 +253,20 @@ func RemoveAll(c Config) error {
 	for _, e := range entries {
 		errs = append(errs, removeNamespace(n.NetnsPath(e.Name())))
 	}
-	return errors.Join(append(errs, n.removeDevices(), n.nft.remove(), os.RemoveAll(n.netnsDir()), os.RemoveAll(n.recordDir()),
+	return errors.Join(append(errs, n.restoreForwarding(), n.removeDevices(), n.nft.remove(), os.RemoveAll(n.netnsDir()), os.RemoveAll(n.recordDir()),
 		n.Close())...)
 }
 
 // removeDevices removes the bridge and every veth of the instance.
 func (n *Network) removeDevices() error {
-	links, err := n.link.LinkList()
-	for range 10 { // devices came or went while they were listed
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-		links, err = n.link.LinkList()
-	}
+	links, err := n.links()
 	if err != nil {
-		return fmt.Errorf("list devices: %w", err)
+		return err
 	}
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name
-		if name != BridgeName(n.c.ID) && (l.Type() != "veth" || len(name) != 15 || !strings.HasPrefix(name, vethPrefix(n.c.ID))) {
+		if !n.own(l) {
 			continue
 		}
 		if err := n.link.LinkDel(l); err != nil && !isGone(err) {

@@ -180,10 +180,14 @@ func TestPublishedPorts(t *testing.T) {
 		t.Errorf("the same port again: %v", err)
 	}
 	// A new process takes over what is there.
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
 	m, err := network.Open(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer m.Close()
 	if _, err := get(fmt.Sprintf("http://127.0.0.1:%d/", port)); err != nil {
 		t.Errorf("after a restart: %v", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/google/nftables"
@@ -19,6 +20,8 @@ type firewall struct {
 	id   string
 	mu   sync.Mutex // one transaction at a time
 	conn *nftables.Conn
+
+	refused map[string]bool // chains of others that take no rules from us; under mu
 }
 
 func (f *firewall) table() *nftables.Table {
@@ -49,10 +52,10 @@ func elementsOf(r *record) []element {
 	return all
 }
 
-// elements are all that is published. n.mu is held.
+// elements are all that is published.
 func (n *Network) elements() []element {
 	var all []element
-	for _, r := range n.records {
+	for _, r := range n.recorded() {
 		all = append(all, elementsOf(r)...)
 	}
 	return all
@@ -73,11 +76,20 @@ func encode(all []element) []nftables.SetElement {
 	return encoded
 }
 
+// rules are what the table is made from.
+type rules struct {
+	subnet    netip.Prefix
+	gateway   netip.Addr
+	metadata  uint16
+	published func() []element // asked when nobody else changes the table
+	outside   []string
+}
+
 // install replaces the whole table in one transaction: at no time is there half a table.
-func (f *firewall) install(bridge string, subnet netip.Prefix, gateway netip.Addr, metadata uint16, published []element) error {
+func (f *firewall) install(r rules) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.build(bridge, subnet, gateway, metadata, published); err != nil {
+	if err := f.build(r); err != nil {
 		return err
 	}
 	return f.conn.Flush()
@@ -91,7 +103,8 @@ func Probe() error {
 	}
 	f := firewall{conn: conn, id: "probe"}
 	subnet := netip.MustParsePrefix("192.0.2.0/24")
-	err = f.build("brth-probe", subnet, subnet.Addr().Next(), 1, []element{{unix.IPPROTO_TCP, 1, subnet.Addr().Next(), 1}})
+	err = f.build(rules{subnet: subnet, gateway: subnet.Addr().Next(), metadata: 1, outside: []string{"probe"},
+		published: func() []element { return []element{{unix.IPPROTO_TCP, 1, subnet.Addr().Next(), 1}} }})
 	if err == nil {
 		conn.DelTable(f.table())
 		err = conn.Flush()
@@ -100,42 +113,76 @@ func Probe() error {
 }
 
 // build queues the transaction that makes the table anew.
-func (f *firewall) build(bridge string, subnet netip.Prefix, gateway netip.Addr, metadata uint16, published []element) error {
+func (f *firewall) build(r rules) error {
 	t := f.table()
 	f.conn.AddTable(t) // so that there is one to delete
 	f.conn.DelTable(t)
 	f.conn.AddTable(t)
 	ports := f.ports(t)
-	if err := f.conn.AddSet(ports, encode(published)); err != nil {
+	if err := f.conn.AddSet(ports, encode(r.published())); err != nil {
 		return err
 	}
+	f.translate(t, ports, r)
+	return f.filter(t, r)
+}
+
+func (f *firewall) rule(c *nftables.Chain, parts ...[]expr.Any) {
+	f.conn.AddRule(&nftables.Rule{Table: c.Table, Chain: c, Exprs: slices.Concat(parts...)})
+}
+
+// translate adds the chains that change addresses.
+func (f *firewall) translate(t *nftables.Table, ports *nftables.Set, r rules) {
 	chain := func(name string, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
 		return f.conn.AddChain(&nftables.Chain{Table: t, Name: name, Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: priority})
-	}
-	rule := func(c *nftables.Chain, parts ...[]expr.Any) {
-		var all []expr.Any
-		for _, p := range parts {
-			all = append(all, p...)
-		}
-		f.conn.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: all})
 	}
 	pre := chain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	out := chain("output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
 	post := chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
-	if metadata != 0 {
-		rule(pre, device(expr.MetaKeyIIFNAME, bridge, true), destination(netip.PrefixFrom(metadataAddr, 32)), port80(),
-			dnat(gateway, metadata))
+	from, to := f.tasks(expr.MetaKeyIIFNAME, true), f.tasks(expr.MetaKeyOIFNAME, true)
+	if r.metadata != 0 {
+		f.rule(pre, from, destination(netip.PrefixFrom(metadataAddr, 32)), port80(),
+			dnat(r.gateway, r.metadata))
 	}
-	rule(pre, local(), publishedPort(ports))
-	rule(out, local(), publishedPort(ports))
-	// route_localnet, which published ports need, must not open the machine's own loopback to tasks.
-	guard := f.conn.AddChain(&nftables.Chain{Table: t, Name: "guard", Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw})
-	rule(guard, device(expr.MetaKeyIIFNAME, bridge, true), destination(loopback), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})
+	f.rule(pre, local(), publishedPort(ports))
+	f.rule(out, local(), publishedPort(ports))
 	// What programs of this machine send to 127.0.0.1, and what a task sends to a published port, must come back the same way.
-	rule(post, source(loopback), device(expr.MetaKeyOIFNAME, bridge, true), masquerade())
-	rule(post, source(subnet), device(expr.MetaKeyOIFNAME, bridge, true), wasDNAT(), masquerade())
-	rule(post, source(subnet), device(expr.MetaKeyOIFNAME, bridge, false), masquerade())
+	f.rule(post, source(loopback), to, snat(r.gateway))
+	f.rule(post, source(r.subnet), to, wasDNAT(), snat(r.gateway))
+	f.rule(post, source(r.subnet), f.tasks(expr.MetaKeyOIFNAME, false), masquerade())
+}
+
+// filter adds the chains that drop: tasks are reached by what they have asked for, by each other and by their published ports only.
+func (f *firewall) filter(t *nftables.Table, r rules) error {
+	chain := func(name string, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
+		return f.conn.AddChain(&nftables.Chain{Table: t, Name: name, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: priority})
+	}
+	from, to := f.tasks(expr.MetaKeyIIFNAME, true), f.tasks(expr.MetaKeyOIFNAME, true)
+	guard := chain("guard", nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
+	f.rule(guard, from, astray(), verdict(expr.VerdictDrop))
+	// route_localnet, which published ports need, must not open the machine's own loopback to tasks.
+	f.rule(guard, from, destination(loopback), verdict(expr.VerdictDrop))
+	forward := chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	f.rule(forward, from, verdict(expr.VerdictAccept))
+	f.rule(forward, to, known(), verdict(expr.VerdictAccept))
+	f.rule(forward, to, wasDNAT(), verdict(expr.VerdictAccept))
+	f.rule(forward, to, verdict(expr.VerdictDrop))
+	// A task that asks for its own published port is sent back on its link, and must not be told that there is a shorter way.
+	f.rule(chain("redirects", nftables.ChainHookOutput, nftables.ChainPriorityFilter), to, redirect(), verdict(expr.VerdictDrop))
+	if len(r.outside) == 0 {
+		return nil
+	}
+	outside := &nftables.Set{Table: t, Name: "outside", KeyType: nftables.TypeIFName}
+	var elements []nftables.SetElement
+	for _, name := range r.outside {
+		elements = append(elements, nftables.SetElement{Key: ifname(name)})
+	}
+	if err := f.conn.AddSet(outside, elements); err != nil {
+		return err
+	}
+	in := func(key expr.MetaKey) []expr.Any {
+		return []expr.Any{&expr.Meta{Key: key, Register: reg1}, &expr.Lookup{SourceRegister: reg1, SetName: outside.Name, SetID: outside.ID}}
+	}
+	f.rule(forward, in(expr.MetaKeyIIFNAME), in(expr.MetaKeyOIFNAME), verdict(expr.VerdictDrop))
 	return nil
 }
 
@@ -193,12 +240,19 @@ func ifname(name string) []byte {
 	return b
 }
 
-func device(key expr.MetaKey, name string, equal bool) []expr.Any {
+// tasks matches packets from, or to, the devices of tasks; or those that are not.
+func (f *firewall) tasks(key expr.MetaKey, equal bool) []expr.Any {
 	op := expr.CmpOpEq
 	if !equal {
 		op = expr.CmpOpNeq
 	}
-	return []expr.Any{&expr.Meta{Key: key, Register: reg1}, &expr.Cmp{Op: op, Register: reg1, Data: ifname(name)}}
+	return []expr.Any{&expr.Meta{Key: key, Register: reg1}, &expr.Cmp{Op: op, Register: reg1, Data: []byte(DevicePrefix(f.id))}}
+}
+
+// astray matches packets whose source is not routed to the device that they came from.
+func astray() []expr.Any {
+	return []expr.Any{&expr.Fib{Register: reg1, FlagSADDR: true, FlagIIF: true, ResultOIF: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: make([]byte, 4)}}
 }
 
 func destination(p netip.Prefix) []expr.Any { return address(16, p) }
@@ -224,6 +278,11 @@ func dnat(a netip.Addr, port uint16) []expr.Any {
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg32at0, RegProtoMin: reg32at1, Specified: true}}
 }
 
+func snat(a netip.Addr) []expr.Any {
+	return []expr.Any{&expr.Immediate{Register: reg32at0, Data: a.AsSlice()},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: reg32at0}}
+}
+
 // local matches packets to an address of this machine.
 func local() []expr.Any {
 	return []expr.Any{&expr.Fib{Register: reg1, FlagDADDR: true, ResultADDRTYPE: true},
@@ -246,5 +305,24 @@ func wasDNAT() []expr.Any {
 			Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: make([]byte, 4)}}
 }
+
+// known matches packets of connections that were let through before.
+func known() []expr.Any {
+	return []expr.Any{&expr.Ct{Register: reg1, Key: expr.CtKeySTATE},
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4, Xor: make([]byte, 4),
+			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: make([]byte, 4)}}
+}
+
+// redirect matches ICMP redirects.
+func redirect() []expr.Any {
+	const icmpRedirect = 5
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{unix.IPPROTO_ICMP}},
+		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{icmpRedirect}}}
+}
+
+func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
 
 func masquerade() []expr.Any { return []expr.Any{&expr.Masq{}} }

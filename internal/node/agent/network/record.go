@@ -25,6 +25,8 @@ type record struct {
 	Ports  []agent.PortMapping `json:"ports,omitempty"`
 	// Done says that everything was made.
 	Done bool `json:"done"`
+
+	leaving bool // it is being torn down
 }
 
 func (n *Network) recordDir() string { return filepath.Join(n.c.RunDir, "networks") }
@@ -67,6 +69,19 @@ func (n *Network) readRecords() error {
 		}
 	}
 	return nil
+}
+
+// recorded are the networks that are not being torn down.
+func (n *Network) recorded() []*record {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := make([]*record, 0, len(n.records))
+	for _, r := range n.records {
+		if !r.leaving {
+			all = append(all, r)
+		}
+	}
+	return all
 }
 
 func (n *Network) save(r *record) error {

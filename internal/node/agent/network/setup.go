@@ -121,6 +121,9 @@ func (n *Network) make(r *record) error {
 	if err := makeNamespace(n.NetnsPath(r.ID), inside); err != nil {
 		return err
 	}
+	if err := n.reach(r); err != nil {
+		return err
+	}
 	if err := n.publish(r); err != nil {
 		return err
 	}
@@ -130,11 +133,10 @@ func (n *Network) make(r *record) error {
 	return n.save(r)
 }
 
-// connect makes a veth pair from the bridge to eth0 inside the namespace ns, whose netlink is in.
+// connect makes a veth pair from this machine to eth0 inside the namespace ns, whose netlink is in.
 func (n *Network) connect(r *record, in *netlink.Handle, ns int) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.MasterIndex = vethName(n.c.ID, r.ID), n.mtu, n.bridge.Index
-	attrs.Flags = net.FlagUp
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = vethName(n.c.ID, r.Addr), n.mtu, macOf(n.gateway)
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(ns), PeerHardwareAddr: macOf(r.Addr),
 		PeerMTU: uint32(n.mtu)}
 	err := n.link.LinkAdd(veth)
@@ -144,55 +146,78 @@ func (n *Network) connect(r *record, in *netlink.Handle, ns int) error {
 		}
 		err = n.link.LinkAdd(veth)
 	}
-	switch {
-	case errors.Is(err, unix.EXFULL):
-		return &agent.Error{Name: "ContainerNetworkingError",
-			Message: "this node's bridge is full (1,023 networks); stop tasks, add a node, or use the network mode host"}
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("make the veth %s: %w", attrs.Name, err)
-	}
-	if err := n.link.LinkSetUp(veth); err != nil {
-		return fmt.Errorf("set the veth %s up: %w", attrs.Name, err)
-	}
-	// Where bridged packets pass the IP rules (br_netfilter), a container that asks for its own published port is answered on the
-	// port of the bridge that it came from.
-	if err := n.link.LinkSetHairpin(veth, true); err != nil {
-		return fmt.Errorf("let the veth %s turn round: %w", attrs.Name, err)
 	}
 	eth0, err := in.LinkByName("eth0")
 	if err != nil {
 		return fmt.Errorf("find eth0: %w", err)
 	}
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: r.Addr.AsSlice(), Mask: net.CIDRMask(n.subnet.Bits(), 32)}}
+	return n.address(r, in, eth0)
+}
+
+// address gives the task's end of the veth its address. The gateway alone is on its link: all that it sends goes there.
+func (n *Network) address(r *record, in *netlink.Handle, eth0 netlink.Link) error {
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: r.Addr.AsSlice(), Mask: net.CIDRMask(32, 32)}}
 	if err := in.AddrAdd(eth0, addr); err != nil {
 		return fmt.Errorf("give eth0 the address %s: %w", r.Addr, err)
 	}
 	if err := in.LinkSetUp(eth0); err != nil {
 		return fmt.Errorf("set eth0 up: %w", err)
 	}
-	if err := in.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: n.gateway.AsSlice()}); err != nil {
+	index, gateway := eth0.Attrs().Index, n.gateway.AsSlice()
+	neighbour := &netlink.Neigh{LinkIndex: index, State: unix.NUD_PERMANENT, IP: gateway, HardwareAddr: macOf(n.gateway)}
+	if err := in.NeighSet(neighbour); err != nil {
+		return fmt.Errorf("tie the gateway to its hardware address: %w", err)
+	}
+	onLink := &netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK, Dst: &net.IPNet{IP: gateway, Mask: net.CIDRMask(32, 32)}}
+	if err := in.RouteAdd(onLink); err != nil {
+		return fmt.Errorf("add the gateway's route: %w", err)
+	}
+	if err := in.RouteAdd(&netlink.Route{LinkIndex: index, Gw: gateway}); err != nil {
 		return fmt.Errorf("add the default route: %w", err)
 	}
 	return nil
 }
 
-// intact tells whether a network's namespace and device are there, the device on the bridge.
+// route leads the task's traffic, and no other, over its device: the machine asks nobody on the link for a hardware address, and
+// speaks no IPv6 there. It may be repeated.
+func (n *Network) route(r *record, veth netlink.Link) error {
+	name := veth.Attrs().Name
+	if err := setSysctls(name); err != nil {
+		return err
+	}
+	if err := n.link.LinkSetUp(veth); err != nil {
+		return fmt.Errorf("set the veth %s up: %w", name, err)
+	}
+	task := &netlink.Neigh{LinkIndex: veth.Attrs().Index, State: unix.NUD_PERMANENT, IP: r.Addr.AsSlice(), HardwareAddr: macOf(r.Addr)}
+	if err := n.link.NeighSet(task); err != nil {
+		return fmt.Errorf("tie %s to its hardware address: %w", r.Addr, err)
+	}
+	route := &netlink.Route{LinkIndex: veth.Attrs().Index, Scope: netlink.SCOPE_LINK, Src: n.gateway.AsSlice(),
+		Dst: &net.IPNet{IP: r.Addr.AsSlice(), Mask: net.CIDRMask(32, 32)}}
+	if err := n.link.RouteReplace(route); err != nil {
+		return fmt.Errorf("route %s to the veth %s: %w", r.Addr, name, err)
+	}
+	return nil
+}
+
+// intact tells whether a network's namespace and device are there, and puts the way to the latter in order.
 func (n *Network) intact(r *record) bool {
-	if !isNamespace(n.NetnsPath(r.ID)) {
-		return false
-	}
+	return isNamespace(n.NetnsPath(r.ID)) && n.reach(r) == nil
+}
+
+// reach makes the way to the network's device, which is there.
+func (n *Network) reach(r *record) error {
 	if r.Mode == types.NetworkModeNone {
-		return true
+		return nil
 	}
-	l, err := n.link.LinkByName(vethName(n.c.ID, r.ID))
+	name := vethName(n.c.ID, r.Addr)
+	l, err := n.link.LinkByName(name)
 	if err != nil {
-		return false
+		return fmt.Errorf("find the veth %s: %w", name, err)
 	}
-	if l.Attrs().MasterIndex == n.bridge.Index {
-		return true
-	}
-	// The bridge was removed and made again: the tasks' devices only need to be put back.
-	return n.link.LinkSetMaster(l, n.bridge) == nil && n.link.LinkSetUp(l) == nil
+	return n.route(r, l)
 }
 
 func (n *Network) info(r *record) agent.NetworkInfo {
@@ -221,11 +246,14 @@ func (n *Network) teardown(id string) error {
 	if r == nil {
 		return removeNamespace(n.NetnsPath(id))
 	}
+	n.mu.Lock()
+	r.leaving = true // the rules may be made anew meanwhile
+	n.mu.Unlock()
 	if err := n.unpublish(r); err != nil {
 		return fmt.Errorf("take back the ports of %s: %w", id, err)
 	}
 	if r.Addr.IsValid() {
-		if l, err := n.link.LinkByName(vethName(n.c.ID, id)); err == nil {
+		if l, err := n.link.LinkByName(vethName(n.c.ID, r.Addr)); err == nil {
 			err = n.link.LinkDel(l)
 			if err != nil && !isGone(err) {
 				return fmt.Errorf("remove the veth of %s: %w", id, err)

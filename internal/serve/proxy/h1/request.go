@@ -2,13 +2,13 @@ package h1
 
 // Request is a request's head.
 type Request struct {
+	Raw            string // all of it
 	Method, Target string
 	Path           string // of Target: what is before the question mark, as the client encoded it
 	Query          string // of Target: what follows it
 	Host           string
 	Fields         []Field
 	Length         int64 // of the body; -1: chunked
-	HasLength      bool  // Content-Length is there
 	Close          bool  // the client sends nothing more on the connection
 	Trailers       bool  // the client reads trailers
 	// Plain holds for a request that a proxy can pass on as it stands. What is not plain is legal, but wants more: another version,
@@ -24,7 +24,7 @@ const Preface = "PRI * HTTP/2.0\r\n\r\n"
 // Parse reads head, which HeadEnd has found. A head that could mean two things is refused.
 func (r *Request) Parse(head []byte) error {
 	s := view(head)
-	*r = Request{Fields: r.Fields[:0]}
+	*r = Request{Raw: s, Fields: r.Fields[:0]}
 	if s == Preface {
 		return nil
 	}
@@ -120,7 +120,7 @@ func (r *Request) framing(one bool) error {
 	case f.chunked:
 		r.Length = -1
 	case f.length >= 0:
-		r.Length, r.HasLength = f.length, true
+		r.Length = f.length
 	}
 	r.Close = f.close
 	if f.upgrade {
