@@ -33,7 +33,11 @@ func recorder(t *testing.T, answer *string, got chan<- string) Target {
 			b, _ := json.Marshal(map[string]any{"method": req.Method, "target": req.RequestURI, "host": req.Host, "header": req.Header,
 				"body": string(body), "length": req.ContentLength, "chunked": req.TransferEncoding, "close": req.Close, "error": err != nil})
 			got <- string(b)
-			io.WriteString(c, *answer)
+			if head, _, _ := strings.Cut(*answer, "\r\n\r\n"); req.Method == http.MethodHead {
+				io.WriteString(c, head+"\r\n\r\n")
+			} else {
+				io.WriteString(c, *answer)
+			}
 		}
 	})
 }

@@ -26,6 +26,7 @@ type exchange struct {
 	ask   h1.Body // of the request
 	tried [attempts]*target
 
+	old       bool // the client speaks HTTP/1.0
 	close     bool // the client's connection ends with the answer
 	streaming bool // the request's body did not come with its head
 	begun     bool // the companion has begun to send it
@@ -45,6 +46,7 @@ func (x *exchange) reset(r *h1.Request) {
 		x.out, x.in = make([]byte, 0, 8<<10), make([]byte, 16<<10)
 	}
 	x.out, x.first, x.last = x.out[:0], 0, 0
+	x.old = r.Old
 	x.close, x.streaming, x.begun, x.heard, x.broken = false, r.Length != 0, false, false, false
 	clear(x.tried[:])
 	x.ask.Begin(r.Length)
@@ -77,9 +79,9 @@ func (l *lane) forward() bool {
 		up, err := l.try(t)
 		if err == nil {
 			l.way.target = t
-			keep := l.relay(t, up)
+			whole := l.relay(t, up)
 			t.end()
-			return keep
+			return whole && l.finish()
 		}
 		t.end()
 		l.rejoin()
@@ -91,6 +93,7 @@ func (l *lane) forward() bool {
 			return l.answer(page(http.StatusBadRequest))
 		}
 		t.failures.Add(1)
+		l.now = time.Now()
 		if last = err; !l.again(err) {
 			break
 		}
@@ -124,7 +127,7 @@ func (l *lane) try(t *target) (*upstream, error) {
 	for fresh := false; ; fresh = true {
 		var up *upstream
 		for up == nil && !fresh {
-			if up = t.kept.take(time.Now()); up == nil {
+			if up = t.kept.take(l.now); up == nil {
 				fresh = true
 			} else if careful && !up.silent() {
 				up.conn.Close()
@@ -141,6 +144,7 @@ func (l *lane) try(t *target) (*upstream, error) {
 			up, err = f.connect(ctx, t, patience)
 			l.cancel.Store(nil)
 			cancel()
+			l.now = time.Now()
 			if err != nil {
 				return nil, err
 			}
@@ -168,7 +172,7 @@ func (l *lane) send(up *upstream) error {
 	if l.gone.Load() {
 		return net.ErrClosed
 	}
-	up.touch(time.Now())
+	up.touch(l.now)
 	if _, err := up.conn.Write(x.out); err != nil {
 		return err
 	}
@@ -185,7 +189,11 @@ func (l *lane) send(up *upstream) error {
 		if x.res.Status >= 200 {
 			return nil
 		}
-		if err := l.write(time.Now(), l.appendInterim(nil)); err != nil {
+		if x.old {
+			continue
+		}
+		l.now = time.Now()
+		if err := l.write(l.appendInterim(nil)); err != nil {
 			l.abort()
 			return err
 		}

@@ -32,7 +32,8 @@ type forwarder struct {
 	byIdle  map[time.Duration]*http.Transport // one for each idle timeout
 
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
-	sweeping atomic.Bool // a look at the kept connections is to come
+	kept     atomic.Int64 // connections, of all targets
+	sweeping atomic.Bool  // a look at the kept connections is to come
 }
 
 // passage is where one request is going.

@@ -19,6 +19,7 @@ type lane struct {
 	conn   net.Conn
 	quiet  // of the client
 	born   time.Time
+	now    time.Time // the lane's clock: set when a request has come, when its answer has, and when time has passed in between
 	remote netip.AddrPort
 
 	in    []byte // what was read of the client: bytes first to last are not used yet
@@ -46,7 +47,7 @@ const firstBytes = 4 << 10
 const headTimeout = 60 * time.Second
 
 func newLane(q *port, c net.Conn) *lane {
-	l := &lane{port: q, conn: c, born: q.proxy.Now()}
+	l := &lane{port: q, conn: c, born: q.proxy.Now(), now: time.Now()}
 	l.quiet.idle = time.Duration(q.idle.Load())
 	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		from := at.AddrPort()
@@ -108,7 +109,6 @@ func (l *lane) begin() bool { return l.phase.Load() == busy || l.phase.CompareAn
 
 // read reads more of a head, or the beginning of one.
 func (l *lane) read(began *time.Time) bool {
-	now := time.Now()
 	if l.first == l.last {
 		l.first, l.last = 0, 0
 		if cap(l.in) != firstBytes {
@@ -117,8 +117,9 @@ func (l *lane) read(began *time.Time) bool {
 		if l.phase.Store(idle); l.port.lanes.closing.Load() {
 			return false
 		}
-		l.touch(now)
+		l.touch(l.now)
 	} else {
+		now := time.Now()
 		if began.IsZero() {
 			*began = now
 		}
@@ -155,8 +156,8 @@ func (l *lane) touch(now time.Time) {
 }
 
 // write sends bytes to the client.
-func (l *lane) write(now time.Time, b []byte) error {
-	l.touch(now)
+func (l *lane) write(b []byte) error {
+	l.touch(l.now)
 	_, err := l.conn.Write(b)
 	return err
 }
@@ -164,6 +165,7 @@ func (l *lane) write(now time.Time, b []byte) error {
 // request serves the request whose head was read. It is false when the connection is to end.
 func (l *lane) request() bool {
 	q := l.port
+	l.now = time.Now()
 	l.x = exchanges.Get().(*exchange)
 	l.x.reset(&l.head)
 	defer func() {

@@ -12,39 +12,39 @@ import (
 )
 
 // relay sends the client the answer whose head was read, and keeps the target's connection if it can be used again. It is false when
-// the client's connection is to end.
+// the client did not get all of it.
 func (l *lane) relay(t *target, up *upstream) bool {
 	x := l.x
-	now := time.Now()
-	up.touch(now)
-	x.out = l.appendAnswer(x.out[:0], now)
-	err := l.relayBody(up, now)
+	l.now = time.Now()
+	up.touch(l.now)
+	x.out = l.appendAnswer(x.out[:0])
+	err := l.relayBody(up)
 	whole := err == nil && !x.res.Close && x.first == x.last && l.sent.Load()
 	switch {
 	case !whole:
 		up.conn.Close() // which also ends a companion that still sends
 	case x.begun: // it is writing the last part, or has just done so
-		_ = up.conn.SetWriteDeadline(now.Add(lastWrite)) // fails only on a closed connection
+		_ = up.conn.SetWriteDeadline(l.now.Add(lastWrite)) // fails only on a closed connection
 		up.moved.Store(0)
 	}
 	l.rejoin()
 	l.up.Store(nil)
 	if whole && l.sent.Load() && !l.gone.Load() {
-		l.port.proxy.forward.keep(t, up, now)
+		l.port.proxy.forward.keep(t, up, l.now)
 	} else {
 		up.conn.Close()
 	}
-	return err == nil && !l.gone.Load() && l.finish()
+	return err == nil && !l.gone.Load()
 }
 
 // lastWrite is what a target that has answered has to take the end of the request.
 const lastWrite = time.Second
 
-// chunked tells whether the client gets the answer's body in chunks.
-func (x *exchange) chunked() bool { return x.res.Length < 0 }
+// chunked tells whether the client gets the answer's body in chunks. One of HTTP/1.0 knows none: its connection ends with the body.
+func (x *exchange) chunked() bool { return x.res.Length < 0 && !x.old }
 
 // relayBody writes out and then the answer's body as it comes.
-func (l *lane) relayBody(up *upstream, now time.Time) error {
+func (l *lane) relayBody(up *upstream) error {
 	x := l.x
 	x.body.Begin(x.res.Length)
 	for {
@@ -53,16 +53,17 @@ func (l *lane) relayBody(up *upstream, now time.Time) error {
 			x.first += n
 			switch {
 			case err != nil:
-				return errors.Join(err, l.flush(now))
+				return errors.Join(err, l.flush())
 			case x.chunked():
 				x.out = h1.AppendChunk(x.out, data)
 			case len(x.out)+len(data) <= cap(x.out):
 				x.out = append(x.out, data...)
 			default:
-				if err := l.flush(now); err != nil {
+				if err := l.flush(); err != nil {
 					return err
 				}
-				if err := l.write(now, data); err != nil {
+				l.now = time.Now() // the client may have been slow
+				if err := l.write(data); err != nil {
 					return err
 				}
 			}
@@ -73,17 +74,19 @@ func (l *lane) relayBody(up *upstream, now time.Time) error {
 		if x.body.Done() && x.chunked() {
 			x.out = h1.AppendLastChunk(x.out, x.body.Trailers())
 		}
-		if err := l.flush(now); err != nil || x.body.Done() {
+		if err := l.flush(); err != nil || x.body.Done() {
 			return err
 		}
+		up.touch(time.Now()) // as may the client have been now
 		n, err := l.more(up)
-		now = time.Now()
-		up.touch(now)
+		l.now = time.Now()
 		switch {
 		case n > 0:
 		case errors.Is(err, io.EOF) && x.body.UntilClose():
-			x.out = h1.AppendLastChunk(x.out, nil)
-			return l.flush(now)
+			if x.chunked() {
+				x.out = h1.AppendLastChunk(x.out, nil)
+			}
+			return l.flush()
 		case err != nil:
 			return err
 		}
@@ -91,11 +94,11 @@ func (l *lane) relayBody(up *upstream, now time.Time) error {
 }
 
 // flush writes out to the client.
-func (l *lane) flush(now time.Time) error {
+func (l *lane) flush() error {
 	if len(l.x.out) == 0 {
 		return nil
 	}
-	err := l.write(now, l.x.out)
+	err := l.write(l.x.out)
 	l.x.out = l.x.out[:0]
 	return err
 }
@@ -113,9 +116,10 @@ func (l *lane) more(up *upstream) (int, error) {
 }
 
 // appendAnswer writes the head that the client gets of the target's answer.
-func (l *lane) appendAnswer(to []byte, now time.Time) []byte {
+func (l *lane) appendAnswer(to []byte) []byte {
 	x, p := l.x, &l.way
 	res := &x.res
+	x.close = x.close || x.old && res.Length < 0
 	reason := res.Reason
 	if reason == "" {
 		reason = http.StatusText(res.Status)
@@ -137,14 +141,14 @@ func (l *lane) appendAnswer(to []byte, now time.Time) []byte {
 	for k, v := range p.listener.Headers {
 		to = h1.AppendField(to, k, v)
 	}
-	if c := p.targetCookie(now); c != "" {
+	if c := p.targetCookie(l.now); c != "" {
 		to = h1.AppendField(to, "Set-Cookie", c)
 	}
-	if c := p.groupCookie(now); c != "" {
+	if c := p.groupCookie(l.now); c != "" {
 		to = h1.AppendField(to, "Set-Cookie", c)
 	}
 	if !dated {
-		to = h1.AppendField(to, "Date", date(now))
+		to = h1.AppendField(to, "Date", date(l.now))
 	}
 	switch {
 	case x.chunked():
@@ -152,10 +156,18 @@ func (l *lane) appendAnswer(to []byte, now time.Time) []byte {
 	case res.Said >= 0 && res.Status != http.StatusNoContent:
 		to = h1.AppendInt(to, "Content-Length", res.Said)
 	}
-	if x.close {
-		to = h1.AppendField(to, "Connection", "close")
+	return append(x.appendConnection(to), "\r\n"...)
+}
+
+// appendConnection says what becomes of the client's connection.
+func (x *exchange) appendConnection(to []byte) []byte {
+	switch {
+	case x.close:
+		return h1.AppendField(to, "Connection", "close")
+	case x.old:
+		return h1.AppendField(to, "Connection", "keep-alive")
 	}
-	return append(to, "\r\n"...)
+	return to
 }
 
 // appendInterim writes a target's interim answer (1xx).
@@ -172,9 +184,10 @@ func (l *lane) appendInterim(to []byte) []byte {
 
 // answer sends the load balancer's own answer. It is false when the connection is to end.
 func (l *lane) answer(a reply) bool {
-	x, now := l.x, time.Now()
+	x := l.x
+	l.now = time.Now()
 	to := h1.AppendStatus(x.out[:0], a.status, http.StatusText(a.status))
-	to = h1.AppendField(to, "Date", date(now))
+	to = h1.AppendField(to, "Date", date(l.now))
 	if p := &l.way; p.entrance != nil {
 		if !p.listener.HideServer && !has(p.listener.Headers, "Server") {
 			to = h1.AppendField(to, "Server", ownServer)
@@ -192,15 +205,12 @@ func (l *lane) answer(a reply) bool {
 		to = h1.AppendField(to, "Location", a.location)
 	}
 	to = h1.AppendInt(to, "Content-Length", int64(len(a.body)))
-	if x.close {
-		to = h1.AppendField(to, "Connection", "close")
-	}
-	to = append(to, "\r\n"...)
+	to = append(x.appendConnection(to), "\r\n"...)
 	if l.head.Method != http.MethodHead {
 		to = append(to, a.body...)
 	}
 	x.out = to
-	return l.flush(now) == nil && l.finish()
+	return l.flush() == nil && l.finish()
 }
 
 // has tells whether headers has a name, in any case.
@@ -243,7 +253,7 @@ func (l *lane) fill() bool {
 	l.first = 0
 	l.touch(time.Now())
 	if l.last == len(l.in) {
-		return false // a line of a chunked body that does not fit was refused before
+		return false // trailers that long are not worth a connection
 	}
 	n, _ := l.conn.Read(l.in[l.last:])
 	l.last += n

@@ -53,7 +53,7 @@ type target struct {
 }
 
 func newTarget(p *Proxy, group string, conf Target) *target {
-	t := &target{proxy: p, group: group, id: conf.ID, port: conf.Port, address: address(conf), open: map[io.Closer]struct{}{},
+	t := &target{proxy: p, group: group, id: conf.ID, port: conf.Port, address: address(conf), open: map[io.Closer]struct{}{}, kept: kept{inAll: &p.forward.kept},
 		wake: make(chan struct{}, 1)}
 	sum := sha256.Sum256([]byte(t.key()))
 	t.mark = base64.RawURLEncoding.EncodeToString(sum[:18])

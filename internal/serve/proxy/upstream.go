@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,8 +18,30 @@ type upstream struct {
 	conn net.Conn
 	quiet
 	raw    syscall.RawConn // nil when it is no socket
-	reused bool            // it has served a request
-	until  time.Time       // when, kept, it is too old
+	poll   func(uintptr)   // sets open; made once, so that looking allocates nothing
+	open   bool
+	reused bool      // it has served a request
+	until  time.Time // when, kept, it is too old
+}
+
+func newUpstream(c net.Conn, idle time.Duration) *upstream {
+	u := &upstream{conn: c, quiet: quiet{idle: idle}}
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		return u
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return u
+	}
+	u.raw = raw
+	events := make([]unix.PollFd, 1)
+	u.poll = func(fd uintptr) {
+		events[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}
+		n, err := unix.Poll(events, 0)
+		u.open = n == 0 && err == nil
+	}
+	return u
 }
 
 // touch moves the deadlines when they are due.
@@ -33,20 +56,19 @@ func (u *upstream) silent() bool {
 	if u.raw == nil {
 		return true
 	}
-	quiet := false
-	err := u.raw.Control(func(fd uintptr) {
-		p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}}
-		n, err := unix.Poll(p[:], 0)
-		quiet = n == 0 && err == nil
-	})
-	return quiet && err == nil
+	return u.raw.Control(u.poll) == nil && u.open
 }
 
 // maxKept is how many connections to a target are kept for requests to come.
 const maxKept = 256
 
+// maxKeptInAll bounds the connections that are kept for all targets together.
+const maxKeptInAll = 4096
+
 // kept are a target's connections that no request uses, the one used last at the end.
 type kept struct {
+	inAll *atomic.Int64 // how many all targets keep
+
 	mu     sync.Mutex
 	free   []*upstream
 	closed bool
@@ -63,6 +85,7 @@ func (k *kept) take(now time.Time) *upstream {
 	u := k.free[n-1]
 	k.free[n-1] = nil
 	k.free = k.free[:n-1]
+	k.inAll.Add(-1)
 	if now.After(u.until) { // and so are all others, which the sweep finds
 		u.conn.Close()
 		return nil
@@ -74,10 +97,11 @@ func (k *kept) take(now time.Time) *upstream {
 func (k *kept) put(u *upstream) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed || len(k.free) >= maxKept {
+	if k.closed || len(k.free) >= maxKept || k.inAll.Load() >= maxKeptInAll { // one more or less does not matter
 		u.conn.Close()
 		return false
 	}
+	k.inAll.Add(1)
 	k.free = append(k.free, u)
 	return true
 }
@@ -86,6 +110,7 @@ func (k *kept) put(u *upstream) bool {
 func (k *kept) sweep(now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer func(before int) { k.inAll.Add(int64(len(k.free) - before)) }(len(k.free))
 	k.free = slices.DeleteFunc(k.free, func(u *upstream) bool {
 		if now.Before(u.until) && u.silent() {
 			return false
@@ -104,6 +129,7 @@ func (k *kept) close() {
 	for _, u := range k.free {
 		u.conn.Close()
 	}
+	k.inAll.Add(-int64(len(k.free)))
 	k.free = nil
 }
 
@@ -146,11 +172,5 @@ func (f *forwarder) connect(ctx context.Context, t *target, idle time.Duration) 
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{conn: c, quiet: quiet{idle: idle}}
-	if s, ok := c.(syscall.Conn); ok {
-		if raw, err := s.SyscallConn(); err == nil {
-			u.raw = raw
-		}
-	}
-	return u, nil
+	return newUpstream(c, idle), nil
 }

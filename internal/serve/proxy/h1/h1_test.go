@@ -35,6 +35,7 @@ var heads = map[string]string{
 	"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n":                  "plain",
 	"GET / HTTP/1.1\r\nhost:a\r\nEmpty:\r\nHigh: \xff\r\nTab: a\tb\r\n\r\n":             "plain",
 	"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n":                                               "plain",
+	"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n":                       "plain",
 	"GET / HTTP/1.0\r\n\r\n":                                                            "odd",
 	"GET / HTTP/1.2\r\nHost: a\r\n\r\n":                                                 "odd",
 	Preface:                                                                             "odd",

@@ -9,6 +9,7 @@ type Request struct {
 	Host           string
 	Fields         []Field
 	Length         int64 // of the body; -1: chunked
+	Old            bool  // the version is 1.0
 	Close          bool  // the client sends nothing more on the connection
 	Trailers       bool  // the client reads trailers
 	// Plain holds for a request that a proxy can pass on as it stands. What is not plain is legal, but wants more: another version,
@@ -32,20 +33,20 @@ func (r *Request) Parse(head []byte) error {
 	if err != nil {
 		return err
 	}
-	major1, err := r.start(first)
+	one, err := r.start(first)
 	if err != nil {
 		return err
 	}
 	if r.Fields, err = fields(rest, r.Fields, &r.frame); err != nil {
 		return err
 	}
-	if err := r.framing(major1); err != nil {
+	if err := r.framing(one); err != nil {
 		return err
 	}
-	return r.named(major1)
+	return r.named(one)
 }
 
-// start reads the first line: method, target and version, parted by single spaces. It tells whether the version is 1.1.
+// start reads the first line: method, target and version, parted by single spaces. It tells whether the version is 1.1 or later.
 func (r *Request) start(s string) (one bool, err error) {
 	i := 0
 	for i < len(s) && class[s[i]]&token != 0 {
@@ -71,10 +72,10 @@ func (r *Request) start(s string) (one bool, err error) {
 	if version[5] != '1' {
 		return false, errVersion
 	}
-	one = version[7] == '1'
+	r.Old = version[7] == '0'
 	plain, err := r.target()
-	r.Plain = plain && one
-	return one, err
+	r.Plain = plain && version[7] <= '1'
+	return !r.Old, err
 }
 
 // target takes the target apart; plain when it is a path that every server reads alike.
@@ -122,7 +123,7 @@ func (r *Request) framing(one bool) error {
 	case f.length >= 0:
 		r.Length = f.length
 	}
-	r.Close = f.close
+	r.Close = f.close || !one && !f.keep
 	if f.upgrade {
 		r.Plain = false
 	}
