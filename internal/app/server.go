@@ -49,6 +49,7 @@ type server struct {
 	control  *control.Control
 	feed     *feed.Feed
 	proxy    *proxy.Proxy // nil until openProxy
+	backedUp uint64       // the revision of the last of its own backups
 }
 
 // openServer opens the data directory. What it opened before an error is closed.
@@ -166,6 +167,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.control.Run(ctx) })
 	g.Go(func() error { return s.feed.Run(ctx, s.proxy) })
 	g.Go(func() error { return s.housekeeping(ctx) })
+	g.Go(func() error { return s.serveAdmin(ctx) })
 	return g.Wait()
 }
 
@@ -186,6 +188,9 @@ func (s *server) housekeeping(ctx context.Context) error {
 		}
 		if _, err := s.logs.Sweep(time.Now()); err != nil {
 			s.log.Error("cannot remove expired log events", "error", err)
+		}
+		if err := s.backUp(ctx); err != nil {
+			s.log.Error("cannot back the state up", "error", err)
 		}
 	}
 }

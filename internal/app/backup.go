@@ -1,0 +1,288 @@
+package app
+
+import (
+	"bufio"
+	"compress/gzip"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/store/etcd"
+)
+
+// A backup is one gzip stream: its head as JSON, then each row's key and value with their lengths before them, then a length of zero and
+// the number of rows. It holds the root key: whoever can read it owns this Berth.
+const backupFormat = "berth-backup-1"
+
+type backupHead struct {
+	Format  string            `json:"format"`
+	Created time.Time         `json:"created"`
+	Files   map[string][]byte `json:"files"` // by name in the data directory
+}
+
+// backupFiles are what belongs to the state besides the rows.
+var backupFiles = []string{"instance.json", "root-key.json"}
+
+// rows yields the state's rows.
+type rows func(yield func(key string, value []byte) error) error
+
+// writeBackup writes the files of in and the rows.
+func writeBackup(w io.Writer, in *Instance, each rows) error {
+	head := backupHead{Format: backupFormat, Created: time.Now().UTC(), Files: map[string][]byte{}}
+	for _, name := range backupFiles {
+		data, err := os.ReadFile(in.Path(name))
+		if err != nil {
+			return err
+		}
+		head.Files[name] = data
+	}
+	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	first, err := json.Marshal(head)
+	if err != nil {
+		return err
+	}
+	writeChunk(z, first) // errors of a gzip.Writer stay
+	n := uint64(0)
+	err = each(func(key string, value []byte) error {
+		n++
+		return errors.Join(writeChunk(z, []byte(key)), writeChunk(z, value))
+	})
+	_, errEnd := z.Write(binary.AppendUvarint([]byte{0}, n))
+	return errors.Join(err, errEnd, z.Close())
+}
+
+func writeChunk(w io.Writer, data []byte) error {
+	if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(data)))); err != nil {
+		return err
+	}
+	_, err := w.Write(data)
+	return err
+}
+
+// maxChunk bounds what is believed of a length in a backup.
+const maxChunk = 64 << 20
+
+// readBackup reads a whole backup; one that was cut or changed is refused.
+func readBackup(r io.Reader) (head backupHead, all map[string]string, err error) {
+	z, err := gzip.NewReader(r)
+	if err != nil {
+		return head, nil, fmt.Errorf("it is no backup of Berth: %w", err)
+	}
+	in := bufio.NewReaderSize(z, 1<<16)
+	first, err := readChunk(in)
+	if err != nil || json.Unmarshal(first, &head) != nil || head.Format != backupFormat {
+		return head, nil, errors.New("it is no backup of Berth, or one of a later version")
+	}
+	all = map[string]string{}
+	for {
+		key, err := readChunk(in)
+		if err != nil {
+			return head, nil, fmt.Errorf("it is damaged or was cut: %w", err)
+		}
+		if len(key) == 0 {
+			break
+		}
+		value, err := readChunk(in)
+		if err != nil {
+			return head, nil, fmt.Errorf("it is damaged or was cut: %w", err)
+		}
+		all[string(key)] = string(value)
+	}
+	n, err := binary.ReadUvarint(in)
+	if _, end := in.ReadByte(); err != nil || end != io.EOF || n != uint64(len(all)) { // at the end gzip has compared its checksum
+		return head, nil, errors.New("it is damaged or was cut")
+	}
+	return head, all, nil
+}
+
+func readChunk(in *bufio.Reader) ([]byte, error) {
+	n, err := binary.ReadUvarint(in)
+	if err != nil {
+		return nil, err
+	}
+	if n > maxChunk {
+		return nil, errors.New("a length is impossible")
+	}
+	data := make([]byte, n)
+	_, err = io.ReadFull(in, data)
+	return data, err
+}
+
+// adminSocket is where a running server hands out backups; only its own user may use it.
+func (in *Instance) adminSocket() string {
+	if in.Runtime == "containerd" {
+		return filepath.Join(in.RunDir(), "admin.sock")
+	}
+	return in.Path("admin.sock") // without containers there need be no root, and nothing below /run
+}
+
+// serveAdmin answers on the admin socket until ctx is done.
+func (s *server) serveAdmin(ctx context.Context) error {
+	l, err := listenPrivate(s.in.adminSocket())
+	if err != nil {
+		s.log.Warn("berth backup works only while the server is stopped", "error", err)
+		return nil
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
+		if err := writeBackup(w, s.in, s.rows(r.Context())); err != nil {
+			s.log.Error("cannot write a backup", "error", err)
+			panic(http.ErrAbortHandler) // the client must not take it for whole
+		}
+	})
+	return serveHTTP(ctx, l, mux)
+}
+
+// listenPrivate listens on a socket that only this user may use.
+func listenPrivate(socket string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func (s *server) rows(ctx context.Context) rows {
+	return func(yield func(string, []byte) error) error { return s.store.Rows(ctx, yield) }
+}
+
+// Backup writes the state of the Berth in dir, its keys and its name to file, which only this user may read. The server may run.
+func Backup(ctx context.Context, dir, file string, out io.Writer) error {
+	in, err := LoadInstance(dir)
+	if err != nil {
+		return err
+	}
+	err = writeAside(file, func(w io.Writer) error {
+		release, err := in.lock()
+		if err != nil {
+			return in.fetchBackup(ctx, w)
+		}
+		defer release()
+		st, err := etcd.Open(ctx, etcd.Config{Dir: in.Path("etcd"), Kinds: store.Schema(), Log: newLogger(false)})
+		if err != nil {
+			return err
+		}
+		err = writeBackup(w, in, func(yield func(string, []byte) error) error { return st.Rows(ctx, yield) })
+		return errors.Join(err, st.Close())
+	})
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	fmt.Fprintf(out, "the state of %s is in %s; it holds the root key, so keep it safe\n", dir, file)
+	return nil
+}
+
+// fetchBackup asks the running server.
+func (in *Instance) fetchBackup(ctx context.Context, w io.Writer) error {
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", in.adminSocket())
+	}}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://berth/backup", nil)
+	if err != nil {
+		return err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the server that runs: %w", err)
+	}
+	defer res.Body.Close()
+	_, err = io.Copy(w, res.Body)
+	return err
+}
+
+// writeAside writes a file of mode 0600 so that a failure leaves the old one, or none.
+func writeAside(file string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if err := errors.Join(write(f), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
+
+// Restore puts the backup in file in the place of what dir holds, which is kept aside. No server may run.
+func Restore(ctx context.Context, dir, file string, out io.Writer) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	head, all, err := readBackup(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	var saved Instance
+	if err := json.Unmarshal(head.Files["instance.json"], &saved); err != nil || saved.ID == "" {
+		return fmt.Errorf("%s: it names no instance", file)
+	}
+	in, err := LoadInstance(dir)
+	if err == nil && in.ID != saved.ID {
+		return fmt.Errorf("%s is another Berth (%s) than the one in %s (%s); restore into a data directory of its own", dir, in.ID, file, saved.ID)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	in = &saved
+	in.dir = dir
+	release, err := in.lock()
+	if err != nil {
+		return err
+	}
+	defer release()
+	for name, data := range head.Files {
+		if !slices.Contains(backupFiles, name) {
+			return fmt.Errorf("%s: it holds a file %q, which this version does not know", file, name)
+		}
+		if err := writeFile(in.Path(name), data); err != nil {
+			return err
+		}
+	}
+	return in.replace(ctx, all, fmt.Sprintf("the backup of %s", head.Created.Format(time.RFC3339)), out)
+}
+
+// replace puts rows in the place of the instance's state.
+func (in *Instance) replace(ctx context.Context, all map[string]string, what string, out io.Writer) error {
+	aside, err := etcd.Replace(ctx, etcd.Config{Dir: in.Path("etcd"), Kinds: store.Schema(), Log: newLogger(false)},
+		func(yield func(string, []byte) bool) {
+			for key, value := range all {
+				if !yield(key, []byte(value)) {
+					return
+				}
+			}
+		})
+	if err != nil {
+		return fmt.Errorf("put %s in place: %w (what was there is in %s)", what, err, aside)
+	}
+	fmt.Fprintf(out, "%s is in place: %d rows\n", what, len(all))
+	if aside != "" {
+		fmt.Fprintf(out, "what was there is kept in %s; delete it when nobody needs it\n", aside)
+	}
+	fmt.Fprintf(out, "go on with: berth up --data-dir %s\n", in.dir)
+	return nil
+}
