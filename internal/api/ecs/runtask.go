@@ -300,9 +300,10 @@ func (a *api) put(tx store.Tx, t *model.Task, instance, node string, spec task.S
 	}
 }
 
+// hasInstances looks no further than the first one.
 func hasInstances(r store.Reader, cluster string) bool {
-	for _, i := range store.InstancesOf(r, cluster) {
-		if i.Status != inactive {
+	for n := range store.Nodes.Scan(r, "") {
+		if i, ok := store.InstanceOn(r, cluster, n.ID); ok && i.Status != inactive {
 			return true
 		}
 	}
