@@ -2,6 +2,7 @@
 package app
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/berthdev/berth/internal/api/ec2"
 	"github.com/berthdev/berth/internal/model"
 )
 
@@ -35,6 +38,7 @@ type Config struct {
 	Account string
 	Pace    model.Pace
 	Runtime string // containerd or fake
+	VPCCIDR string // of the VPC that clients see, from which tasks have their addresses
 	Version string
 	Verbose bool
 }
@@ -49,6 +53,7 @@ type Instance struct {
 	Account string     `json:"account"`
 	Pace    model.Pace `json:"pace"`
 	Runtime string     `json:"runtime"`
+	VPCCIDR string     `json:"vpcCidr,omitempty"` // "" is the default's, and avoids what the machine uses
 	Created time.Time  `json:"created"`
 	dir     string
 }
@@ -84,6 +89,7 @@ func openInstance(c Config) (*Instance, error) {
 			Account: DefaultAccount, Pace: model.PaceFast, Runtime: "containerd", Created: time.Now().UTC(), dir: c.DataDir}, nil
 		set(&in.Account, c.Account)
 		set(&in.Region, c.Region)
+		set(&in.VPCCIDR, c.VPCCIDR)
 	}
 	if err != nil {
 		return nil, err
@@ -91,6 +97,9 @@ func openInstance(c Config) (*Instance, error) {
 	if c.Account != "" && c.Account != in.Account || c.Region != "" && c.Region != in.Region {
 		return nil, fmt.Errorf("%s belongs to account %s in region %s: its ARNs cannot change; use another --data-dir",
 			c.DataDir, in.Account, in.Region)
+	}
+	if c.VPCCIDR != "" && c.VPCCIDR != in.VPCCIDR {
+		return nil, fmt.Errorf("%s was made with the VPC %s, which cannot change; use another --data-dir", c.DataDir, in.vpc())
 	}
 	set(&in.Listen, c.Listen)
 	set(&in.Pace, c.Pace)
@@ -121,6 +130,7 @@ var (
 
 // check returns a *SettingError.
 func (in *Instance) check() error {
+	_, errNetwork := in.network()
 	_, port, err := net.SplitHostPort(in.Listen)
 	number, errPort := strconv.ParseUint(port, 10, 16)
 	for _, s := range []struct {
@@ -131,6 +141,7 @@ func (in *Instance) check() error {
 		{in.Pace == model.PaceFast || in.Pace == model.PaceAWS, "pace", string(in.Pace), "fast or aws"},
 		{in.Runtime == "containerd" || in.Runtime == "fake", "runtime", in.Runtime, "containerd or fake"},
 		{accountPattern.MatchString(in.Account), "account", in.Account, "12 digits"},
+		{errNetwork == nil, "vpc-cidr", in.VPCCIDR, "a private IPv4 network from /16 to /24, such as " + ec2.CIDR},
 		{regionPattern.MatchString(in.Region), "region", in.Region, "a name such as " + DefaultRegion},
 	} {
 		if !s.ok {
@@ -166,6 +177,21 @@ func randomHex(bytes int) string {
 	b := make([]byte, bytes)
 	rand.Read(b)
 	return hex.EncodeToString(b)
+}
+
+// vpc is the range of the VPC.
+func (in *Instance) vpc() string { return cmp.Or(in.VPCCIDR, ec2.CIDR) }
+
+// network is the VPC that clients see. Its range was checked.
+func (in *Instance) network() (ec2.Network, error) {
+	cidr, err := netip.ParsePrefix(in.vpc())
+	if err != nil {
+		return ec2.Network{}, err
+	}
+	if in.VPCCIDR != "" && !cidr.Addr().IsPrivate() {
+		return ec2.Network{}, fmt.Errorf("%s is no private network", cidr)
+	}
+	return ec2.NewNetwork(in.Scope(), cidr)
 }
 
 // Scope is what the instance's ARNs are made from.

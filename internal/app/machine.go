@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
@@ -100,7 +101,8 @@ func openPlatform(ctx context.Context, in *Instance, login func(context.Context)
 }
 
 func (in *Instance) networkConfig(log *slog.Logger) network.Config {
-	return network.Config{ID: in.ID, RunDir: in.RunDir(), StateDir: in.Path("network"), MetadataPort: metadataPort,
+	subnet, _ := netip.ParsePrefix(in.VPCCIDR) // the zero one for ""
+	return network.Config{ID: in.ID, RunDir: in.RunDir(), StateDir: in.Path("network"), MetadataPort: metadataPort, Subnet: subnet,
 		Log: log.With("component", "network")}
 }
 

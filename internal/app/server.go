@@ -104,7 +104,8 @@ func freeing(ctx context.Context, operation string) context.Context {
 
 // services are the APIs of the endpoint.
 func (s *server) services() []*wire.Service {
-	scope, network := s.in.Scope(), ec2.DefaultNetwork(s.in.Scope())
+	scope := s.in.Scope()
+	network, _ := s.in.network() // the instance was checked when it was opened
 	var subnets []elb.Subnet
 	for _, n := range network.Subnets {
 		subnets = append(subnets, elb.Subnet{ID: n.ID, Zone: n.Zone})

@@ -26,8 +26,8 @@ type Config struct {
 
 	// StateDir holds one folder a task: its record, generated files, task-scoped volumes and logs. Mode 0700.
 	StateDir string
-	// RunDir holds the files that are generated for containers; they need not outlive the machine's run, and on a tmpfs they do
-	// not slow a start down. "" keeps them in StateDir.
+	// RunDir holds the files that are generated for containers, on a small file system a task; they need not outlive the machine's
+	// run. "" keeps them in StateDir, and containers cannot write them.
 	RunDir string
 	// VolumeDir holds docker volumes of scope "shared", which outlive tasks. "" means StateDir/volumes.
 	VolumeDir string

@@ -16,6 +16,7 @@ type plan struct {
 	spec    ContainerSpec
 	files   []file
 	folders []folder
+	dir     string // of the files; "" when they may be where they are
 }
 
 // file is a generated file.
@@ -47,12 +48,32 @@ func (p plan) prepare() error {
 			return &Error{Name: "ResourceInitializationError", Message: fmt.Sprintf("make the folder of a volume: %v", err)}
 		}
 	}
+	if err := p.boundFiles(); err != nil {
+		return fmt.Errorf("container files: %w", err)
+	}
 	for _, f := range p.files {
 		if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
 			return fmt.Errorf("container files: %w", err)
 		}
 		if err := os.WriteFile(f.path, f.content, 0o644); err != nil {
 			return fmt.Errorf("container files: %w", err)
+		}
+	}
+	return nil
+}
+
+// boundFiles has the generated files be where they cannot fill the machine.
+func (p plan) boundFiles() error {
+	bounded := false
+	if p.dir != "" {
+		var err error
+		if bounded, err = makeFilesDir(p.dir); err != nil {
+			return err
+		}
+	}
+	for i, m := range p.spec.Mounts {
+		if slices.ContainsFunc(p.files, func(f file) bool { return f.path == m.Source }) {
+			p.spec.Mounts[i].ReadOnly = m.ReadOnly || !bounded
 		}
 	}
 	return nil
@@ -71,6 +92,9 @@ func (t *task) plan(c *container) plan {
 	}
 	spec.Env = t.environment(c, spec.Hostname)
 	p := plan{}
+	if t.agent.cfg.RunDir != "" {
+		p.dir = t.filesDir()
+	}
 	p.folders, spec.Mounts = t.mounts(c, 0)
 	for _, g := range t.generated(c, spec.Hostname) {
 		taken := func(m Mount) bool { return m.Destination == g.destination }
@@ -78,7 +102,8 @@ func (t *task) plan(c *container) plan {
 			continue // the user's own
 		}
 		p.files = append(p.files, g.file)
-		spec.Mounts = append(spec.Mounts, Mount{Type: "bind", Source: g.path, Destination: g.destination})
+		spec.Mounts = append(spec.Mounts, Mount{Type: "bind", Source: g.path, Destination: g.destination,
+			ReadOnly: deref(c.def.ReadonlyRootFilesystem)})
 	}
 	p.spec = spec
 	return p

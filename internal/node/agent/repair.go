@@ -110,7 +110,7 @@ func (a *Agent) sweep() {
 	entries, _ = os.ReadDir(a.cfg.RunDir) // not there before the first task
 	for _, e := range entries {
 		if dir := filepath.Join(a.cfg.RunDir, e.Name()); !a.has(e.Name()) {
-			if err := os.RemoveAll(dir); err != nil {
+			if err := removeFilesDir(dir); err != nil {
 				a.cfg.Log.Warn("a task's folder cannot be deleted", "dir", dir, "error", err)
 			}
 		}

@@ -159,7 +159,7 @@ func (h holding) free(ctx context.Context) error {
 		}
 	}
 	for _, dir := range h.folders {
-		if err := h.insist(ctx, "folder "+dir, func() error { return os.RemoveAll(dir) }); err != nil {
+		if err := h.insist(ctx, "folder "+dir, func() error { return removeFilesDir(dir) }); err != nil {
 			return err
 		}
 	}

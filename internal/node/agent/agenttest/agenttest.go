@@ -18,6 +18,8 @@ type Env struct {
 	Network agent.Network
 	Logs    agent.Logs
 
+	RunDir string // of the agent
+
 	// Program makes a container definition whose process behaves so. It sets at least image, and command if the image needs one.
 	Program func(Behaviour) types.ContainerDefinition
 	// Modes are the network modes to try; none means all four.
@@ -83,6 +85,7 @@ func Run(t *testing.T, env func(t *testing.T) Env) {
 		{"UnassignedIsRemoved", unassigned},
 		{"VolumesAreShared", volumes},
 		{"EnvironmentAndFiles", inside},
+		{"FilesAreBounded", filesAreBounded},
 		{"OutOfMemory", outOfMemory},
 		{"Measured", measured},
 	} {

@@ -53,7 +53,7 @@ func TestContainerd(t *testing.T) {
 		logs := logdriver.New(logdriver.Config{Log: m.log})
 		t.Cleanup(func() { logs.Close() })
 		return agenttest.Env{
-			Runtime: m.runtime, Images: m.images, Network: m.network, Logs: logs, Program: agenttest.Shell("busybox:suite"),
+			Runtime: m.runtime, Images: m.images, Network: m.network, Logs: logs, RunDir: m.run + "/files", Program: agenttest.Shell("busybox:suite"),
 			Missing: "127.0.0.1:1/no/such:1", Shell: true, Memory: true, Settled: m.settled,
 		}
 	})
@@ -148,7 +148,8 @@ func (m *machine) leftovers(t *testing.T) (left []string) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, m.run+"/containerd/io.containerd.runtime") || strings.Contains(line, m.run+"/network") {
+		if strings.Contains(line, m.run+"/containerd/io.containerd.runtime") || strings.Contains(line, m.run+"/network") ||
+			strings.Contains(line, m.run+"/files") {
 			left = append(left, line)
 		}
 	}

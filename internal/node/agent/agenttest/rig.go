@@ -45,7 +45,7 @@ func newRig(t *testing.T, env Env) *rig {
 	}
 	r := &rig{T: t, env: env, latest: map[string]model.Observed{}, changed: make(chan struct{}), set: map[string]model.Assignment{}}
 	r.cfg = agent.Config{
-		Runtime: env.Runtime, Images: env.Images, Network: env.Network, Logs: env.Logs, StateDir: t.TempDir(), Region: "us-east-1",
+		Runtime: env.Runtime, Images: env.Images, Network: env.Network, Logs: env.Logs, StateDir: t.TempDir(), RunDir: env.RunDir, Region: "us-east-1",
 		Report: r.report, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Relist: time.Second,
 	}
 	r.boot()

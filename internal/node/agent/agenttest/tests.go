@@ -301,6 +301,26 @@ func inside(r *rig) {
 	}
 }
 
+// A container can change its generated files, but fill nothing with them; with a read-only root it can't change them either.
+func filesAreBounded(r *rig) {
+	if !r.env.Shell || r.env.RunDir == "" {
+		r.Skip("nothing runs inside these containers")
+	}
+	for _, mode := range r.env.Modes {
+		script := `echo 192.0.2.9 mine >>/etc/hosts || exit 20; grep -q mine /etc/hosts || exit 21;
+			for f in hosts hostname resolv.conf; do dd if=/dev/zero of=/etc/$f bs=1M count=8 2>/dev/null && exit 22; done; exit 0`
+		id := r.add(define(mode, r.script("web", script)))
+		if o := r.reach(id, model.Stopped); code(o, "web") != 0 {
+			r.Errorf("%s: check %d failed inside; 22 is 8 MiB in a generated file", mode, code(o, "web"))
+		}
+		script = `for f in hosts hostname resolv.conf; do (echo x >>/etc/$f) 2>/dev/null && exit 23; done; exit 0`
+		id = r.add(define(mode, r.script("web", script, func(d *types.ContainerDefinition) { d.ReadonlyRootFilesystem = new(true) })))
+		if o := r.reach(id, model.Stopped); code(o, "web") != 0 {
+			r.Errorf("%s: check %d failed inside; 23 is a write to a file of a read-only root", mode, code(o, "web"))
+		}
+	}
+}
+
 func outOfMemory(r *rig) {
 	if !r.env.Memory {
 		r.Skip("memory limits are not real here")

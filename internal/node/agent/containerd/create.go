@@ -116,7 +116,7 @@ func (r *Runtime) create(ctx context.Context, spec agent.ContainerSpec) error {
 // weigh together.
 func (r *Runtime) limitTask(spec agent.ContainerSpec) error {
 	parent := r.taskCgroup(spec.TaskID)
-	limits := cgroup.Limits{MemoryBytes: spec.TaskMemory * megabyte}
+	limits := cgroup.Limits{MemoryBytes: spec.TaskMemory * megabyte, Pids: r.limits.taskPids(r.c.PidsLimit)}
 	if spec.TaskCPU > 0 {
 		limits.CPUShares = cpuShares(spec.TaskCPU)
 		limits.CPUQuota = max(spec.TaskCPU*cgroup.CPUPeriod/1024, 1000)

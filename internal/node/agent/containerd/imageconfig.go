@@ -28,6 +28,9 @@ func imageConfigOf(ctx context.Context, store content.Store, cached *cache[image
 	if err != nil {
 		return imageConfig{}, fmt.Errorf("find the image's config: %w", err)
 	}
+	if _, err := boundDocument(ctx, desc); err != nil {
+		return imageConfig{}, err
+	}
 	data, err := content.ReadBlob(ctx, store, desc)
 	if err != nil {
 		return imageConfig{}, fmt.Errorf("read the image's config: %w", err)

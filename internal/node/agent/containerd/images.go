@@ -160,6 +160,9 @@ func (m *Images) unpack(ctx context.Context, image images.Image) error {
 	if unpacked, err := i.IsUnpacked(ctx, m.r.c.Snapshotter); err == nil && unpacked {
 		return nil
 	}
+	if err := checkDocuments(ctx, m.r.client.ContentStore(), image.Target); err != nil {
+		return err
+	}
 	return i.Unpack(ctx, m.r.c.Snapshotter)
 }
 

@@ -20,7 +20,7 @@ const defaultShm = 64 // MiB, Docker's
 
 // mounts are the file systems of every Linux container, the definition's tmpfs and the spec's own mounts, parents before what is
 // mounted below them.
-func mounts(spec agent.ContainerSpec) ([]specs.Mount, error) {
+func mounts(spec agent.ContainerSpec, m machine) ([]specs.Mount, error) {
 	d := &spec.Definition
 	all := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
@@ -50,7 +50,7 @@ func mounts(spec agent.ContainerSpec) ([]specs.Mount, error) {
 			specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
 				Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%dm", size)}})
 	}
-	own, err := ownMounts(spec)
+	own, err := ownMounts(spec, m)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func mounts(spec agent.ContainerSpec) ([]specs.Mount, error) {
 func depth(p string) int { return len(strings.Split(strings.Trim(path.Clean(p), "/"), "/")) }
 
 // ownMounts are the definition's tmpfs and the spec's mounts; the spec's win.
-func ownMounts(spec agent.ContainerSpec) ([]specs.Mount, error) {
+func ownMounts(spec agent.ContainerSpec, on machine) ([]specs.Mount, error) {
 	var all []specs.Mount
 	if p := spec.Definition.LinuxParameters; p != nil {
 		for _, t := range p.Tmpfs {
@@ -86,6 +86,9 @@ func ownMounts(spec agent.ContainerSpec) ([]specs.Mount, error) {
 				return nil, cannotCreate("mount %s at %s: %v", m.Source, m.Destination, err)
 			}
 			mount.Options = []string{"rbind", "rprivate", access}
+			if m.ReadOnly && on.recursive {
+				mount.Options = append(mount.Options, "rro") // with what is mounted below it
+			}
 		case "tmpfs":
 			mount.Source, mount.Options = "tmpfs", append([]string{"nosuid", "nodev", access}, m.Options...)
 		default:

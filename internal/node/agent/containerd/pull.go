@@ -110,7 +110,7 @@ func (m *Images) once(ctx context.Context, resolver remotes.Resolver, name strin
 		return image, nil
 	}
 	pulled, err := m.r.client.Pull(ctx, name, ctd.WithResolver(resolver), ctd.WithPullUnpack,
-		ctd.WithPullSnapshotter(m.r.c.Snapshotter))
+		ctd.WithPullSnapshotter(m.r.c.Snapshotter), ctd.WithImageHandler(images.HandlerFunc(boundDocument)))
 	if err != nil {
 		return images.Image{}, err
 	}
@@ -137,7 +137,7 @@ func (m *Images) retry(ctx context.Context, here bool, op func(context.Context) 
 
 // worthRetrying tells failures of the network and of overloaded registries from answers that will not change.
 func worthRetrying(err error) bool {
-	if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) || errors.Is(err, docker.ErrInvalidAuthorization) {
+	if errors.Is(err, errTooLarge) || errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) || errors.Is(err, docker.ErrInvalidAuthorization) {
 		return false
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
@@ -154,6 +154,8 @@ func pullMessage(name, host string, own bool, err error) string {
 	status, _ := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
+	case errors.Is(err, errTooLarge):
+		return fmt.Sprintf("pull %s: %s", name, plain(err))
 	case errdefs.IsNotFound(err) && own:
 		return fmt.Sprintf("pull %s: Berth's registry has no such image; push it with docker push or berth build -t, or correct the name",
 			name)

@@ -42,7 +42,8 @@ type Config struct {
 	StateDir string
 	// CgroupParent holds a cgroup for each task: /berth-<id>.
 	CgroupParent string
-	// PidsLimit bounds the processes of one container; 0 means 16384.
+	// PidsLimit bounds the processes and threads of one task, and of one container; 0 means 16384. A task gets no more than a quarter
+	// of what the machine has.
 	PidsLimit int64
 	Log       *slog.Logger
 }

@@ -127,7 +127,13 @@ func resources(b blueprint, warnings *[]string) *specs.LinuxResources {
 		r.Memory.Reservation = new(m * megabyte)
 	}
 	p := d.LinuxParameters
-	if p == nil || p.MaxSwap == nil || r.Memory.Limit == nil {
+	if r.Memory.Limit == nil {
+		return r
+	}
+	if p == nil || p.MaxSwap == nil {
+		if b.machine.swap {
+			r.Memory.Swap = new(*r.Memory.Limit) // memory and swap together: a limit of memory is one
+		}
 		return r
 	}
 	if !b.machine.swap {

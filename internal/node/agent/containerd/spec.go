@@ -52,7 +52,7 @@ func ociSpec(b blueprint) (spec *specs.Spec, warnings []string, err error) {
 	if spec.Process, err = process(b, &warnings); err != nil {
 		return nil, nil, err
 	}
-	if spec.Mounts, err = mounts(b.spec); err != nil {
+	if spec.Mounts, err = mounts(b.spec, b.machine); err != nil {
 		return nil, nil, err
 	}
 	if err := addDevices(spec, b.spec); err != nil {
@@ -68,6 +68,7 @@ func ociSpec(b blueprint) (spec *specs.Spec, warnings []string, err error) {
 	if deref(d.Privileged) {
 		return spec, warnings, privileged(spec)
 	}
+	b.machine.confine(spec)
 	spec.Linux.Seccomp = seccomp.DefaultProfile(spec)
 	return spec, warnings, nil
 }

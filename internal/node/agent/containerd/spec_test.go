@@ -180,7 +180,7 @@ func TestEnvironment(t *testing.T) {
 func TestMountOrder(t *testing.T) {
 	all, err := mounts(agent.ContainerSpec{Mounts: []agent.Mount{{Type: "tmpfs", Destination: "/a/b/c"}, {Type: "tmpfs",
 		Destination: "/a"},
-		{Type: "tmpfs", Destination: "/a/b"}, {Type: "tmpfs", Destination: "/dev/shm/x"}, {Type: "tmpfs", Destination: "/dev/shm"}}})
+		{Type: "tmpfs", Destination: "/a/b"}, {Type: "tmpfs", Destination: "/dev/shm/x"}, {Type: "tmpfs", Destination: "/dev/shm"}}}, machine{})
 	if err != nil {
 		t.Fatal(err)
 	}

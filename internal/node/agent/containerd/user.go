@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	rootfs "github.com/containerd/continuity/fs"
 	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
 )
 
 // execUser is who a container's process runs as.
@@ -60,23 +61,44 @@ func (r *Runtime) lookUpUser(ctx context.Context, image imageConfig, name string
 	return u, nil
 }
 
-// openIn opens a file below root without following links out of it. A missing file is an empty one.
+// openIn opens a file below root; links lead nowhere but to below root. A missing file is an empty one. What is no plain file, such
+// as a pipe or a device, which the image's maker may have put there, is not even opened.
 func openIn(root, name string) (io.ReadCloser, error) {
-	path, err := rootfs.RootPath(root, name)
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	fd, err := findIn(root, name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return io.NopCloser(emptyReader{}), nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find %s: %w", name, err)
 	}
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("%s is not a file", name), f.Close())
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("look at %s: %w", name, err)
 	}
-	return f, nil
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fmt.Errorf("%s of the image is not a file", name)
+	}
+	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_RDONLY|unix.O_NONBLOCK, 0)
+}
+
+// findIn returns a descriptor that names a file and gives no access to it.
+func findIn(root, name string) (int, error) {
+	const flags = unix.O_PATH | unix.O_CLOEXEC
+	dir, err := unix.Open(root, flags|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
+		return fd, err
+	}
+	path, err := rootfs.RootPath(root, name) // a kernel before 5.6; nobody changes the files meanwhile
+	if err != nil {
+		return -1, err
+	}
+	return unix.Open(path, flags|unix.O_NOFOLLOW, 0)
 }
 
 type emptyReader struct{}

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -93,30 +95,75 @@ func (n *Network) chooseSubnet() error {
 	if data, err := os.ReadFile(n.subnetFile()); err == nil {
 		var s storedSubnet
 		readable := json.Unmarshal(data, &s) == nil && s.Subnet.IsValid()
-		wanted := !n.c.Subnet.IsValid() || n.c.Subnet.Masked() == s.Subnet
+		wanted := !n.c.Subnet.IsValid() || n.c.Subnet.Contains(s.Subnet.Addr()) && n.c.Subnet.Bits() <= s.Subnet.Bits()
 		if readable && (len(n.byAddr) > 0 || wanted && !overlapsAny(s.Subnet, taken)) {
 			n.subnet = s.Subnet
 			return nil
 		}
 	}
+	from := pools
 	if n.c.Subnet.IsValid() {
-		n.subnet = n.c.Subnet.Masked()
+		from = []netip.Prefix{n.c.Subnet.Masked()}
+	}
+	var ok bool
+	if n.subnet, ok = pick(from, taken, n.neighbourhood()); ok {
 		return nil
 	}
-	for _, pool := range pools {
-		if s, ok := freeSubnet(netip.MustParsePrefix(pool), subnetBits, taken); ok {
-			n.subnet = s
-			return nil
-		}
-	}
-	return fmt.Errorf("network: no /%d of %v is free: this machine has routes to all of them; give Berth a subnet of its own",
-		subnetBits, pools)
+	return fmt.Errorf("network: nothing of %v is free: this machine has routes to all of it; give Berth a network of its own with --vpc-cidr",
+		from)
 }
 
 // pools are searched in this order; the first is AWS's default VPC.
-var pools = []string{"172.31.0.0/16", "10.0.0.0/8"}
+var pools = []netip.Prefix{netip.MustParsePrefix("172.31.0.0/16"), netip.MustParsePrefix("172.29.0.0/16"), netip.MustParsePrefix("10.0.0.0/8")}
 
 const subnetBits = 20
+
+// pick is the first subnet of a pool that overlaps nothing taken. Pools in which the machine's own neighbours live come last: some of
+// them, such as name servers, are reached by the default route, and a subnet of ours would hide them.
+func pick(from, taken, neighbourhood []netip.Prefix) (netip.Prefix, bool) {
+	for _, near := range []bool{false, true} {
+		for _, pool := range from {
+			if overlapsAny(pool, neighbourhood) != near {
+				continue
+			}
+			if s, ok := freeSubnet(pool, max(subnetBits, pool.Bits()), slices.Concat(taken, neighbourhood)); ok {
+				return s, true
+			}
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// neighbourhood are the machine's name servers, and its addresses where its default route leads.
+func (n *Network) neighbourhood() []netip.Prefix {
+	var all []netip.Prefix
+	routes, _ := n.link.RouteList(nil, netlink.FAMILY_V4)
+	for _, r := range routes {
+		if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
+			continue
+		}
+		l, err := n.link.LinkByIndex(r.LinkIndex)
+		if err != nil {
+			continue
+		}
+		addrs, _ := n.link.AddrList(l, netlink.FAMILY_V4)
+		for _, a := range addrs {
+			if addr, ok := netip.AddrFromSlice(a.IP.To4()); ok {
+				ones, _ := a.Mask.Size()
+				all = append(all, netip.PrefixFrom(addr, ones).Masked())
+			}
+		}
+	}
+	data, _ := os.ReadFile(n.resolvConf)
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
+			if addr, err := netip.ParseAddr(f[1]); err == nil && addr.Is4() && !addr.IsLoopback() {
+				all = append(all, netip.PrefixFrom(addr, 32))
+			}
+		}
+	}
+	return all
+}
 
 // freeSubnet is the first subnet of pool that overlaps nothing taken.
 func freeSubnet(pool netip.Prefix, bits int, taken []netip.Prefix) (netip.Prefix, bool) {

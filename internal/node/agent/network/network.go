@@ -30,8 +30,9 @@ type Config struct {
 	// StateDir keeps the chosen subnet; RunDir holds namespaces and what each was given, and must be on tmpfs: all of it is void
 	// after a reboot.
 	StateDir, RunDir string
-	// Subnet of the tasks, at least a /28; the zero Prefix means the first /20 (4,091 addresses) of 172.31.0.0/16, as in AWS's
-	// default VPC, or of 10.0.0.0/8, that nothing on this machine uses.
+	// Subnet is what the tasks' subnet is taken from: its first /20 (4,091 addresses) that nothing on this machine uses, or all of it
+	// when it is smaller; at least a /28. The zero Prefix means 172.31.0.0/16, as in AWS's default VPC, or another private network
+	// when the machine itself lives in that.
 	Subnet netip.Prefix
 	// MetadataPort is where the metadata server listens on the gateway's address; tasks reach it as 169.254.170.2:80, and it sees
 	// their own address. 0 means there is none.
@@ -44,15 +45,16 @@ type Config struct {
 // Network implements agent.Network. Its methods may be called from many goroutines. One Network at a time may be open for an
 // instance.
 type Network struct {
-	c       Config
-	log     *slog.Logger
-	subnet  netip.Prefix
-	gateway netip.Addr
-	bridge  *netlink.Bridge
-	link    *netlink.Handle
-	mtu     int
-	nft     firewall
-	outside []string // devices between which this machine forwarded nothing before Berth; see forwarding.go
+	c          Config
+	log        *slog.Logger
+	subnet     netip.Prefix
+	gateway    netip.Addr
+	bridge     *netlink.Bridge
+	link       *netlink.Handle
+	mtu        int
+	nft        firewall
+	resolvConf string
+	outside    []string // devices between which this machine forwarded nothing before Berth; see forwarding.go
 
 	stop context.CancelFunc // of the goroutine that keeps the rules in place
 	kept sync.WaitGroup
@@ -148,7 +150,7 @@ func open(c Config) (*Network, error) {
 		link.Close()
 		return nil, fmt.Errorf("network: open nftables: %w", err)
 	}
-	return &Network{c: c, log: c.Log, link: link, nft: firewall{conn: conn, id: c.ID, refused: map[string]bool{}}, records: map[string]*record{},
+	return &Network{c: c, log: c.Log, link: link, resolvConf: "/etc/resolv.conf", nft: firewall{conn: conn, id: c.ID, refused: map[string]bool{}}, records: map[string]*record{},
 		byAddr: map[netip.Addr]string{}, held: map[portKey]held{}, busy: map[string]*sync.Mutex{}}, nil
 }
 

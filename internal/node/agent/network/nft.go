@@ -126,6 +126,17 @@ func (f *firewall) build(r rules) error {
 	return f.filter(t, r)
 }
 
+// refuseDead answers at once for addresses that no task has, or has any more: they are routed to the bridge, to which nobody is
+// connected. Whoever speaks to a task that was killed learns of it with the next packet.
+func (f *firewall) refuseDead(chains ...*nftables.Chain) {
+	dead := []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: append([]byte(BridgeName(f.id)), 0)}}
+	for _, c := range chains {
+		f.rule(c, dead, protocol(unix.IPPROTO_TCP), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
+		f.rule(c, dead, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 1}})
+	}
+}
+
 func (f *firewall) rule(c *nftables.Chain, parts ...[]expr.Any) {
 	f.conn.AddRule(&nftables.Rule{Table: c.Table, Chain: c, Exprs: slices.Concat(parts...)})
 }
@@ -162,12 +173,14 @@ func (f *firewall) filter(t *nftables.Table, r rules) error {
 	// route_localnet, which published ports need, must not open the machine's own loopback to tasks.
 	f.rule(guard, from, destination(loopback), verdict(expr.VerdictDrop))
 	forward := chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	output := chain("output-filter", nftables.ChainHookOutput, nftables.ChainPriorityFilter)
+	f.refuseDead(forward, output)
 	f.rule(forward, from, verdict(expr.VerdictAccept))
 	f.rule(forward, to, known(), verdict(expr.VerdictAccept))
 	f.rule(forward, to, wasDNAT(), verdict(expr.VerdictAccept))
 	f.rule(forward, to, verdict(expr.VerdictDrop))
 	// A task that asks for its own published port is sent back on its link, and must not be told that there is a shorter way.
-	f.rule(chain("redirects", nftables.ChainHookOutput, nftables.ChainPriorityFilter), to, redirect(), verdict(expr.VerdictDrop))
+	f.rule(output, to, redirect(), verdict(expr.VerdictDrop))
 	if len(r.outside) == 0 {
 		return nil
 	}
@@ -314,13 +327,17 @@ func known() []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: make([]byte, 4)}}
 }
 
+func protocol(number byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{number}}}
+}
+
 // redirect matches ICMP redirects.
 func redirect() []expr.Any {
 	const icmpRedirect = 5
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{unix.IPPROTO_ICMP}},
+	return append(protocol(unix.IPPROTO_ICMP), []expr.Any{
 		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Len: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{icmpRedirect}}}
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{icmpRedirect}}}...)
 }
 
 func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }

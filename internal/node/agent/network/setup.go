@@ -149,6 +149,10 @@ func (n *Network) connect(r *record, in *netlink.Handle, ns int) error {
 	if err != nil {
 		return fmt.Errorf("make the veth %s: %w", attrs.Name, err)
 	}
+	// This end first: the kernel lets the end that comes second send at once, and the other one when it is next looked at.
+	if err := n.link.LinkSetUp(veth); err != nil {
+		return fmt.Errorf("set the veth %s up: %w", attrs.Name, err)
+	}
 	eth0, err := in.LinkByName("eth0")
 	if err != nil {
 		return fmt.Errorf("find eth0: %w", err)

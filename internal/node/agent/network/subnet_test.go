@@ -38,6 +38,34 @@ func TestFreeSubnet(t *testing.T) {
 	}
 }
 
+func TestTheSubnetAvoidsTheMachinesOwn(t *testing.T) {
+	prefixes := func(list ...string) (all []netip.Prefix) {
+		for _, s := range list {
+			all = append(all, netip.MustParsePrefix(s))
+		}
+		return all
+	}
+	for _, c := range []struct {
+		name              string
+		from, taken, near []netip.Prefix
+		want              string // "" for none
+	}{
+		{"a machine at home", pools, prefixes("192.168.1.0/24"), prefixes("192.168.1.0/24", "192.168.1.1/32"), "172.31.0.0/20"},
+		{"another instance", pools, prefixes("172.31.0.0/20"), nil, "172.31.16.0/20"},
+		{"a machine of AWS's default VPC", pools, prefixes("172.31.16.0/20"), prefixes("172.31.16.0/20", "172.31.0.2/32"), "172.29.0.0/20"},
+		{"a machine of a company", pools, prefixes("10.1.2.0/24"), prefixes("10.1.2.0/24"), "172.31.0.0/20"},
+		{"near everywhere", pools, prefixes("172.31.0.0/20"), prefixes("172.31.0.0/20", "172.29.3.4/32", "10.0.0.1/32"), "172.31.16.0/20"},
+		{"chosen", prefixes("10.7.0.0/16"), prefixes("10.7.0.0/24"), prefixes("10.7.0.0/24"), "10.7.16.0/20"},
+		{"chosen, and small", prefixes("10.7.4.0/24"), nil, nil, "10.7.4.0/24"},
+		{"chosen, and taken", prefixes("10.7.4.0/24"), prefixes("10.7.0.0/16"), nil, ""},
+	} {
+		got, ok := pick(c.from, c.taken, c.near)
+		if ok != (c.want != "") || ok && got.String() != c.want {
+			t.Errorf("%s: %v %v, want %q", c.name, got, ok, c.want)
+		}
+	}
+}
+
 // Addresses are inside the subnet, none of the reserved ones, unique, and not given again before all others were.
 func TestAddressesGoRound(t *testing.T) {
 	dir := t.TempDir()
