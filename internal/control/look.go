@@ -183,12 +183,14 @@ type batch struct {
 	tx     store.Tx // nil: nothing is stored
 	wrote  bool
 	rows   int
-	weight int // roughly, in bytes
+	weight int  // roughly, in bytes
+	acted  bool // wrote more than events, whose words may name what has changed since
 }
 
 // PutRow implements store.Tx.
 func (b *batch) PutRow(table, key string, value any) {
 	b.wrote = true
+	b.acted = b.acted || table != store.ServiceEvents.Name()
 	b.rows++
 	b.weight += weigh(value)
 	if b.tx != nil {
@@ -199,6 +201,7 @@ func (b *batch) PutRow(table, key string, value any) {
 // DeleteRow implements store.Tx.
 func (b *batch) DeleteRow(table, key string) {
 	b.wrote = true
+	b.acted = b.acted || table != store.ServiceEvents.Name()
 	b.rows++
 	if b.tx != nil {
 		b.tx.DeleteRow(table, key)

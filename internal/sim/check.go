@@ -18,7 +18,7 @@ type seen struct {
 // check tells which promise the state breaks, if any.
 func (c *Cluster) check() error {
 	r := c.view()
-	for _, f := range []func(store.Reader) error{c.checkTasks, c.checkNodes, c.checkTargets} {
+	for _, f := range []func(store.Reader) error{c.checkTasks, c.checkNodes, c.checkTargets, c.checkNothingMissed} {
 		if err := f(r); err != nil {
 			return fmt.Errorf("at %s: %w", c.at(), err)
 		}
@@ -86,6 +86,9 @@ func (n *node) has() (ids []string) {
 	}
 	return ids
 }
+
+// checkNothingMissed: what changes led control to is what a look at everything leads to.
+func (c *Cluster) checkNothingMissed(store.Reader) error { return c.control.AtRest(c.ctx) }
 
 // checkTargets: behind every target is a task that has not ended, and an agent may stop a task only once it has no target left.
 func (c *Cluster) checkTargets(r store.Reader) error {
