@@ -73,6 +73,7 @@ var commands = map[string]func(*Cluster, args) (string, error){
 	"run-task":        (*Cluster).runTask,
 	"stop-task":       (*Cluster).stopTask,
 	"crash":           (*Cluster).crash,
+	"deregister":      (*Cluster).deregister,
 	"advance":         (*Cluster).advance,
 	"tasks":           (*Cluster).tasks,
 	"nodes":           (*Cluster).listNodes,
@@ -199,6 +200,20 @@ func (c *Cluster) targetGroup(a args) (string, error) {
 			Attributes: map[string]string{"deregistration_delay.timeout_seconds": "30"}})
 		store.Listeners.Put(tx, &model.Listener{ARN: "listener/" + a.word(0), Listener: elbtypes.Listener{
 			DefaultActions: []elbtypes.Action{{Type: elbtypes.ActionTypeEnumForward, TargetGroupArn: &arn}}}})
+	})
+}
+
+// deregister is what DeregisterTargets does to the first target of a service. (The load balancer's API is not simulated.)
+func (c *Cluster) deregister(a args) (string, error) {
+	return "", c.update(func(tx store.Tx) {
+		for old := range store.Targets.By(tx, store.ByService, model.DefaultCluster+"/"+a.word(0)) {
+			if old.DrainingSince.IsZero() {
+				t := *old
+				t.DrainingSince = time.Now()
+				store.Targets.Put(tx, &t)
+				return
+			}
+		}
 	})
 }
 

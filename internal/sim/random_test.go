@@ -61,7 +61,7 @@ func schedule(t *testing.T, c *sim.Cluster, seed uint64) {
 	do("create-service plain task=web:1 count=%d strategy=%s", rng.IntN(8), pick(rng, "binpack/memory", "spread/host", "random"))
 	node := func() int { return rng.IntN(5) + 1 }
 	for range 60 {
-		switch rng.IntN(16) {
+		switch rng.IntN(17) {
 		case 0:
 			do("create-service web task=web:1 count=%d group=web port=80 breaker=%s", rng.IntN(6), pick(rng, "rollback", "on"))
 			do("create-service plain task=web:1 count=%d strategy=%s", rng.IntN(8), pick(rng, "binpack/memory", "random"))
@@ -81,6 +81,8 @@ func schedule(t *testing.T, c *sim.Cluster, seed uint64) {
 			do("%s", pick(rng, "restart-server", "delete-service plain", "delete-service web"))
 		case 13, 14:
 			do("crash %s", pick(rng, "web", "fixed", "plain"))
+		case 16:
+			do("deregister web")
 		case 15:
 			do("update-service %s force=yes", pick(rng, "web", "fixed", "plain"))
 		}
