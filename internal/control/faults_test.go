@@ -25,6 +25,7 @@ type traps struct {
 	store.Store
 	cursed  string
 	refuse  string // a transaction that writes a task of this service fails
+	full    bool   // the disk is
 	largest int    // in bytes of JSON
 	most    int    // rows
 }
@@ -36,6 +37,9 @@ func (s *traps) View(f func(store.Reader)) {
 }
 
 func (s *traps) Update(ctx context.Context, f func(store.Tx) error) error {
+	if s.full && !store.IsFreeing(ctx) {
+		return fmt.Errorf("cannot store: %w", store.ErrFull)
+	}
 	return s.Store.Update(ctx, func(tx store.Tx) error {
 		trap := &trapTx{trapReader: trapReader{tx, s}, tx: tx, rows: map[string]int{}}
 		if err := f(trap); err != nil {
@@ -188,6 +192,49 @@ func TestOneServicesTroubleIsItsOwn(t *testing.T) {
 				t.Errorf("%d tasks live after the trouble was over", w.live("bad"))
 			}
 		})
+	}
+}
+
+// TestFullDisk: while the disk is full what is asked to stop stops and services scale in, but nothing starts; then all goes on.
+func TestFullDisk(t *testing.T) {
+	w, s := trapped(t)
+	w.named("a", 3, nil)
+	w.named("b", 3, nil)
+	w.step()
+	w.agent()
+	s.full = true
+	scale := func(name string, count int32) {
+		w.update(func(tx store.Tx) {
+			old, _ := store.Services.Get(tx, "default/"+name)
+			changed := *old
+			changed.DesiredCount = count
+			store.Services.Put(tx, &changed)
+		})
+	}
+	scale("a", 1)
+	scale("b", 5)
+	for range 5 {
+		w.now = w.now.Add(10 * time.Second)
+		w.c.Step(context.Background())
+		w.agent()
+	}
+	if w.live("a") != 1 || w.live("b") != 3 {
+		t.Errorf("a has %d tasks and b %d, want 1 and still 3", w.live("a"), w.live("b"))
+	}
+	ended := 0
+	for task := range store.Tasks.By(w.view(), store.ByService, "default/a") {
+		if task.Ended() {
+			ended++
+		}
+	}
+	if ended != 2 {
+		t.Errorf("%d tasks of a have ended, want 2", ended)
+	}
+	s.full = false
+	w.now = w.now.Add(time.Minute)
+	w.step()
+	if w.live("b") != 5 {
+		t.Errorf("b has %d tasks after the disk has room again", w.live("b"))
 	}
 }
 

@@ -73,8 +73,21 @@ func (c *Control) attempt(ctx context.Context, e *entry, now time.Time) (p *pass
 	if err != nil || !p.tx.wrote {
 		return p, err
 	}
+	p, err = c.store(ctx, e, now, false)
+	if !errors.Is(err, store.ErrFull) {
+		return p, err
+	}
+	if freed, failed := c.store(store.Freeing(ctx), e, now, true); failed == nil && freed.tx.wrote {
+		return freed, nil // what fills the disk can be stopped, though nothing new can start
+	}
+	return p, err
+}
+
+// store looks at an owner in a transaction. With frees it only takes away: nothing is started.
+func (c *Control) store(ctx context.Context, e *entry, now time.Time, frees bool) (p *pass, err error) {
 	err = c.Store.Update(ctx, func(tx store.Tx) error {
 		p = c.newPass(e, now, &batch{Reader: tx, tx: tx})
+		p.frees = frees
 		return p.run(e.owner)
 	})
 	return p, err
@@ -108,7 +121,8 @@ type pass struct {
 	now   time.Time
 	next  time.Time
 	said  []saying
-	limit int // of the rows that the transaction writes
+	limit int  // of the rows that the transaction writes
+	frees bool // nothing is to be started: the disk is full
 	defs  map[string]definition
 }
 

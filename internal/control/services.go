@@ -205,7 +205,9 @@ func (p *pass) apply(v *scene, in *deploy.Input, a deploy.Action) {
 		})
 		p.say("task is to stop", "service", key, "task", a.TaskID, "reason", a.Reason)
 	case deploy.Start:
-		p.start(v, in, a)
+		if !p.frees {
+			p.start(v, in, a)
+		}
 	case deploy.Event:
 		p.event(v.Service, a.Text)
 	}

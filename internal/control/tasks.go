@@ -89,7 +89,7 @@ func (p *pass) place(v *scene) {
 	}
 	left := len(pending)
 	defer func() { p.waits(v.owner(), left > 0) }()
-	if left == 0 {
+	if left == 0 || p.frees {
 		return
 	}
 	slices.SortStableFunc(pending, func(a, b *model.Task) int { return a.CreatedAt.Compare(b.CreatedAt) })

@@ -76,10 +76,16 @@ func TestReports(t *testing.T) {
 			{"falls", report("a", 4, model.Pending), "a", model.Running, 2},
 			{"another node's", report("x", 1, model.Running), "x", model.Pending, 1},
 		}
+		revision := func() (n uint64) {
+			w.store.View(func(r store.Reader) { n = r.Revision() })
+			return n
+		}
 		for _, s := range steps {
+			before := revision()
 			m.Report(s.report)
 			synctest.Wait() // no timer has to fire for a report to arrive
 			got := w.task(s.task)
+			check(t, s.name+" is written", revision() > before, s.name == "first" || s.name == "running")
 			check(t, s.name, []any{got.Observed.Status, got.Version}, []any{s.status, s.version})
 		}
 		m.Report(report("unknown", 1, model.Running))

@@ -166,15 +166,15 @@ func (ss *serverSession) watchSilence(ctx context.Context) error {
 	}
 }
 
-// send keeps the node's assignments what the store says.
+// send keeps the node's assignments what the store says. A change of one of its tasks costs what changed.
 func (ss *serverSession) send(ctx context.Context) error {
 	changes := ss.s.Store.Watch(ctx, store.Tasks.Where(store.ByNode, ss.node), store.Nodes.Where(store.ByKey, ss.node))
-	for full := true; ; full = false {
-		a, err := ss.next(full)
+	a, err := ss.whole(true)
+	for {
 		if err != nil {
 			return err
 		}
-		if a != nil {
+		if a.Full || len(a.Put) > 0 || len(a.Remove) > 0 {
 			if err := ss.conn.Send(ctx, Message{Assignments: a}); err != nil {
 				return err
 			}
@@ -182,12 +182,16 @@ func (ss *serverSession) send(ctx context.Context) error {
 		if _, ok := <-changes.C(); !ok {
 			return ctx.Err()
 		}
-		changes.Take()
+		if batch := changes.Take(); batch.All {
+			a, err = ss.whole(false)
+		} else {
+			a, err = ss.changed(batch.Changes)
+		}
 	}
 }
 
-// next compares the store with what was sent; nil when the node knows all.
-func (ss *serverSession) next(full bool) (a *Assignments, err error) {
+// whole compares all of the node's tasks with what was sent.
+func (ss *serverSession) whole(full bool) (a *Assignments, err error) {
 	ss.s.Store.View(func(r store.Reader) {
 		if node, ok := store.Nodes.Get(r, ss.node); !ok || node.Epoch != ss.epoch {
 			err = errStale
@@ -196,31 +200,66 @@ func (ss *serverSession) next(full bool) (a *Assignments, err error) {
 		a = &Assignments{Revision: r.Revision(), Full: full}
 		gone := maps.Clone(ss.sent)
 		for t := range store.Tasks.By(r, store.ByNode, ss.node) {
-			if t.Ended() {
-				continue
+			if !t.Ended() {
+				delete(gone, t.ID)
+				ss.assign(r, a, t)
 			}
-			delete(gone, t.ID)
-			now := sent{stop: t.Desired == model.Stopped && t.Released}
-			if was, ok := ss.sent[t.ID]; ok && was == now {
-				continue
-			}
-			def, ok := store.TaskDefinitions.Get(r, model.TaskDefinitionKey(t.Family, t.Revision))
-			if !ok {
-				ss.s.Log.Error("a task's definition is missing", "task", t.ID, "definition", t.TaskDefinition)
-				continue
-			}
-			ss.sent[t.ID] = now
-			a.Put = append(a.Put, model.Assignment{Task: t, Definition: def.Definition, Stop: now.stop})
 		}
 		for _, id := range slices.Sorted(maps.Keys(gone)) {
-			delete(ss.sent, id)
-			a.Remove = append(a.Remove, id)
+			ss.remove(a, id)
 		}
 	})
-	if err != nil || !full && len(a.Put) == 0 && len(a.Remove) == 0 {
-		return nil, err
+	return a, err
+}
+
+// changed compares the tasks that have changed with what was sent.
+func (ss *serverSession) changed(changes []store.Change) (a *Assignments, err error) {
+	ss.s.Store.View(func(r store.Reader) {
+		a = &Assignments{Revision: r.Revision()}
+		for _, c := range changes {
+			switch now := c.New.(type) {
+			case *model.Task:
+				if now.NodeID == ss.node && !now.Ended() {
+					ss.assign(r, a, now)
+					continue
+				}
+			case *model.Node:
+				if now.Epoch != ss.epoch {
+					err = errStale
+				}
+				continue
+			}
+			if c.Table == store.Nodes.Name() {
+				err = errStale
+			} else {
+				ss.remove(a, c.Key)
+			}
+		}
+	})
+	return a, err
+}
+
+// assign adds the task to what is sent, unless the node knows all of it that matters.
+func (ss *serverSession) assign(r store.Reader, a *Assignments, t *model.Task) {
+	now := sent{stop: t.Desired == model.Stopped && t.Released}
+	if was, ok := ss.sent[t.ID]; ok && was == now {
+		return
 	}
-	return a, nil
+	def, ok := store.TaskDefinitions.Get(r, model.TaskDefinitionKey(t.Family, t.Revision))
+	if !ok {
+		ss.s.Log.Error("a task's definition is missing", "task", t.ID, "definition", t.TaskDefinition)
+		return
+	}
+	ss.sent[t.ID] = now
+	a.Put = append(a.Put, model.Assignment{Task: t, Definition: def.Definition, Stop: now.stop})
+}
+
+// remove adds that the node is to forget a task, if it knows it.
+func (ss *serverSession) remove(a *Assignments, id string) {
+	if _, ok := ss.sent[id]; ok {
+		delete(ss.sent, id)
+		a.Remove = append(a.Remove, id)
+	}
 }
 
 // receive stores reports as they come.
@@ -246,23 +285,44 @@ func (ss *serverSession) receive(ctx context.Context) error {
 	}
 }
 
+// reportsAtATime bounds the transaction that stores reports.
+const reportsAtATime = 256
+
 // apply stores the newer of the reports. What does not fit (another node's task, an older report, a falling status) is dropped: the
 // agent is told what is true by its assignments.
 func (s *Server) apply(ctx context.Context, node string, epoch int64, reports []model.Report) error {
-	return s.Store.Update(store.Freeing(ctx), func(tx store.Tx) error { // reports of ends are among them
-		if n, ok := store.Nodes.Get(tx, node); !ok || n.Epoch != epoch {
-			return errStale
-		}
-		for _, r := range reports {
-			old, ok := store.Tasks.Get(tx, r.TaskID)
-			if !ok || old.NodeID != node || old.Ended() || r.Observed.Seq <= old.Observed.Seq ||
-				r.Observed.Status.Before(old.Observed.Status) {
-				continue
+	var newer []model.Report
+	s.Store.View(func(r store.Reader) { // a session that begins again says again what is stored
+		for _, report := range reports {
+			if _, ok := news(r, node, report); ok {
+				newer = append(newer, report)
 			}
-			store.Tasks.Put(tx, observe(old, r.Observed, s.Now()))
 		}
-		return nil
 	})
+	for batch := range slices.Chunk(newer, reportsAtATime) {
+		err := s.Store.Update(store.Freeing(ctx), func(tx store.Tx) error { // reports of ends are among them
+			if n, ok := store.Nodes.Get(tx, node); !ok || n.Epoch != epoch {
+				return errStale
+			}
+			for _, report := range batch {
+				if old, ok := news(tx, node, report); ok {
+					store.Tasks.Put(tx, observe(old, report.Observed, s.Now()))
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// news returns the task that a report is of, and whether the report counts.
+func news(r store.Reader, node string, report model.Report) (*model.Task, bool) {
+	old, ok := store.Tasks.Get(r, report.TaskID)
+	return old, ok && old.NodeID == node && !old.Ended() && report.Observed.Seq > old.Observed.Seq &&
+		!report.Observed.Status.Before(old.Observed.Status)
 }
 
 // observe returns the task as it is once the observation counts. A task that ends, or begins to end by itself, is not wanted any
