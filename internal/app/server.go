@@ -149,12 +149,12 @@ func (s *server) openProxy(gateway string) {
 		Log: log})
 }
 
-// handler is everything at the API's address: load balancers by their names, the registry under /v2, the APIs at the rest.
+// handler is everything at the API's address: load balancers by their names, the registry by its requests under /v2, the APIs at the rest.
 func (s *server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case s.proxy.ServeHost(w, r):
-		case r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/"):
+		case registry.Claims(r):
 			s.registry.ServeHTTP(w, r)
 		default:
 			s.endpoint.ServeHTTP(w, r)

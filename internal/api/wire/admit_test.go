@@ -70,7 +70,7 @@ func TestTheHeadDecidesBeforeTheBody(t *testing.T) {
 			return r
 		}, large, "403"},
 		"an old signature":   {func() *http.Request { return f.sign(f.request(""), hashOf("x"), "sts", f.now.Add(-time.Hour)) }, large, "403"},
-		"an unknown service": {func() *http.Request { return f.sign(f.request(""), hashOf("x"), "route53", f.now) }, large, "400"},
+		"an unknown service": {func() *http.Request { return f.sign(f.request(""), hashOf("x"), "route53", f.now) }, large, "501"},
 		"too large":          {func() *http.Request { return f.sign(f.request(""), hashOf("x"), "sts", f.now) }, large, "413"},
 		"another's key": {func() *http.Request {
 			r := f.sign(f.request(""), hashOf("x"), "sts", f.now)

@@ -17,40 +17,23 @@ import (
 	"github.com/berthdev/berth/internal/model"
 )
 
-// Content types of answers.
-const (
-	typeJSON11 = "application/x-amz-json-1.1"
-	typeJSON10 = "application/x-amz-json-1.0"
-	typeREST   = "application/json"
-	typeXML    = "text/xml"
-)
+// contentTypes are those of answers.
+var contentTypes = map[Protocol]string{JSON11: "application/x-amz-json-1.1", JSON10: "application/x-amz-json-1.0", Query: "text/xml",
+	EC2Query: "text/xml", RESTJSON: "application/json", RESTXML: "application/xml", CBOR: "application/cbor"}
 
-// contentType is that of the service; while none is known, of the protocol that the request seems to speak.
-func (x *exchange) contentType() string {
-	switch {
-	case x.service != nil && x.service.Protocol == JSON11:
-		return typeJSON11
-	case x.service != nil && x.service.Protocol == JSON10:
-		return typeJSON10
-	case x.service != nil && x.service.Protocol == RESTJSON:
-		return typeREST
-	case x.service != nil:
-		return typeXML
-	case x.r.Header.Get("X-Amz-Target") != "":
-		return typeJSON11
-	case x.isQuery():
-		return typeXML
-	}
-	return typeREST
-}
+// protocolCBOR is the Smithy-Protocol header of smithy-rpc-v2-cbor, in requests and answers.
+const protocolCBOR = "rpc-v2-cbor"
 
 func (x *exchange) write(a answer) {
 	if a.status == http.StatusNoContent || a.status == http.StatusNotModified {
 		x.w.WriteHeader(a.status) // these have no body
 		return
 	}
-	if h := x.w.Header(); h.Get("Content-Type") == "" { // unless the output has a member for it
-		h.Set("Content-Type", cmp.Or(a.kind, x.contentType()))
+	if h := x.w.Header(); h.Get("Content-Type") == "" && (x.proto != CBOR || len(a.body) > 0) { // unless the output has a member for it
+		h.Set("Content-Type", cmp.Or(a.kind, contentTypes[x.proto]))
+	}
+	if x.proto == CBOR {
+		x.w.Header().Set("Smithy-Protocol", protocolCBOR)
 	}
 	x.w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	x.w.WriteHeader(a.status)
@@ -62,7 +45,7 @@ func (x *exchange) write(a answer) {
 func (x *exchange) xmlAnswer(out any) []byte {
 	v := reflect.ValueOf(out).Elem()
 	w := &xmlWriter{item: "member", name: func(_ reflect.Type, f string) string { return f }}
-	if x.service.Protocol == EC2Query {
+	if x.proto == EC2Query {
 		w.item, w.name = "item", x.service.ec2Name
 		fmt.Fprintf(&w.buf, `<%sResponse xmlns="%s"><requestId>%s</requestId>`, x.op, x.service.Namespace, x.id)
 		w.fields(v)
@@ -112,15 +95,53 @@ func (x *exchange) fail(err error) {
 	if code == "UnauthorizedOperation" {
 		refused = model.Errorf(code, "You are not authorized to perform this operation. %s", refused.Message)
 	}
-	switch x.contentType() {
-	case typeXML:
-		x.write(answer{status: status, body: x.xmlError(code, refused.Message)})
+	if x.writesXML() {
+		x.write(answer{status: status, body: x.xmlError(code, status, refused.Message)})
 		return
-	case typeREST:
+	}
+	x.writeError(code, status, map[string]any{"message": refused.Message})
+}
+
+// writeError answers with the members of an error in a protocol that is not XML.
+func (x *exchange) writeError(code string, status int, members map[string]any) {
+	members["__type"] = code
+	switch x.proto {
+	case CBOR:
+		x.queryError(code, status)
+		x.write(answer{status: status, body: appendCBORValue(nil, members)})
+		return
+	case RESTJSON:
 		x.w.Header().Set("X-Amzn-Errortype", code)
 	}
-	body, _ := json.Marshal(map[string]string{"__type": code, "message": refused.Message}) // strings always marshal
+	body, _ := json.Marshal(members) // it was JSON a moment ago
 	x.write(answer{status: status, body: body})
+}
+
+// queryError says an error's name of the query protocol to clients of a service that spoke it once: they look there first.
+func (x *exchange) queryError(code string, status int) {
+	if x.r.Header.Get("X-Amzn-Query-Mode") != "true" {
+		return
+	}
+	if x.service != nil && x.service.Types != nil {
+		if entry, ok := x.service.Types.LookupEntry(code); ok {
+			if t, ok := smithy.SchemaTrait[*traits.AWSQueryError](entry.Schema); ok {
+				code = t.ErrorCode
+			}
+		}
+	}
+	x.w.Header().Set("X-Amzn-Query-Error", code+";"+faultOf(status))
+}
+
+// faultOf says in the words of the query protocol whose an error is.
+func faultOf(status int) string {
+	if status >= http.StatusInternalServerError {
+		return "Receiver"
+	}
+	return "Sender"
+}
+
+func (x *exchange) writesXML() bool {
+	return x.proto == Query || x.proto == EC2Query || x.proto == RESTXML
 }
 
 // hide logs a fault and returns what the client sees of it.
@@ -131,30 +152,26 @@ func (x *exchange) hide(err error) *model.Error {
 	}
 	x.e.Log.Error("request failed", "request", x.id, "service", service, "operation", x.op, "error", err)
 	code := "InternalFailure"
-	if x.contentType() == typeJSON11 || x.modelledStatus("ServerException") != 0 {
+	if x.proto == JSON11 || x.modelledStatus("ServerException") != 0 {
 		code = "ServerException"
 	}
 	return model.Errorf(code, "Something went wrong inside Berth; its log has request %s", x.id)
 }
 
 func (x *exchange) failModelled(err modelledError) {
-	body := map[string]json.RawMessage{}
-	rest := x.service.Protocol == RESTJSON
-	if entry, ok := x.service.Types.LookupEntry(reflect.TypeOf(err).Elem().Name()); ok && rest {
-		_ = json.Unmarshal(encodeMembers(err, entry.Schema, x.w.Header()).body, &body) // it writes JSON
-	} else if ok {
-		_ = json.Unmarshal(encodeJSON(err, entry.Schema), &body) // as this does
+	members := map[string]any{}
+	if entry, ok := x.service.Types.LookupEntry(reflect.TypeOf(err).Elem().Name()); ok {
+		text := encodeJSON(err, entry.Schema)
+		if x.proto == RESTJSON {
+			text = encodeMembers(err, entry.Schema, x.w.Header()).body
+		}
+		_ = json.Unmarshal(text, &members) // they write JSON
 	}
-	body["__type"], _ = json.Marshal(err.ErrorCode()) // a string always marshals
-	out, _ := json.Marshal(body)                      // it was JSON a moment ago
 	_, status := x.errorName(err.ErrorCode())
 	if err.ErrorFault() == smithy.FaultServer && status < http.StatusInternalServerError {
 		status = http.StatusInternalServerError
 	}
-	if rest {
-		x.w.Header().Set("X-Amzn-Errortype", err.ErrorCode())
-	}
-	x.write(answer{status: status, body: out})
+	x.writeError(err.ErrorCode(), status, members)
 }
 
 // errorName spells the errors of the endpoint itself as the service's protocol does, and gives the HTTP status.
@@ -170,20 +187,24 @@ func (x *exchange) errorName(code string) (string, int) {
 	case "DryRunOperation":
 		return code, http.StatusPreconditionFailed
 	}
-	kind := x.contentType()
-	if code == "UnknownOperationException" && kind == typeREST {
+	if code == "UnknownOperationException" && (x.proto == RESTJSON || x.proto == RESTXML) {
 		return code, http.StatusNotFound
+	}
+	if code == "UnsupportedOperationException" && x.proto == RESTXML {
+		return "NotImplemented", http.StatusNotImplemented
 	}
 	for _, n := range ownNames {
 		if code != n.json && code != n.query {
 			continue
 		}
 		switch {
-		case kind == typeXML && n.ec2 != "" && x.service != nil && x.service.Protocol == EC2Query:
+		case x.isS3() && n.s3 != "":
+			return n.s3, n.s3Status
+		case x.proto == EC2Query && n.ec2 != "":
 			return n.ec2, n.ec2Status
-		case kind == typeXML:
+		case x.writesXML():
 			return n.query, n.status
-		case kind == typeREST:
+		case x.proto == RESTJSON:
 			return n.json, n.status
 		}
 		return n.json, n.jsonStatus
@@ -191,9 +212,9 @@ func (x *exchange) errorName(code string) (string, int) {
 	return code, http.StatusBadRequest
 }
 
-// modelledStatus is the HTTP status that the model of a REST service gives one of its errors, 0 without one.
+// modelledStatus is the HTTP status that the model gives one of the service's errors, 0 without one or where the protocol has its own.
 func (x *exchange) modelledStatus(code string) int {
-	if x.service == nil || x.service.Protocol != RESTJSON || x.service.Types == nil {
+	if x.service == nil || x.service.Types == nil || x.proto != RESTJSON && x.proto != RESTXML && x.proto != CBOR {
 		return 0
 	}
 	if entry, ok := x.service.Types.LookupEntry(code); ok {
@@ -211,21 +232,41 @@ var ownNames = []struct {
 	jsonStatus, status int
 	ec2                string
 	ec2Status          int
+	s3                 string
+	s3Status           int
 }{
-	{json: "MissingAuthenticationTokenException", query: "MissingAuthenticationToken", jsonStatus: 400, status: 403},
+	{json: "MissingAuthenticationTokenException", query: "MissingAuthenticationToken", jsonStatus: 400, status: 403,
+		s3: "AccessDenied", s3Status: 403},
 	{json: "IncompleteSignatureException", query: "IncompleteSignature", jsonStatus: 400, status: 403},
 	{json: "InvalidSignatureException", query: "SignatureDoesNotMatch", jsonStatus: 400, status: 403},
-	{json: "UnrecognizedClientException", query: "InvalidClientTokenId", jsonStatus: 400, status: 403, ec2: "AuthFailure", ec2Status: 401},
+	{json: "UnrecognizedClientException", query: "InvalidClientTokenId", jsonStatus: 400, status: 403, ec2: "AuthFailure", ec2Status: 401,
+		s3: "InvalidAccessKeyId", s3Status: 403},
 	{json: "ExpiredTokenException", query: "ExpiredToken", jsonStatus: 400, status: 403},
 	{json: "AccessDeniedException", query: "AccessDenied", jsonStatus: 400, status: 403, ec2: "UnauthorizedOperation", ec2Status: 403},
-	{json: "RequestTimeoutException", query: "RequestTimeout", jsonStatus: 408, status: 408},
-	{json: "RequestEntityTooLargeException", query: "RequestEntityTooLarge", jsonStatus: 413, status: 413},
-	{json: "ThrottlingException", query: "Throttling", jsonStatus: 400, status: 400, ec2: "RequestLimitExceeded", ec2Status: 503},
+	{json: "RequestTimeoutException", query: "RequestTimeout", jsonStatus: 408, status: 408,
+		s3: "RequestTimeout", s3Status: 400},
+	{json: "RequestEntityTooLargeException", query: "RequestEntityTooLarge", jsonStatus: 413, status: 413,
+		s3: "EntityTooLarge", s3Status: 400},
+	{json: "ThrottlingException", query: "Throttling", jsonStatus: 400, status: 400, ec2: "RequestLimitExceeded", ec2Status: 503,
+		s3: "SlowDown", s3Status: 503},
 }
 
-func (x *exchange) xmlError(code, message string) []byte {
+// isS3 tells whether a request is for S3, whose errors have a form and names of their own.
+func (x *exchange) isS3() bool { return strings.HasPrefix(x.scope, "s3") }
+
+func (x *exchange) xmlError(code string, status int, message string) []byte {
 	w := &xmlWriter{}
-	if x.service != nil && x.service.Protocol == EC2Query {
+	if x.isS3() {
+		w.buf.WriteString(`<?xml version="1.0" encoding="UTF-8"?>` + "\n")
+		w.element("Error", func() {
+			w.leaf("Code", code)
+			w.leaf("Message", message)
+			w.leaf("Resource", x.r.URL.Path)
+			w.leaf("RequestId", x.id)
+		})
+		return []byte(w.buf.String())
+	}
+	if x.proto == EC2Query {
 		w.element("Response", func() {
 			w.element("Errors", func() {
 				w.element("Error", func() {
@@ -237,13 +278,9 @@ func (x *exchange) xmlError(code, message string) []byte {
 		})
 		return []byte(w.buf.String())
 	}
-	fault := "Sender"
-	if _, status := x.errorName(code); status >= http.StatusInternalServerError {
-		fault = "Receiver"
-	}
 	w.element("ErrorResponse", func() {
 		w.element("Error", func() {
-			w.leaf("Type", fault)
+			w.leaf("Type", faultOf(status))
 			w.leaf("Code", code)
 			w.leaf("Message", message)
 		})

@@ -201,6 +201,10 @@ func assignMap(v reflect.Value, s *smithy.Schema, in any, path string) error {
 }
 
 func assignBlob(v reflect.Value, in any, path string) error {
+	if data, ok := in.([]byte); ok { // of CBOR
+		v.SetBytes(data)
+		return nil
+	}
 	text, ok := in.(string)
 	if !ok {
 		return wrong(path, in, "a base64 string")

@@ -166,16 +166,25 @@ func appendVariant(b []byte, s *smithy.Schema, v reflect.Value) []byte {
 		}
 		return append(b, "null"...)
 	}
-	if v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
-		for name, m := range s.Members() {
-			if value := v.Elem().FieldByName("Value"); value.IsValid() &&
-				strings.HasSuffix(v.Elem().Type().Name(), "Member"+strings.ToUpper(name[:1])+name[1:]) {
-				b = append(appendText(append(b, '{'), name), ':')
-				return append(appendJSON(b, m, value), '}')
-			}
-		}
+	if name, m, value, ok := variant(s, v); ok {
+		b = append(appendText(append(b, '{'), name), ':')
+		return append(appendJSON(b, m, value), '}')
 	}
 	return append(b, "null"...)
+}
+
+// variant returns the member that a union's variant is, and its value.
+func variant(s *smithy.Schema, v reflect.Value) (name string, m *smithy.Schema, value reflect.Value, ok bool) {
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return "", nil, reflect.Value{}, false
+	}
+	for name, m := range s.Members() {
+		if value := v.Elem().FieldByName("Value"); value.IsValid() &&
+			strings.HasSuffix(v.Elem().Type().Name(), "Member"+strings.ToUpper(name[:1])+name[1:]) {
+			return name, m, value, true
+		}
+	}
+	return "", nil, reflect.Value{}, false
 }
 
 func appendText(b []byte, s string) []byte {

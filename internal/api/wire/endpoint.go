@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -42,6 +43,7 @@ type Endpoint struct {
 	Config
 	parsing  *gate.Budget        // of the bodies that are being read as values, which take many times their bytes
 	byTarget map[string]*Service // JSON services, by X-Amz-Target prefix
+	byShape  map[string]*Service // services that speak CBOR too, by their shape's name
 	byName   map[string]*Service // query and REST services, by the name in a signature's scope
 	routes   map[string][]route  // of REST services, by the same name
 }
@@ -67,12 +69,15 @@ func NewEndpoint(c Config) *Endpoint {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Endpoint{Config: c, parsing: gate.NewBudget(2*c.MaxBody, 2*c.MaxBody, patience), byTarget: map[string]*Service{},
-		byName: map[string]*Service{}, routes: map[string][]route{}}
+		byShape: map[string]*Service{}, byName: map[string]*Service{}, routes: map[string][]route{}}
 	for _, s := range c.Services {
+		if s.Shape != "" {
+			e.byShape[s.Shape] = s
+		}
 		switch s.Protocol {
 		case JSON11, JSON10:
 			e.byTarget[s.Target] = s
-		case RESTJSON:
+		case RESTJSON, RESTXML:
 			e.routes[s.Name] = routesOf(s)
 			fallthrough
 		default:
@@ -90,6 +95,8 @@ type exchange struct {
 	id      string
 	paced   io.Reader // the request's body
 	service *Service  // nil while, or because, none is known
+	proto   Protocol  // what is spoken, or seems to be
+	scope   string    // the service of the signature
 	op      string
 	form    url.Values        // of query services
 	labels  map[string]string // of the path, by member (REST services)
@@ -166,7 +173,7 @@ func (x *exchange) run(ctx context.Context, body []byte, give func()) (answer, e
 		return answer{}, x.unknown()
 	}
 	if x.e.Access != nil {
-		if err := x.e.Access.Allow(CallerFrom(ctx), x.service.Name+":"+x.op); err != nil {
+		if err := x.e.Access.Allow(CallerFrom(ctx), cmp.Or(x.service.Actions, x.service.Name)+":"+x.op); err != nil {
 			return answer{}, err
 		}
 	}
@@ -178,7 +185,7 @@ func (x *exchange) run(ctx context.Context, body []byte, give func()) (answer, e
 		return answer{}, err
 	}
 	give()
-	if x.service.Protocol == EC2Query && isDryRun(in) {
+	if x.proto == EC2Query && isDryRun(in) {
 		return answer{}, model.Errorf("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
 	}
 	out, err := op.call(ctx, in)
@@ -188,13 +195,19 @@ func (x *exchange) run(ctx context.Context, body []byte, give func()) (answer, e
 	if reflect.ValueOf(out).IsNil() {
 		out = op.newOutput()
 	}
-	switch {
-	case x.form != nil:
-		return answer{status: http.StatusOK, body: x.xmlAnswer(out)}, nil
-	case x.service.Protocol == RESTJSON:
-		return encodeREST(out, op.schema, x.w.Header()), nil
+	return x.encode(op, out), nil
+}
+
+func (x *exchange) encode(op operation, out any) answer {
+	switch x.proto {
+	case Query, EC2Query:
+		return answer{status: http.StatusOK, body: x.xmlAnswer(out)}
+	case RESTJSON:
+		return encodeREST(out, op.schema, x.w.Header())
+	case CBOR:
+		return answer{status: http.StatusOK, body: encodeCBOR(out, op.schema.Output)}
 	}
-	return answer{status: http.StatusOK, body: encodeJSON(out, op.schema.Output)}, nil
+	return answer{status: http.StatusOK, body: encodeJSON(out, op.schema.Output)}
 }
 
 // isDryRun tells whether a request to EC2 only asks if it would be allowed.
@@ -205,28 +218,57 @@ func isDryRun(in any) bool {
 }
 
 func (x *exchange) decode(op operation, body []byte, in any) error {
-	switch {
-	case x.form != nil:
-		return decodeQuery(x.form, in, x.service.Protocol == EC2Query)
-	case x.service.Protocol == RESTJSON:
+	switch x.proto {
+	case Query, EC2Query:
+		return decodeQuery(x.form, in, x.proto == EC2Query)
+	case RESTJSON:
 		return decodeREST(restRequest{x.r, x.labels, body}, op.schema.Input, in)
+	case CBOR:
+		return decodeCBOR(body, op.schema.Input, in)
 	}
 	return decodeJSON(body, op.schema.Input, in)
 }
 
-// findService finds the service that a request is for; a is nil when the request says nothing of a signature.
+// findService finds the service that a request is for, and the protocol that it speaks; a is nil when the request says nothing of a
+// signature.
 func (x *exchange) findService(a *authorization) {
+	if a != nil {
+		x.scope = a.service
+	}
 	if target := x.r.Header.Get("X-Amz-Target"); target != "" {
 		prefix, op, _ := strings.Cut(target, ".")
-		x.service, x.op = x.e.byTarget[prefix], op
+		x.service, x.op, x.proto = x.e.byTarget[prefix], op, JSON11
+		if x.service != nil {
+			x.proto = x.service.Protocol
+		}
 		return
 	}
-	if a == nil {
+	if x.r.Header.Get("Smithy-Protocol") == protocolCBOR {
+		x.proto = CBOR
+		// [<prefix>]/service/<shape>/operation/<operation>
+		if p := strings.Split(x.r.URL.Path, "/"); len(p) > 4 && p[len(p)-4] == "service" && p[len(p)-2] == "operation" {
+			x.service, x.op = x.e.byShape[p[len(p)-3]], p[len(p)-1]
+		}
 		return
 	}
-	if s := x.e.byName[a.service]; s != nil && (s.Protocol == RESTJSON || x.isQuery()) {
-		x.service = s
+	x.proto = x.guess()
+	if s := x.e.byName[x.scope]; s != nil && (s.Protocol == RESTJSON || s.Protocol == RESTXML || x.isQuery()) {
+		x.service, x.proto = s, s.Protocol
 	}
+}
+
+// guess is the protocol of a request without a service here: by the name in its signature's scope, or its form.
+func (x *exchange) guess() Protocol {
+	switch x.scope {
+	case "ec2":
+		return EC2Query
+	case "s3", "s3express", "s3-outposts", "route53", "cloudfront":
+		return RESTXML
+	}
+	if x.isQuery() {
+		return Query
+	}
+	return RESTJSON
 }
 
 // isQuery tells whether a request without X-Amz-Target seems to be of the query protocols; others are REST.
@@ -248,10 +290,10 @@ func (x *exchange) served(a *authorization) error {
 
 // findOperation finds the operation: for query services in the parameters, for REST services by method and path.
 func (x *exchange) findOperation(body []byte) error {
-	if x.r.Header.Get("X-Amz-Target") != "" {
+	switch x.proto {
+	case JSON11, JSON10, CBOR:
 		return nil
-	}
-	if x.service.Protocol == RESTJSON {
+	case RESTJSON, RESTXML:
 		return x.findRoute()
 	}
 	return x.findAction(body)

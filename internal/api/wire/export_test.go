@@ -17,6 +17,8 @@ import (
 var (
 	DecodeJSON         = decodeJSON
 	EncodeJSON         = encodeJSON
+	DecodeCBOR         = decodeCBOR
+	EncodeCBOR         = encodeCBOR
 	ParseAuthorization = parseAuthorization
 )
 
@@ -44,7 +46,7 @@ func Operations(s *Service) (all []Operation) {
 
 // EncodeXML is the answer of an operation of a query service.
 func EncodeXML(s *Service, op string, out any) []byte {
-	return (&exchange{service: s, op: op, id: "request"}).xmlAnswer(out)
+	return (&exchange{service: s, proto: s.Protocol, op: op, id: "request"}).xmlAnswer(out)
 }
 
 // DecodeREST finds the operation of a request of a REST service and reads its input into what newInput makes for it.
@@ -64,7 +66,7 @@ func DecodeREST(s *Service, r *http.Request, newInput func(op string) (*smithy.S
 // EncodeREST is the answer of an operation of a REST service.
 func EncodeREST(op *smithy.OperationSchema, out any) *http.Response {
 	w := httptest.NewRecorder()
-	x := &exchange{e: NewEndpoint(Config{}), w: w, service: &Service{Protocol: RESTJSON}}
+	x := &exchange{e: NewEndpoint(Config{}), w: w, service: &Service{Protocol: RESTJSON}, proto: RESTJSON}
 	x.write(encodeREST(out, op, w.Header()))
 	return w.Result()
 }
@@ -78,7 +80,7 @@ func Refuse(s *Service, err error) (status int, body []byte) {
 // RefuseREST is the same with the headers.
 func RefuseREST(s *Service, err error) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	x := &exchange{e: NewEndpoint(Config{}), w: w, r: httptest.NewRequest("POST", "/", nil), service: s, op: "Op", id: "request"}
+	x := &exchange{e: NewEndpoint(Config{}), w: w, r: httptest.NewRequest("POST", "/", nil), service: s, proto: s.Protocol, op: "Op", id: "request"}
 	x.fail(err)
 	return w
 }

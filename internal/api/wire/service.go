@@ -26,6 +26,11 @@ type Service struct {
 	// Modelled lists every operation that exists in AWS. One that is modelled but not handled is refused by name; one that
 	// is neither is an UnknownOperationException.
 	Modelled []string
+	// Shape is the service's name in the paths of smithy-rpc-v2-cbor, such as "GraniteServiceVersion20100801"; a service that has
+	// one is spoken to by CBOR too.
+	Shape string
+	// Actions is what the names of its actions begin with in policies; default Name.
+	Actions string
 	// Names are the response elements of EC2 whose names are not just the field's with a small first letter, by Go field
 	// ("Tags") or, which goes first, by Go type and field ("AvailabilityZone.State").
 	Names map[string]string
@@ -45,6 +50,8 @@ const (
 	Query                    // awsQuery
 	EC2Query                 // ec2Query
 	RESTJSON                 // restJson1, without streams (event streams and payloads that are not read whole) and jsonName
+	RESTXML                  // restXml; S3's errors have no envelope
+	CBOR                     // smithy-rpc-v2-cbor, beside another protocol
 )
 
 type operation struct {

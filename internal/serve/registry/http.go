@@ -29,6 +29,17 @@ var routes = []route{
 	{regexp.MustCompile(`^/v2/(.+)/referrers/([^/]+)$`), (*Registry).serveReferrers, "GET"},
 }
 
+// Claims tells whether a request is for the registry: what begins with /v2 and is not signed as requests to AWS are. Those are
+// calls of services that have paths of that kind, such as API Gateway's /v2/apis or a bucket of S3 named v2; the registry's clients
+// log in with Basic.
+func Claims(req *http.Request) bool {
+	if p := req.URL.Path; p != "/v2" && !strings.HasPrefix(p, "/v2/") {
+		return false
+	}
+	signed := strings.HasPrefix(req.Header.Get("Authorization"), "AWS4-") || req.URL.Query().Has("X-Amz-Algorithm")
+	return !signed && req.Header.Get("X-Amz-Target") == ""
+}
+
 // ServeHTTP serves /v2. Every request must carry Basic credentials AWS:<token of GetAuthorizationToken>.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")

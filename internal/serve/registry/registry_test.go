@@ -356,3 +356,20 @@ func TestSessionsOfRolesPullOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestTheRegistryClaimsWhatRegistriesAsk(t *testing.T) {
+	for _, c := range []struct {
+		url, authorization string
+		want               bool
+	}{
+		{"/v2/", "", true}, {"/v2", "", true}, {"/v2/app/manifests/v1", "Basic QVdTOng=", true}, {"/v2/app/blobs/uploads/", "", true},
+		{"/v2/apis", "AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/apigateway/aws4_request", false},
+		{"/v2/key?X-Amz-Algorithm=AWS4-HMAC-SHA256", "", false}, {"/v20/", "", false}, {"/", "", false},
+	} {
+		r := httptest.NewRequest("GET", c.url, nil)
+		r.Header.Set("Authorization", c.authorization)
+		if got := registry.Claims(r); got != c.want {
+			t.Errorf("%s with %q: %t", c.url, c.authorization, got)
+		}
+	}
+}
