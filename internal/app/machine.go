@@ -22,6 +22,7 @@ import (
 	"github.com/berthdev/berth/internal/node/agent/logdriver"
 	"github.com/berthdev/berth/internal/node/agent/metadata"
 	"github.com/berthdev/berth/internal/node/agent/network"
+	"github.com/berthdev/berth/internal/node/agent/resolver"
 	"github.com/berthdev/berth/internal/node/cgroup"
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
@@ -143,7 +144,7 @@ func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger)
 	logs := logdriver.New(logdriver.Config{Sink: s.logs, Log: log.With("component", "logs")})
 	m := &machine{runtimeVersion: "containerd", gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
 		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), RunDir: filepath.Join(in.RunDir(), "files"),
-			HostMetadataURL: "http://" + outside.Addr().String()},
+			HostMetadataURL: "http://" + outside.Addr().String(), NameServer: p.network.Gateway().String()},
 		close: func() {
 			if err := logs.Close(); err != nil {
 				log.Warn("cannot close the log driver", "error", err)
@@ -164,8 +165,33 @@ func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger)
 				return serveHTTP(ctx, host.Listener(outside), meta.Handler(metadata.FromHostTask(processes)))
 			})
 	}
+	m.loops = append(m.loops, p.nameServer(log)...)
 	m.loops = append(m.loops, p.daemon.Supervise, p.collectImages, p.sweep, p.serveBuilds)
 	return m, nil
+}
+
+// nameServer answers the DNS questions of tasks at the gateway. Where another program has the port on all addresses, that answers.
+func (p *platform) nameServer(log *slog.Logger) []func(context.Context) error {
+	log = log.With("component", "resolver")
+	address := net.JoinHostPort(p.network.Gateway().String(), "53")
+	at, err := net.ResolveUDPAddr("udp4", address)
+	if err != nil {
+		return nil
+	}
+	packets, err := net.ListenUDP("udp4", at)
+	if err != nil {
+		log.Info("tasks are not given a name server, unless the program that has the port is one", "address", address, "reason", err)
+		return nil
+	}
+	r := resolver.New(resolver.Config{ResolvConf: "/etc/resolv.conf", Log: log})
+	loops := []func(context.Context) error{func(ctx context.Context) error { return r.ServePackets(ctx, packets) }}
+	streams, err := net.Listen("tcp4", address)
+	if err != nil {
+		log.Info("tasks are given a name server over UDP only", "address", address, "reason", err)
+		return loops
+	}
+	bounded := gate.New(gate.Config{Name: "the tasks' name server", Total: gate.Part(512, 32), PerSource: 16, Log: log}).Listener(streams)
+	return append(loops, func(ctx context.Context) error { return r.ServeStreams(ctx, bounded) })
 }
 
 // roles issues the credentials of task roles.

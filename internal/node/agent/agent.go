@@ -42,6 +42,8 @@ type Config struct {
 	MetadataURL     string
 	HostMetadataURL string
 
+	// NameServer is where containers ask when the machine's name servers are on its loopback, which they do not reach; "" means nowhere.
+	NameServer string
 	// ResolvConf and Hosts are the machine's files, "" means those in /etc.
 	ResolvConf string
 	Hosts      string

@@ -116,6 +116,9 @@ func (t *task) resolvConf(c *container) []byte {
 			}
 		}
 	}
+	if len(r.servers) == 0 && t.mode != types.NetworkModeHost && t.agent.cfg.NameServer != "" {
+		r.servers = []string{t.agent.cfg.NameServer}
+	}
 	if len(c.def.DnsServers) > 0 {
 		r.servers = c.def.DnsServers
 	}

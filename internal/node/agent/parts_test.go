@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,33 @@ func TestResolvConf(t *testing.T) {
 	}
 	if got := readResolv(filepath.Join(t.TempDir(), "none")); len(got.servers) != 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A machine whose name servers are all on its loopback: its containers ask at the gateway.
+func TestContainersOfALoopbackMachineHaveANameServer(t *testing.T) {
+	if _, err := os.Stat(systemdResolv); err == nil {
+		t.Skip("this machine's real name servers are known to systemd")
+	}
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(path, []byte("nameserver 127.0.0.53\nsearch a.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	own := types.ContainerDefinition{Name: new("c"), DnsServers: []string{"192.0.2.53"}}
+	for _, c := range []struct {
+		mode types.NetworkMode
+		def  types.ContainerDefinition
+		want string
+	}{
+		{types.NetworkModeAwsvpc, types.ContainerDefinition{Name: new("c")}, "nameserver 172.31.0.1\nsearch a.example\n"},
+		{types.NetworkModeBridge, types.ContainerDefinition{Name: new("c")}, "nameserver 172.31.0.1\nsearch a.example\n"},
+		{types.NetworkModeHost, types.ContainerDefinition{Name: new("c")}, "nameserver 127.0.0.53\nsearch a.example\n"},
+		{types.NetworkModeAwsvpc, own, "nameserver 192.0.2.53\nsearch a.example\n"},
+	} {
+		task := &task{mode: c.mode, agent: &Agent{cfg: Config{ResolvConf: path, NameServer: "172.31.0.1"}}, log: slog.New(slog.DiscardHandler)}
+		if got := string(task.resolvConf(&container{def: c.def})); got != c.want {
+			t.Errorf("%s: %q, want %q", c.mode, got, c.want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -50,19 +51,34 @@ func (m *Images) Collect(ctx context.Context, c CollectConfig) ([]string, error)
 	}
 	var removed []string
 	var errs []error
-	for i, image := range all[:min(len(all), c.Max)] {
-		var opts []images.DeleteOpt
-		if i == min(len(all), c.Max)-1 {
-			opts = append(opts, images.SynchronousDelete()) // returns when the space is free
-		}
-		if err := m.r.client.ImageService().Delete(ctx, image.Name, opts...); err != nil && !errdefs.IsNotFound(err) {
+	for _, image := range all[:min(len(all), c.Max)] {
+		gone, err := m.remove(ctx, image, c.MinAge)
+		if err != nil {
 			errs = append(errs, fmt.Errorf("remove the image %s: %w", image.Name, err))
-			continue
 		}
-		m.log.Info("image removed, because the disk fills", "image", image.Name, "disk", fmt.Sprintf("%.0f%%", used*100))
-		removed = append(removed, image.Name)
+		if gone {
+			m.log.Info("image removed, because the disk fills", "image", image.Name, "disk", fmt.Sprintf("%.0f%%", used*100))
+			removed = append(removed, image.Name)
+		}
+	}
+	if len(removed) > 0 {
+		errs = append(errs, m.r.collectGarbage(ctx)) // returns when the space is free
 	}
 	return removed, errors.Join(errs...)
+}
+
+// remove removes an image unless somebody asked for it meanwhile; who asks now waits, and finds it gone.
+func (m *Images) remove(ctx context.Context, image images.Image, age time.Duration) (gone bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at, ok := m.recent[image.Name]; ok && m.c.Now().Sub(at) < age {
+		return false, nil
+	}
+	delete(m.recent, image.Name)
+	if err := m.r.client.ImageService().Delete(ctx, image.Name); err != nil && !errdefs.IsNotFound(err) {
+		return false, err
+	}
+	return true, nil
 }
 
 // unused returns the images that no container was made from and that are older than age, in the order in which they may go.
@@ -81,7 +97,14 @@ func (m *Images) unused(ctx context.Context, age time.Duration) ([]images.Image,
 		needed[c.Image] = true
 	}
 	now := m.c.Now()
-	all = slices.DeleteFunc(all, func(i images.Image) bool { return needed[i.Name] || now.Sub(lastUse(i)) < age })
+	m.mu.Lock()
+	maps.DeleteFunc(m.recent, func(_ string, at time.Time) bool { return now.Sub(at) >= age })
+	recent := maps.Clone(m.recent)
+	m.mu.Unlock()
+	all = slices.DeleteFunc(all, func(i images.Image) bool {
+		_, asked := recent[i.Name]
+		return asked || needed[i.Name] || now.Sub(lastUse(i)) < age
+	})
 	slices.SortStableFunc(all, func(a, b images.Image) int {
 		if ka, kb := a.Labels[labelOrigin] != "", b.Labels[labelOrigin] != ""; ka != kb {
 			if ka {

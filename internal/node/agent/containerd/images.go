@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	ctd "github.com/containerd/containerd/v2/client"
@@ -47,6 +48,9 @@ type Images struct {
 	r   *Runtime
 	c   ImagesConfig
 	log *slog.Logger
+
+	mu     sync.Mutex
+	recent map[string]time.Time // when images were last asked for, since this process began; Collect forgets old ones
 }
 
 var _ agent.Images = (*Images)(nil)
@@ -54,7 +58,7 @@ var _ agent.Images = (*Images)(nil)
 const (
 	// labelOrigin marks images that were imported or built here: no registry is asked for them.
 	labelOrigin = "berth.dev/origin"
-	// labelUsed is when an image was last asked for, at most an hour ago: RFC 3339.
+	// labelUsed is when an image was last asked for: RFC 3339. It may be noted usedInterval late; this process knows it exactly.
 	labelUsed = "berth.dev/used"
 )
 
@@ -74,7 +78,7 @@ func NewImages(r *Runtime, c ImagesConfig) (*Images, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Images{r: r, c: c, log: c.Log}, nil
+	return &Images{r: r, c: c, log: c.Log, recent: map[string]time.Time{}}, nil
 }
 
 // LocalImage is an image of the machine's store.
@@ -194,6 +198,13 @@ func (m *Images) label(ctx context.Context, image images.Image, add map[string]s
 	}
 	_, err := m.r.client.ImageService().Update(ctx, image, paths...)
 	return err
+}
+
+// noteUse has Collect leave the image alone from now on, and waits while it is being removed.
+func (m *Images) noteUse(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.recent[name] = m.c.Now()
 }
 
 // local returns the image of a normalized name, and whether the machine has all of it for its platform.

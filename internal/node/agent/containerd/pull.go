@@ -34,6 +34,7 @@ func (m *Images) Pull(ctx context.Context, ref string) (agent.Image, error) {
 	if err != nil {
 		return agent.Image{}, &agent.Error{Name: cannotPull, Message: err.Error()}
 	}
+	m.noteUse(name) // before anything is looked at: it may be old, and about to be collected
 	image, here, err := m.local(ctx, name)
 	if err != nil {
 		return agent.Image{}, failure(cannotPull, "look for the image "+name, err)

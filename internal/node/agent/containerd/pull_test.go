@@ -274,6 +274,15 @@ func TestCollect(t *testing.T) {
 	if got := collect(CollectConfig{Threshold: 1e-9}); got != "[/app:3]" {
 		t.Errorf("removed then: %s; the others were used within the hour or are in use", got)
 	}
+	now = now.Add(29 * time.Minute)
+	pulls(t, n.store, app(1)) // for a task whose containers are not made yet
+	if _, err := n.store.Pull(t.Context(), imported.Ref); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(32 * time.Minute)
+	if got := collect(CollectConfig{Threshold: 1e-9}); got != "[]" {
+		t.Errorf("removed %s half an hour after it was asked for", got)
+	}
 	now = now.Add(2 * time.Hour)
 	if got := collect(CollectConfig{Threshold: 1e-9}); got != "[/app:1 "+imported.Ref+"]" {
 		t.Errorf("removed at last: %s, want imported ones after others", got)

@@ -4,26 +4,47 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
-// Docker, ufw and others set the policy of the chain FORWARD in the table filter, which iptables-nft keeps in nftables, to drop;
-// firewalld's own chain refuses what no zone of it knows. No rule of our own table can accept what another drops, so tasks' traffic
-// is let through in those chains, by rules that iptables lists like its own and that are found again by their mark.
+// Docker, ufw and others set the policy of the chain FORWARD in the table filter, which iptables-nft keeps in nftables, to drop, ufw
+// that of INPUT too; firewalld's own chains refuse what no zone of it knows. No rule of our own table can accept what another drops,
+// so tasks' traffic, and of what is for this machine their questions to the metadata server and the name server, is let through in
+// those chains, by rules that iptables lists like its own and that are found again by their mark.
 
 func (f *firewall) mark() []byte { return []byte("berth-" + f.id) }
 
-// passes are the directions in which tasks' packets are let through.
-var passes = []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME}
-
 // foreign tells the chains of other firewalls in which Berth puts its rules.
 func foreign(c *nftables.Chain) bool {
-	return c.Table.Family == nftables.TableFamilyIPv4 && c.Table.Name == "filter" && c.Name == "FORWARD" ||
-		c.Table.Family == nftables.TableFamilyINet && c.Table.Name == "firewalld" && c.Name == "filter_FORWARD"
+	return c.Table.Family == nftables.TableFamilyIPv4 && c.Table.Name == "filter" && (c.Name == "FORWARD" || c.Name == "INPUT") ||
+		c.Table.Family == nftables.TableFamilyINet && c.Table.Name == "firewalld" && (c.Name == "filter_FORWARD" || c.Name == "filter_INPUT")
+}
+
+// passes are what is let through a chain of another firewall.
+func (f *firewall) passes(c *nftables.Chain) [][]expr.Any {
+	from, to := f.tasks(expr.MetaKeyIIFNAME, true), f.tasks(expr.MetaKeyOIFNAME, true)
+	if strings.HasSuffix(c.Name, "FORWARD") {
+		return [][]expr.Any{from, to}
+	}
+	const dns = 53
+	toGateway := append(from, destination(netip.PrefixFrom(f.gateway, 32))...)
+	all := [][]expr.Any{slices.Concat(toGateway, toPort(unix.IPPROTO_UDP, dns)), slices.Concat(toGateway, toPort(unix.IPPROTO_TCP, dns))}
+	if f.metadata != 0 {
+		all = append(all, slices.Concat(toGateway, toPort(unix.IPPROTO_TCP, f.metadata)))
+	}
+	if c.Table.Family == nftables.TableFamilyINet { // where addresses are looked at, the family must be known
+		for i := range all {
+			all[i] = slices.Concat([]expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg1},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{unix.NFPROTO_IPV4}}}, all[i])
+		}
+	}
+	return all
 }
 
 // droppers are those of chains that drop what is not let through.
@@ -51,15 +72,15 @@ func (f *firewall) passForward() error {
 	}
 	var errs []error
 	for _, c := range droppers(chains) {
-		if f.refused[c.Table.Name] {
+		if f.refused[c.Table.Name+" "+c.Name] {
 			continue
 		}
-		for _, key := range passes {
+		for _, pass := range f.passes(c) {
 			f.conn.InsertRule(&nftables.Rule{Table: c.Table, Chain: c, UserData: f.mark(),
-				Exprs: slices.Concat(f.tasks(key, true), []expr.Any{&expr.Counter{}}, verdict(expr.VerdictAccept))})
+				Exprs: slices.Concat(pass, []expr.Any{&expr.Counter{}}, verdict(expr.VerdictAccept))})
 		}
 		if err := f.conn.Flush(); err != nil {
-			f.refused[c.Table.Name] = true // its owner's; berth doctor says what to do
+			f.refused[c.Table.Name+" "+c.Name] = true // its owner's; berth doctor says what to do
 			errs = append(errs, fmt.Errorf("let tasks through the chain %s %s: %w", c.Table.Name, c.Name, err))
 		}
 	}

@@ -69,11 +69,11 @@ func (f *firewall) missing() (bool, error) {
 		return true, nil
 	}
 	for _, c := range droppers(chains) {
-		if f.refused[c.Table.Name] {
+		if f.refused[c.Table.Name+" "+c.Name] {
 			continue
 		}
 		marked, err := f.marked(c)
-		if err != nil || len(marked) != len(passes) {
+		if err != nil || len(marked) != len(f.passes(c)) {
 			return err == nil, err
 		}
 	}

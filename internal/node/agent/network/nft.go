@@ -21,7 +21,9 @@ type firewall struct {
 	mu   sync.Mutex // one transaction at a time
 	conn *nftables.Conn
 
-	refused map[string]bool // chains of others that take no rules from us; under mu
+	gateway  netip.Addr // as last installed; under mu, like all that follows
+	metadata uint16
+	refused  map[string]bool // chains of others that take no rules from us
 }
 
 func (f *firewall) table() *nftables.Table {
@@ -89,6 +91,7 @@ type rules struct {
 func (f *firewall) install(r rules) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.gateway, f.metadata = r.gateway, r.metadata
 	if err := f.build(r); err != nil {
 		return err
 	}
@@ -151,7 +154,7 @@ func (f *firewall) translate(t *nftables.Table, ports *nftables.Set, r rules) {
 	post := chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	from, to := f.tasks(expr.MetaKeyIIFNAME, true), f.tasks(expr.MetaKeyOIFNAME, true)
 	if r.metadata != 0 {
-		f.rule(pre, from, destination(netip.PrefixFrom(metadataAddr, 32)), port80(),
+		f.rule(pre, from, destination(netip.PrefixFrom(metadataAddr, 32)), toPort(unix.IPPROTO_TCP, 80),
 			dnat(r.gateway, r.metadata))
 	}
 	f.rule(pre, local(), publishedPort(ports))
@@ -278,11 +281,10 @@ func address(offset uint32, p netip.Prefix) []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: p.Masked().Addr().AsSlice()}}
 }
 
-func port80() []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{unix.IPPROTO_TCP}},
+func toPort(number byte, port uint16) []expr.Any {
+	return append(protocol(number),
 		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{0, 80}}}
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: binary.BigEndian.AppendUint16(nil, port)})
 }
 
 func dnat(a netip.Addr, port uint16) []expr.Any {

@@ -3,6 +3,7 @@ package network_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -113,10 +114,12 @@ func forward(t *testing.T, value string) string {
 	return strings.TrimSpace(string(data))
 }
 
+const routerMetadata = 51679
+
 func openHere(t *testing.T) (*network.Network, network.Config) {
 	t.Helper()
 	c := network.Config{ID: "rtr" + strconv.Itoa(100+int(time.Now().UnixNano()%800)), RunDir: t.TempDir(), StateDir: t.TempDir(),
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+		MetadataPort: routerMetadata, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	n, err := network.Open(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -228,18 +231,26 @@ func TestAFirewallThatComesLater(t *testing.T) {
 			table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "filter"})
 			c.AddChain(&nftables.Chain{Table: table, Name: "FORWARD", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
 				Priority: nftables.ChainPriorityFilter, Policy: &drop})
+			c.AddChain(&nftables.Chain{Table: table, Name: "INPUT", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput,
+				Priority: nftables.ChainPriorityFilter, Policy: &drop})
 		},
 		"firewalld": func(c *nftables.Conn) {
 			drop := nftables.ChainPolicyDrop
 			table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "firewalld"})
 			c.AddChain(&nftables.Chain{Table: table, Name: "filter_FORWARD", Type: nftables.ChainTypeFilter,
 				Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(10), Policy: &drop})
+			c.AddChain(&nftables.Chain{Table: table, Name: "filter_INPUT", Type: nftables.ChainTypeFilter,
+				Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRef(10), Policy: &drop})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, right := machine(t)
 			serve(t, right, ":80")
 			n, _ := openHere(t)
+			serve(t, fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), n.Gateway().String()+":"+strconv.Itoa(routerMetadata))
+			if l, err := net.Listen("tcp4", n.Gateway().String()+":8099"); err == nil { // of this machine, for others
+				t.Cleanup(func() { l.Close() })
+			}
 			task := setup(t, n, agent.NetworkSpec{ID: "task", Mode: types.NetworkModeAwsvpc})
 			c, err := nftables.New()
 			if err != nil {
@@ -252,13 +263,19 @@ func TestAFirewallThatComesLater(t *testing.T) {
 					t.Fatal(err)
 				}
 				for until := time.Now().Add(15 * time.Second); ; {
-					if _, err = dialInside(t, task.NetnsPath, "198.51.100.2:80"); err == nil {
+					_, err = dialInside(t, task.NetnsPath, "198.51.100.2:80")
+					if _, merr := dialInside(t, task.NetnsPath, "169.254.170.2:80"); err == nil && merr == nil {
 						break
+					} else if err == nil {
+						err = fmt.Errorf("metadata: %w", merr)
 					}
 					if time.Now().After(until) {
 						t.Fatalf("tasks do not reach the network any more: %v", err)
 					}
 				}
+			}
+			if _, err := dialInside(t, task.NetnsPath, n.Gateway().String()+":8099"); err == nil {
+				t.Error("a task reaches what the firewall keeps for others")
 			}
 			if err := n.Destroy(context.Background()); err != nil {
 				t.Error(err)
