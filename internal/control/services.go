@@ -11,6 +11,7 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/plan/deploy"
+	"github.com/berthdev/berth/internal/plan/placement"
 	"github.com/berthdev/berth/internal/store"
 )
 
@@ -23,7 +24,8 @@ type scene struct {
 	deployments []*model.Deployment // newest first
 	tasks       []*model.Task       // that have not ended, or are not accounted for
 	targets     []*model.Target
-	at          map[string]int // by task id: its place in tasks
+	at          map[string]int      // by task id: its place in tasks
+	unplaced    *placement.Decision // why a task that the service lacks fits nowhere; nil while all fit
 }
 
 func (s *scene) put(p *pass, t *model.Task) {
@@ -41,14 +43,30 @@ func (p *pass) scene(s *model.Service) *scene {
 	v := &scene{Service: s, at: map[string]int{}}
 	v.deployments = slices.Collect(store.Deployments.Scan(p.tx, s.Key()+"/"))
 	slices.SortStableFunc(v.deployments, func(a, b *model.Deployment) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	var nowhere []string // an older Berth stored tasks before they had a place: they are made anew
 	for t := range store.Tasks.By(p.tx, store.ByService, s.Key()) {
+		if t.NodeID == "" && t.StopRequest == nil && !t.Ended() {
+			nowhere = append(nowhere, t.ID)
+			continue
+		}
 		if !t.Ended() || !t.Accounted && s.Status != inactive {
 			v.at[t.ID] = len(v.tasks)
 			v.tasks = append(v.tasks, t)
 		}
 	}
 	v.targets = slices.Collect(store.Targets.By(p.tx, store.ByService, s.Key()))
+	for _, id := range nowhere[:min(len(nowhere), max(1, p.limit/2))] {
+		store.Tasks.Delete(p.tx, id)
+	}
 	return v
+}
+
+// owner is who the scene is of.
+func (v *scene) owner() owner {
+	if v.Name == "" {
+		return owner{ofTask, v.tasks[0].ID}
+	}
+	return owner{ofService, v.Key()}
 }
 
 // The statuses of a cluster, of a service and of a container instance.
@@ -66,7 +84,7 @@ func (p *pass) service(key string) {
 		s = &model.Service{Cluster: cluster, Name: name, Status: inactive}
 	}
 	v := p.scene(s)
-	stages := []func(*scene){p.moveEvents, p.plan, p.stopTasks, p.place, p.reach, p.trim}
+	stages := []func(*scene){p.moveEvents, p.plan, p.stopTasks, p.reach, p.trim}
 	if s.Status == inactive {
 		p.waits(v.owner(), false)
 		stages = []func(*scene){p.stopTasks, p.reach, p.forget}
@@ -89,6 +107,9 @@ func (p *pass) plan(v *scene) {
 		p.apply(v, &in, a)
 	}
 	p.tell(v.Service, actions)
+	if !p.probing() {
+		p.waits(v.owner(), v.unplaced != nil)
+	}
 }
 
 // input gathers what the planner looks at.

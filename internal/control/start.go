@@ -13,12 +13,17 @@ import (
 	"github.com/berthdev/berth/internal/store"
 )
 
-// start makes the tasks and tells of them.
+// start makes as many of the tasks as find a place, and tells of them, and of why the others do not. As on ECS, a task that fits
+// nowhere is not made; the service is looked at again when something may fit.
 func (p *pass) start(v *scene, in *deploy.Input, a deploy.Start) {
 	r, def := p.deployed(in.Service, a.Deployment)
 	if def == nil {
 		p.event(v.Service, fmt.Sprintf("(service %s) was unable to start a task because the task definition of (deployment %s) is gone. "+
 			"Update the service to another task definition.", in.Service.Name, a.Deployment))
+		return
+	}
+	if p.tx.tx == nil {
+		p.tx.wrote = true // places are taken within an Update only
 		return
 	}
 	spec := p.spec(in.Service, r, def, a.Deployment)
@@ -38,11 +43,25 @@ func (p *pass) start(v *scene, in *deploy.Input, a deploy.Start) {
 			}
 		}
 		t := task.New(spec)
+		d := p.Places.Place(p.tx.tx, t)
+		if d.InstanceID == "" {
+			v.unplaced = &d
+			break // nor do the others: they are alike
+		}
+		t.InstanceID, t.NodeID, t.PlacedAt = d.InstanceID, d.NodeID, p.now
 		v.put(p, t)
 		ids = append(ids, t.ID)
+		p.say("placed task", "task", t.ID, "node", t.NodeID, "reason", d.Reason)
 	}
-	p.say("starting tasks", "service", v.Key(), "deployment", a.Deployment, "count", a.Count, "reason", a.Reason)
-	p.event(v.Service, deploy.StartedEvent(in.Service.Name, ids, a.Replaced))
+	if len(ids) > 0 {
+		p.say("starting tasks", "service", v.Key(), "deployment", a.Deployment, "count", len(ids), "reason", a.Reason)
+		p.event(v.Service, deploy.StartedEvent(in.Service.Name, ids, min(a.Replaced, len(ids))))
+	}
+	if v.unplaced != nil {
+		p.event(v.Service, "(service "+v.Name+") was unable to place a task because no container instance met all of its "+
+			"requirements. Reason: "+v.unplaced.Explanation+" For more information, see the Troubleshooting section of the Amazon ECS "+
+			"Developer Guide.")
+	}
 }
 
 // deployed returns what a deployment deploys; def is nil when it is gone.

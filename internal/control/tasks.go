@@ -7,7 +7,6 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/plan/deploy"
-	"github.com/berthdev/berth/internal/plan/placement"
 	"github.com/berthdev/berth/internal/plan/task"
 	"github.com/berthdev/berth/internal/store"
 )
@@ -16,12 +15,11 @@ import (
 func (p *pass) standalone(id string) {
 	t, ok := store.Tasks.Get(p.tx, id)
 	if !ok || t.Ended() || t.Service != "" {
-		p.waits(owner{ofTask, id}, false)
 		return
 	}
 	v := &scene{Service: &model.Service{Cluster: t.Cluster, Status: inactive}, tasks: []*model.Task{t}, at: map[string]int{id: 0}}
 	v.targets = slices.Collect(store.Targets.By(p.tx, store.ByTask, id))
-	for _, stage := range []func(*scene){p.stopTasks, p.place, p.reach} {
+	for _, stage := range []func(*scene){p.stopTasks, p.reach} {
 		if stage(v); p.probing() {
 			return
 		}
@@ -77,58 +75,6 @@ func (p *pass) ended(old *model.Task, code types.TaskStopCode, reason string) *m
 	}
 	t.Version++
 	return &t
-}
-
-// place puts tasks that are nowhere yet on instances, the oldest first. (RunTask and StartTask place their own.)
-func (p *pass) place(v *scene) {
-	var pending []*model.Task
-	for _, t := range v.tasks {
-		if t.NodeID == "" && !t.Ended() {
-			pending = append(pending, t)
-		}
-	}
-	left := len(pending)
-	defer func() { p.waits(v.owner(), left > 0) }()
-	if left == 0 || p.frees {
-		return
-	}
-	slices.SortStableFunc(pending, func(a, b *model.Task) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	if p.tx.tx == nil {
-		p.tx.wrote = true // places are taken within an Update only
-		return
-	}
-	for _, old := range pending {
-		if p.full() {
-			return
-		}
-		d := p.Places.Place(p.tx.tx, old)
-		if d.InstanceID == "" {
-			p.unplaced(v, d)
-			continue
-		}
-		t := *old
-		t.InstanceID, t.NodeID, t.PlacedAt = d.InstanceID, d.NodeID, p.now
-		v.put(p, &t)
-		left--
-		p.say("placed task", "task", t.ID, "node", t.NodeID, "reason", d.Reason)
-	}
-}
-
-// owner is who the scene is of.
-func (v *scene) owner() owner {
-	if v.Name == "" {
-		return owner{ofTask, v.tasks[0].ID}
-	}
-	return owner{ofService, v.Key()}
-}
-
-// unplaced tells a service that a task fits nowhere.
-func (p *pass) unplaced(v *scene, d placement.Decision) {
-	if v.Name != "" {
-		p.event(v.Service, "(service "+v.Name+") was unable to place a task because no container instance met all of its "+
-			"requirements. Reason: "+d.Explanation+" For more information, see the Troubleshooting section of the Amazon ECS "+
-			"Developer Guide.")
-	}
 }
 
 // event adds to a service's events unless they say the same of not long ago.
