@@ -130,7 +130,7 @@ var (
 
 // check returns a *SettingError.
 func (in *Instance) check() error {
-	_, errNetwork := in.network()
+	_, errNetwork := in.network(in.Scope())
 	_, port, err := net.SplitHostPort(in.Listen)
 	number, errPort := strconv.ParseUint(port, 10, 16)
 	for _, s := range []struct {
@@ -183,7 +183,7 @@ func randomHex(bytes int) string {
 func (in *Instance) vpc() string { return cmp.Or(in.VPCCIDR, ec2.CIDR) }
 
 // network is the VPC that clients see. Its range was checked.
-func (in *Instance) network() (ec2.Network, error) {
+func (in *Instance) network(scope model.Scope) (ec2.Network, error) {
 	cidr, err := netip.ParsePrefix(in.vpc())
 	if err != nil {
 		return ec2.Network{}, err
@@ -191,7 +191,7 @@ func (in *Instance) network() (ec2.Network, error) {
 	if in.VPCCIDR != "" && !cidr.Addr().IsPrivate() {
 		return ec2.Network{}, fmt.Errorf("%s is no private network", cidr)
 	}
-	return ec2.NewNetwork(in.Scope(), cidr)
+	return ec2.NewNetwork(scope, cidr)
 }
 
 // Scope is what the instance's ARNs are made from.

@@ -13,14 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
-	"github.com/berthdev/berth/internal/api/ec2"
-	"github.com/berthdev/berth/internal/api/ecr"
-	"github.com/berthdev/berth/internal/api/ecs"
-	"github.com/berthdev/berth/internal/api/eks"
-	"github.com/berthdev/berth/internal/api/elb"
 	"github.com/berthdev/berth/internal/api/iam"
-	"github.com/berthdev/berth/internal/api/logs"
-	"github.com/berthdev/berth/internal/api/sts"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/control"
 	"github.com/berthdev/berth/internal/model"
@@ -49,7 +42,8 @@ type server struct {
 	control  *control.Control
 	feed     *feed.Feed
 	proxy    *proxy.Proxy // nil until openProxy
-	backedUp uint64       // the revision of the last of its own backups
+	regions  regions
+	backedUp uint64 // the revision of the last of its own backups
 }
 
 // openServer opens the data directory. What it opened before an error is closed.
@@ -86,7 +80,8 @@ func (s *server) open(ctx context.Context) (err error) {
 	s.places = places.New(s.store)
 	s.control = control.New(control.Config{Store: s.store, Places: s.places, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
 		Log: log.With("component", "control")})
-	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Access: s.keys, Now: time.Now, Log: log.With("component", "wire"), Services: s.services(), Context: freeing})
+	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Access: s.keys, Now: time.Now, Log: log.With("component", "wire"),
+		Services: s.servicesOf(s.home()), Regional: s.regional, Context: freeing})
 	return nil
 }
 
@@ -100,27 +95,6 @@ func freeing(ctx context.Context, operation string) context.Context {
 		}
 	}
 	return ctx
-}
-
-// services are the APIs of the endpoint.
-func (s *server) services() []*wire.Service {
-	scope := s.in.Scope()
-	network, _ := s.in.network() // the instance was checked when it was opened
-	var subnets []elb.Subnet
-	for _, n := range network.Subnets {
-		subnets = append(subnets, elb.Subnet{ID: n.ID, Zone: n.Zone})
-	}
-	return []*wire.Service{
-		ecs.New(ecs.Config{Store: s.store, Places: s.places, Scope: scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "ecs")}),
-		ecr.New(ecr.Config{Store: s.store, Scope: scope, Manifests: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
-			Log: s.log.With("component", "ecr")}),
-		logs.New(logs.Config{Store: s.logs, Scope: scope, Now: time.Now, Log: s.log.With("component", "logs")}),
-		elb.New(elb.Config{Store: s.store, Scope: scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "elb"), VPC: network.VPC,
-			Subnets: subnets, SecurityGroup: network.SecurityGroup}),
-		sts.New(),
-		ec2.New(network),
-		eks.New(),
-	}
 }
 
 // defaultCluster makes the cluster that an omitted cluster parameter means.
@@ -166,6 +140,7 @@ func (s *server) handler() http.Handler {
 func (s *server) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.control.Run(ctx) })
+	g.Go(func() error { return s.controlRegions(ctx) })
 	g.Go(func() error { return s.feed.Run(ctx, s.proxy) })
 	g.Go(func() error { return s.housekeeping(ctx) })
 	g.Go(func() error { return s.serveAdmin(ctx) })
@@ -187,12 +162,17 @@ func (s *server) housekeeping(ctx context.Context) error {
 		} else if n > 0 {
 			s.log.Info("collected unused blobs", "blobs", n, "bytes", bytes)
 		}
-		if _, err := s.logs.Sweep(time.Now()); err != nil {
-			s.log.Error("cannot remove expired log events", "error", err)
-		}
+		s.sweepLogs(s.logs)
+		s.regions.each(func(r *region) { s.sweepLogs(r.logs) })
 		if err := s.backUp(ctx); err != nil {
 			s.log.Error("cannot back the state up", "error", err)
 		}
+	}
+}
+
+func (s *server) sweepLogs(l *logstore.Store) {
+	if _, err := l.Sweep(time.Now()); err != nil {
+		s.log.Error("cannot remove expired log events", "error", err)
 	}
 }
 
@@ -207,6 +187,11 @@ func (s *server) close() {
 			s.log.Error("cannot close the logs", "error", err)
 		}
 	}
+	s.regions.each(func(r *region) {
+		if err := r.logs.Close(); err != nil {
+			s.log.Error("cannot close the logs", "region", r.scope.Region, "error", err)
+		}
+	})
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {
 			s.log.Error("cannot close the store", "error", err)

@@ -19,7 +19,7 @@ func TestTheVPCIsChosenOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := in.network(); err != nil || n.Subnets[0].CIDR != "10.7.0.0/20" {
+	if n, err := in.network(in.Scope()); err != nil || n.Subnets[0].CIDR != "10.7.0.0/20" {
 		t.Errorf("clients see %+v (%v)", n, err)
 	}
 	if got := in.networkConfig(slog.Default()).Subnet.String(); got != "10.7.0.0/16" {

@@ -184,3 +184,9 @@ type Idempotency struct {
 
 // Key is <operation>/<cluster>/<token>.
 func (i *Idempotency) Key() string { return i.Operation + "/" + i.Cluster + "/" + i.Token }
+
+// Region is a region other than the home region in which something is stored. It is never deleted.
+type Region struct{ Name string }
+
+// Key is the region's name.
+func (r *Region) Key() string { return r.Name }

@@ -68,12 +68,14 @@ func (h *Hub) Notify(changes []Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range changes {
-		h.tell(everything, c)
+		if BaseTable(c.Table) == c.Table { // the home region's
+			h.tell(everything, c)
+		}
 		h.tell(Interest{Table: c.Table}, c)
 		if h.watched(c.Table, ByKey) {
 			h.tell(Interest{c.Table, ByKey, c.Key}, c)
 		}
-		for _, index := range h.indexes[c.Table] {
+		for _, index := range h.indexes[BaseTable(c.Table)] {
 			if h.watched(c.Table, index.Name) {
 				h.tellBy(index, c)
 			}
@@ -119,6 +121,10 @@ func (h *Hub) tellBy(index Index, c Change) {
 }
 
 func (h *Hub) tell(i Interest, c Change) {
+	if len(h.watchers[i]) == 0 {
+		return
+	}
+	c.Table = BaseTable(c.Table) // who watches a region knows its tables by their own names
 	for w := range h.watchers[i] {
 		w.add(c)
 	}
@@ -156,7 +162,7 @@ func (h *Hub) drop(w *Watcher) {
 
 // mustBeDeclared panics on an interest that can never be met: a fault in Berth's own code.
 func (h *Hub) mustBeDeclared(i Interest) {
-	indexes, ok := h.indexes[i.Table]
+	indexes, ok := h.indexes[BaseTable(i.Table)]
 	if !ok {
 		panic(fmt.Sprintf("store: nobody can watch table %q: it is not declared", i.Table))
 	}

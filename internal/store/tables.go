@@ -29,6 +29,8 @@ var (
 	Instances = table[model.Instance]("instances",
 		by(ByCluster, func(i *model.Instance) string { return i.Cluster }),
 		by(ByNode, func(i *model.Instance) string { return i.NodeID }))
+	// Regions lists the partitions; see Partition.
+	Regions         = table[model.Region]("regions")
 	AccountSettings = table[model.AccountSetting]("settings")
 	Idempotencies   = table[model.Idempotency]("idempotency")
 
@@ -81,7 +83,7 @@ var (
 // Schema lists every table.
 func Schema() []Kind {
 	return []Kind{
-		Clusters.kind(), Nodes.kind(), Instances.kind(), AccountSettings.kind(), Idempotencies.kind(),
+		Clusters.kind(), Nodes.kind(), Instances.kind(), Regions.kind(), AccountSettings.kind(), Idempotencies.kind(),
 		Families.kind(), TaskDefinitions.kind(), Tasks.kind(),
 		Services.kind(), ServiceRevisions.kind(), Deployments.kind(), ServiceEvents.kind(),
 		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),

@@ -27,6 +27,8 @@ type Config struct {
 	Now    func() time.Time // nil means time.Now
 	NewID  func() string    // fresh ids of 32 hexadecimal digits; nil means random ones
 	Log    *slog.Logger     // nil discards
+	// NoMachines is why no task can run here, a sentence; "" where there are machines.
+	NoMachines string
 }
 
 // api holds the operations.
@@ -34,10 +36,12 @@ type api struct {
 	store  store.Store
 	places *places.Keeper
 	scope  model.Scope
-	now    func() time.Time
-	newID  func() string
-	log    *slog.Logger
-	swept  atomic.Int64 // Unix seconds of the last sweep of expired client tokens
+	// noMachines is the Config's.
+	noMachines string
+	now        func() time.Time
+	newID      func() string
+	log        *slog.Logger
+	swept      atomic.Int64 // Unix seconds of the last sweep of expired client tokens
 }
 
 // New returns the service "ecs" for the endpoint.
@@ -56,7 +60,7 @@ func New(c Config) *wire.Service {
 }
 
 func newAPI(c Config) *api {
-	a := &api{store: c.Store, places: c.Places, scope: c.Scope, now: c.Now, newID: c.NewID, log: c.Log}
+	a := &api{store: c.Store, places: c.Places, scope: c.Scope, noMachines: c.NoMachines, now: c.Now, newID: c.NewID, log: c.Log}
 	if a.places == nil && c.Store != nil {
 		a.places = places.New(c.Store)
 	}

@@ -216,6 +216,9 @@ func (a *api) runIn(tx store.Tx, q *run, made *ran) error {
 	if err != nil {
 		return err
 	}
+	if a.noMachines != "" {
+		return invalid("No Container Instances were found in your cluster. %s", a.noMachines)
+	}
 	if how.tasks() != types.LaunchTypeFargate && !hasInstances(tx, c.Name) {
 		return invalid("No Container Instances were found in your cluster.")
 	}

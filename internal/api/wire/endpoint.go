@@ -34,6 +34,8 @@ type Config struct {
 	Bodies   *gate.Budget     // of the bodies in memory; default: 128 MiB, of which a source may have a quarter
 	Pace     gate.Pace        // of bodies and answers; default gate.DefaultPace
 	Services []*Service
+	// Regional, when not nil, returns the service as it is in the region of a signature's scope, or refuses the region.
+	Regional func(region string, service *Service) (*Service, error)
 	// Context, when not nil, prepares the context of an operation's handler.
 	Context func(ctx context.Context, operation string) context.Context
 }
@@ -157,6 +159,13 @@ func (x *exchange) serve() (a answer, err error) {
 	defer give()
 	if err := x.findOperation(body); err != nil {
 		return answer{}, err
+	}
+	if x.e.Regional != nil {
+		own, err := x.e.Regional(auth.region, x.service)
+		if err != nil {
+			return answer{}, err
+		}
+		x.service = own
 	}
 	ctx := WithCaller(x.r.Context(), signer.caller)
 	if x.e.Context != nil {

@@ -79,6 +79,16 @@ func Handle[In, Out any](s *Service, name string, schema *smithy.OperationSchema
 	}
 }
 
+// Refuse has an operation that s serves always end with err. Call it before the service is used.
+func (s *Service) Refuse(name string, err error) {
+	op, ok := s.operations[name]
+	if !ok {
+		panic("wire: " + s.Name + " has no operation " + name)
+	}
+	op.call = func(context.Context, any) (any, error) { return nil, err }
+	s.operations[name] = op
+}
+
 // Caller is who signed a request.
 type Caller struct {
 	Account     string

@@ -95,7 +95,7 @@ type piece struct {
 // of returns the pieces of a row that a change touches; all of them when the row is stored in one piece so far.
 func (p pieces) of(c store.Change, whole bool) []piece {
 	key := c.Table + "/" + c.Key
-	part, apart := p[c.Table]
+	part, apart := p[store.BaseTable(c.Table)]
 	switch {
 	case !apart:
 		return []piece{{tables + key, c.New}}

@@ -181,7 +181,7 @@ func read(kinds map[string]store.Kind, at string, value []byte) (i item, known b
 	}
 	i.table, i.key, _ = strings.Cut(rest, "/")
 	if known || isPart {
-		i.kind, known = kinds[i.table]
+		i.kind, known = kinds[store.BaseTable(i.table)]
 	}
 	if !known || isPart && i.kind.Part == nil {
 		return i, false, nil

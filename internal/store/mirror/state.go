@@ -14,12 +14,13 @@ import (
 // and run on it one at a time.
 type State struct {
 	tables   map[string]*table
+	empty    map[string]*table // of the home region, without rows: the tables of regions that have none of their own
 	revision uint64
 }
 
 // New makes an empty state at the given revision. It fails when the kinds contradict themselves, such as two tables of one name.
 func New(kinds []store.Kind, revision uint64) (*State, error) {
-	s := &State{tables: map[string]*table{}, revision: revision}
+	s := &State{tables: map[string]*table{}, empty: map[string]*table{}, revision: revision}
 	for _, kind := range kinds {
 		if _, twice := s.tables[kind.Name]; twice {
 			return nil, fmt.Errorf("store schema: table %q is declared twice", kind.Name)
@@ -31,7 +32,7 @@ func New(kinds []store.Kind, revision uint64) (*State, error) {
 			}
 			seen[index.Name] = true
 		}
-		s.tables[kind.Name] = newTable(kind.Indexes)
+		s.tables[kind.Name], s.empty[kind.Name] = newTable(kind.Indexes), newTable(kind.Indexes)
 	}
 	return s, nil
 }
@@ -43,7 +44,9 @@ func (s *State) Revision() uint64 { return s.revision }
 func (s *State) Reader() store.Reader { return s }
 
 // At returns the same content as another revision.
-func (s *State) At(revision uint64) *State { return &State{tables: s.tables, revision: revision} }
+func (s *State) At(revision uint64) *State {
+	return &State{tables: s.tables, empty: s.empty, revision: revision}
+}
 
 // GetRow implements store.Reader.
 func (s *State) GetRow(table, key string) any { return s.table(table).get(key) }
@@ -60,6 +63,9 @@ func (s *State) IndexRows(table, index, value string) iter.Seq[any] {
 func (s *State) table(name string) *table {
 	t, ok := s.tables[name]
 	if !ok {
+		t, ok = s.empty[store.BaseTable(name)]
+	}
+	if !ok {
 		panic(fmt.Sprintf("store: table %q is not declared", name))
 	}
 	return t
@@ -67,7 +73,7 @@ func (s *State) table(name string) *table {
 
 // with returns the state that the tables make of s.
 func (s *State) with(tables map[string]*table) *State {
-	next := &State{tables: maps.Clone(s.tables), revision: s.revision + 1}
+	next := &State{tables: maps.Clone(s.tables), empty: s.empty, revision: s.revision + 1}
 	maps.Copy(next.tables, tables)
 	return next
 }

@@ -23,7 +23,7 @@ func Run(t *testing.T, open func(t testing.TB) store.Store) {
 		"AFailedUpdateLeavesNothing": failedUpdate, "WatchersAreTold": watchers, "UpdatesDoNotMix": updatesDoNotMix,
 		"ClosedIsClosed": closed, "LikeAMap": likeAMap, "APanicLeavesNothing": panics, "ScansAreOfOneMoment": scansStand,
 		"OddKeysAndValues": oddKeys, "UpdatesAreAllOrNone": allOrNone, "CloseEndsUpdates": closeEndsUpdates,
-		"LateWatchersLookAtEverything": overflow, "BatchesReplay": replays, "FollowersSeeWhatUpdatesSee": followers,
+		"LateWatchersLookAtEverything": overflow, "RegionsAreApart": regions, "BatchesReplay": replays, "FollowersSeeWhatUpdatesSee": followers,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
