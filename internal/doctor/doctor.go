@@ -47,7 +47,7 @@ type Config struct {
 
 // Check looks at everything, in the order in which a start needs it.
 func Check(ctx context.Context, c Config) []Finding {
-	return slices.Concat(root(), programs(), cgroups(), filesystem(c), firewall(), forwarding(), inotify(), port(ctx, c),
+	return slices.Concat(root(), programs(), cgroups(), filesystem(c), firewall(), forwarding(), walls(), inotify(), port(ctx, c),
 		disk(c), clock(), awsCLI(ctx))
 }
 
@@ -161,7 +161,8 @@ func forwarding() []Finding {
 	if err == nil && strings.TrimSpace(string(data)) == "1" {
 		return ok("ip_forward", "This machine forwards packets.")
 	}
-	return found("ip_forward", Warn, "net.ipv4.ip_forward is off; Berth switches it on when it starts.", "")
+	return found("ip_forward", Warn, "net.ipv4.ip_forward is off; Berth switches it on when it starts, "+
+		"lets nothing but its tasks' packets through, and off again with berth down.", "")
 }
 
 // The least of what many containers' logs need (inotify(7)).
@@ -207,7 +208,7 @@ func disk(c Config) []Finding {
 	case free < wantDisk:
 		return found("disk", Warn, fmt.Sprintf("Only %.1f GiB are free for %s: few images fit.", gib, c.DataDir), "Free some.")
 	default:
-		return ok("disk", "%.0f GiB are free for %s.", gib, c.DataDir)
+		return ok("disk", "%.0f GiB are free for %s; what containers write to their own files is bounded by that only.", gib, c.DataDir)
 	}
 }
 

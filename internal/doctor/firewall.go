@@ -11,7 +11,7 @@ import (
 )
 
 func firewall() []Finding {
-	const load = "Load the modules nf_tables, nft_chain_nat, nft_masq and nft_fib_ipv4, or use a kernel that has them."
+	const load = "Load the modules nf_tables, nft_chain_nat, nft_masq, nft_reject_ipv4 and nft_fib_ipv4, or use a kernel that has them."
 	c, err := nftables.New()
 	if err != nil {
 		return found("nftables", Fail, "nftables can't be used: "+err.Error()+".", load)
