@@ -74,7 +74,7 @@ func or[T comparable](v, def T) T {
 }
 
 // workers is how many owners are looked at at a time. Most of them wait for the disk: what they wrote meanwhile is committed together.
-const workers = 16
+const workers = 32
 
 // Run looks after the store until ctx is done or the store closes. Looks that have begun end before it returns.
 func (c *Control) Run(ctx context.Context) error {

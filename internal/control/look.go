@@ -26,13 +26,12 @@ func (c *Control) look(ctx context.Context, e *entry) error {
 	now := c.Now()
 	p, err := c.attempt(ctx, e, now)
 	if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
-		c.queue.done(e, time.Time{})
+		c.queue.done(e, time.Time{}, 0)
 		return ctx.Err()
 	}
 	if err != nil {
-		e.failures++
 		e.limit = max(1, or(e.limit, maxRows)/2)
-		wait := min(firstRetry<<min(e.failures-1, 10), longestRetry)
+		wait := min(firstRetry<<min(e.failures, 10), longestRetry)
 		c.quiet.say(now, err, func() {
 			log := c.Log
 			if f, ok := errors.AsType[*fault](err); ok {
@@ -41,25 +40,28 @@ func (c *Control) look(ctx context.Context, e *entry) error {
 			log.Error("the control loop could not look after "+e.owner.String(), "error", err, "again in", wait)
 		})
 		c.complain(ctx, e.owner, err)
-		c.queue.done(e, now.Add(wait))
+		c.queue.done(e, now.Add(wait), e.failures+1)
 		return err
 	}
-	e.failures, e.limit = 0, 0
+	e.limit = 0
 	for _, say := range p.said {
 		c.Log.Info(say.text, say.args...)
 	}
-	next := p.next
+	next, failures := p.next, 0
 	if p.tx.wrote {
-		next = now // there may be more to do: one transaction does no more than it may
+		// There may be more to do: one transaction does no more than it may. Services and tasks are told of it by their own rows.
+		if e.kind != ofService && e.kind != ofTask {
+			next = now
+		}
 		if now.Sub(e.began) >= time.Second {
 			e.began, e.streak = now, 0
 		}
 		if e.streak++; e.streak > maxStreak {
-			next = now.Add(time.Second)
+			next, failures = now.Add(time.Second), 1
 			c.Log.Warn("the control loop finds no rest at "+e.owner.String(), "again in", time.Second)
 		}
 	}
-	c.queue.done(e, next)
+	c.queue.done(e, next, failures)
 	return nil
 }
 

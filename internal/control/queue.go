@@ -110,11 +110,12 @@ func (q *queue) take(now time.Time) (e *entry, next time.Time, ok bool) {
 	return nil, next, false
 }
 
-// done gives an owner back: next is when it wants to be looked at though nothing changes, zero for never.
-func (q *queue) done(e *entry, next time.Time) {
+// done gives an owner back: next is when it wants to be looked at though nothing changes, zero for never. After failures it is not
+// looked at before that time.
+func (q *queue) done(e *entry, next time.Time, failures int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e.busy = false
+	e.busy, e.failures = false, failures
 	if e.at.IsZero() || !next.IsZero() && next.Before(e.at) { // else somebody asked for an earlier look meanwhile
 		q.schedule(e, next)
 	}

@@ -82,7 +82,8 @@ func (p *pass) event(s *model.Service, text string) {
 	if p.told(s, text) {
 		return
 	}
-	store.AddEvent(p.tx, s, types.ServiceEvent{Id: new(task.UUID(p.NewID())), Message: &text, CreatedAt: &p.now})
+	// a copy of the time: what is stored must not hold the pass, and with it the transaction, in memory
+	store.AddEvent(p.tx, s, types.ServiceEvent{Id: new(task.UUID(p.NewID())), Message: &text, CreatedAt: new(p.now)})
 	p.say(text, "service", s.Key())
 }
 
