@@ -24,8 +24,7 @@ type class struct {
 	view     *view
 	err      error // a memberOf expression that cannot be read
 
-	refused *Decision // why the last of them fitted nowhere
-	frees   int       // when that was
+	refused *refusal // of the last of them
 }
 
 // parsed is a placement expression, parsed once.

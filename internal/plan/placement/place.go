@@ -20,19 +20,18 @@ func (s *State) Place(t *model.Task) Decision {
 	if k.err != nil {
 		return Decision{TaskID: t.ID, Reason: reasonMemberOf, Explanation: k.err.Error()}
 	}
-	if k.refused != nil && k.frees == s.frees { // it has only filled since: what did not fit does not fit now
-		d := *k.refused
-		d.TaskID = t.ID
-		return d
+	if k.refused != nil && k.refused.frees == s.frees && len(k.dynamic) == 0 { // it has only filled since: what did not fit does not now
+		return k.refused.of(t)
 	}
 	q, v := c.ask(k, t), s.view(s.pool(c), k)
 	best := q.best(v)
 	if best == nil {
-		d := q.explain(v)
-		if k.refused = nil; len(k.dynamic) == 0 {
-			k.refused, k.frees = &d, s.frees
+		if k.refused == nil || len(v.pool.list) <= s.few || s.frees-k.refused.asked >= patience || !k.refused.holds(q, v) {
+			k.refused = q.explain(v)
+			k.refused.asked = s.frees
 		}
-		return d
+		k.refused.frees = s.frees
+		return k.refused.of(t)
 	}
 	s.hold(t, best.node.id, true)
 	return Decision{TaskID: t.ID, InstanceID: c.instance(best.node).ID, NodeID: best.node.id, Reason: k.ranking.why}
@@ -65,9 +64,37 @@ func none(t *model.Task) Decision {
 	return Decision{TaskID: t.ID, Reason: noInstances, Explanation: noInstances}
 }
 
+// patience is how often something may be freed before all of more than few instances are asked again why a task does not fit that
+// still fits nowhere. Till then the sentence stays as it is while it is true.
+const (
+	few      = 500
+	patience = 100
+)
+
+// refusal is why the last task of a class fitted nowhere.
+type refusal struct {
+	Decision
+	closest *node   // nil: there is no instance
+	filter  *filter // that refused it
+	asked   int     // when all instances were asked
+	frees   int     // when nothing was last seen to fit
+}
+
+func (r *refusal) of(t *model.Task) Decision {
+	d := r.Decision
+	d.TaskID = t.ID
+	return d
+}
+
+// holds tells whether the sentence is still true.
+func (r *refusal) holds(q *question, v *view) bool {
+	i := v.pool.of[r.closest]
+	return i != nil && i.active() && r.filter.refuses(q, i)
+}
+
 // explain says why nothing fits: each instance is refused by the first filter that it fails, and the closest is the one that
 // got furthest.
-func (q *question) explain(v *view) Decision {
+func (q *question) explain(v *view) *refusal {
 	counts := make([]int, len(filters))
 	var closest *instance
 	furthest := -1
@@ -87,7 +114,7 @@ func (q *question) explain(v *view) Decision {
 		}
 	}
 	if closest == nil {
-		return none(q.task)
+		return &refusal{Decision: none(q.task)}
 	}
 	id := q.cluster.instance(closest.node).ID
 	d := Decision{TaskID: q.task.ID, Reason: filters[furthest].reason, ClosestInstanceID: id,
@@ -97,7 +124,7 @@ func (q *question) explain(v *view) Decision {
 			d.Refusals = append(d.Refusals, Refusal{Reason: filters[n].reason, Count: count})
 		}
 	}
-	return d
+	return &refusal{Decision: d, closest: closest.node, filter: &filters[furthest]}
 }
 
 // nearer tells which of two machines that fail the same filter is emptier.

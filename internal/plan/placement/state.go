@@ -17,6 +17,7 @@ type State struct {
 	pools    []*pool // of the clusters that were asked about last
 	choosy   int     // nodes that are members of named clusters only
 	frees    int     // rises when something may fit that did not
+	few      int     // see patience
 	clock    int     // rises with each question; pools and views know when they were last asked
 }
 
@@ -31,7 +32,7 @@ type hold struct {
 // NewState builds a State from every cluster, every node, every stored container instance and every task that has not ended.
 func NewState(clusters []*model.Cluster, nodes []*model.Node, instances []*model.Instance, tasks []*model.Task) *State {
 	s := &State{clusters: make(map[string]*cluster, len(clusters)), nodes: make(map[string]*node, len(nodes)),
-		tasks: make(map[string]*hold, len(tasks)), queries: map[string]parsed{}}
+		tasks: make(map[string]*hold, len(tasks)), queries: map[string]parsed{}, few: few}
 	for _, c := range clusters {
 		s.PutCluster(c)
 	}
