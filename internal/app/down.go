@@ -18,11 +18,12 @@ import (
 	"github.com/berthdev/berth/internal/node/cgroup"
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
+	"github.com/berthdev/berth/internal/serve/edge"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
-// Down is `berth down`: it stops the server, the tasks, containerd and the network of the instance in dir, in this order. With purge
-// it deletes the data too. What is stopped already is no error.
+// Down is `berth down`: it stops the server, the load balancers, the tasks, containerd and the network of the
+// instance in dir, in this order. With purge it deletes the data too. What is stopped already is no error.
 func Down(ctx context.Context, dir string, purge bool, out io.Writer) error {
 	in, err := LoadInstance(dir)
 	if errors.Is(err, ErrNoInstance) {
@@ -38,6 +39,9 @@ func Down(ctx context.Context, dir string, purge bool, out io.Writer) error {
 		return err
 	}
 	if in.Runtime == "containerd" {
+		if err := edge.Stop(ctx, in.edgeConfig(Config{})); err != nil {
+			return err
+		}
 		if err := in.stopMachine(ctx, out); err != nil {
 			return err
 		}
@@ -135,7 +139,7 @@ func (in *Instance) removeCgroups() error {
 		return err
 	}
 	var errs []error
-	for _, group := range []string{in.cgroup(), in.cgroup() + "-build", in.cgroup() + "-containerd"} {
+	for _, group := range []string{in.cgroup(), in.cgroup() + "-build", in.cgroup() + "-containerd", in.cgroup() + "-proxy"} {
 		errs = append(errs, removeCgroup(tree, group))
 	}
 	return errors.Join(errs...)

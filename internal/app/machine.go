@@ -58,8 +58,8 @@ func (in *Instance) daemonConfig() daemon.Config {
 
 // openPlatform starts what does not run yet. What it opened before an error is closed.
 func openPlatform(ctx context.Context, in *Instance, login func(context.Context) (string, string, error), log *slog.Logger) (p *platform, err error) {
-	if os.Getuid() != 0 {
-		return nil, errors.New("running containers needs root; as another user, try: berth up --runtime fake")
+	if err := needRoot(); err != nil {
+		return nil, err
 	}
 	p = &platform{in: in, log: log}
 	defer func() {

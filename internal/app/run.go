@@ -14,6 +14,7 @@ import (
 
 	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/nodelink"
+	"github.com/berthdev/berth/internal/serve/proxy/feed"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
@@ -32,28 +33,29 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 	if err := gate.RaiseFiles(); err != nil {
 		log.Warn("few connections at once", "reason", err)
 	}
-	// The port is taken before anything is started: an occupied one is the commonest mistake.
-	listener, err := net.Listen("tcp", in.Listen)
+	p, err := openPlane(in, c, log)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w; choose another with --listen", in.Listen, err)
+		return err
 	}
-	listener = apiGate(log).Listener(listener)
+	defer p.close()
 	s, err := openServer(ctx, in, log)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	defer s.close()
 	n, err := openNode(ctx, in, s, c.Version, log)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	defer n.close()
-	s.openProxy(n.machine.gateway)
+	if err := p.start(ctx, feed.New(s.store, p.log), n.machine.gateway); err != nil {
+		return err
+	}
 	if err := s.links.Forget(ctx); err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return serveHTTP(ctx, listener, s.handler()) })
+	g.Go(func() error { return p.run(ctx, s.handler()) })
 	g.Go(func() error { return s.run(ctx) })
 	g.Go(func() error { return n.run(ctx, s.dialInside) })
 	welcome(out, in)
@@ -63,11 +65,6 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		return nil
 	}
 	return err
-}
-
-// apiGate bounds the API's connections: all programs of this machine are one source.
-func apiGate(log *slog.Logger) *gate.Gate {
-	return gate.New(gate.Config{Name: "the API", Total: gate.Part(8192, 8), Log: log})
 }
 
 func newLogger(verbose bool) *slog.Logger {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -20,8 +19,6 @@ import (
 	"github.com/berthdev/berth/internal/nodelink"
 	"github.com/berthdev/berth/internal/places"
 	"github.com/berthdev/berth/internal/serve/logstore"
-	"github.com/berthdev/berth/internal/serve/proxy"
-	"github.com/berthdev/berth/internal/serve/proxy/feed"
 	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/etcd"
@@ -40,8 +37,6 @@ type server struct {
 	links    *nodelink.Server
 	places   *places.Keeper
 	control  *control.Control
-	feed     *feed.Feed
-	proxy    *proxy.Proxy // nil until openProxy
 	regions  regions
 	backedUp uint64 // the revision of the last of its own backups
 }
@@ -110,24 +105,10 @@ func (s *server) defaultCluster(ctx context.Context) error {
 	})
 }
 
-// openProxy makes the load balancers' data plane. It answers where the API does, and at the bridge so that tasks reach it too.
-func (s *server) openProxy(gateway string) {
-	host, _, _ := net.SplitHostPort(s.in.Listen) // checked when the instance was opened
-	addresses := []string{host}
-	if ip := net.ParseIP(host); gateway != "" && host != "" && (ip == nil || !ip.IsUnspecified()) {
-		addresses = append(addresses, gateway)
-	}
-	log := s.log.With("component", "proxy")
-	s.feed = feed.New(s.store, log)
-	s.proxy = proxy.New(proxy.Config{Addresses: addresses, OnHealth: s.feed.Health, OnProblem: s.feed.Problem, Pace: s.in.Pace, Now: time.Now,
-		Log: log})
-}
-
-// handler is everything at the API's address: load balancers by their names, the registry by its requests under /v2, the APIs at the rest.
+// handler is what the API's address has beside load balancers: the registry by its requests under /v2, the APIs at the rest.
 func (s *server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case s.proxy.ServeHost(w, r):
 		case registry.Claims(r):
 			s.registry.ServeHTTP(w, r)
 		default:
@@ -141,7 +122,6 @@ func (s *server) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.control.Run(ctx) })
 	g.Go(func() error { return s.controlRegions(ctx) })
-	g.Go(func() error { return s.feed.Run(ctx, s.proxy) })
 	g.Go(func() error { return s.housekeeping(ctx) })
 	g.Go(func() error { return s.serveAdmin(ctx) })
 	return g.Wait()
@@ -177,11 +157,6 @@ func (s *server) sweepLogs(l *logstore.Store) {
 }
 
 func (s *server) close() {
-	if s.proxy != nil {
-		if err := s.proxy.Close(); err != nil {
-			s.log.Warn("cannot close the load balancers", "error", err)
-		}
-	}
 	if s.logs != nil {
 		if err := s.logs.Close(); err != nil {
 			s.log.Error("cannot close the logs", "error", err)

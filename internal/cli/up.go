@@ -50,6 +50,17 @@ func (c *common) containerd() *cobra.Command {
 	return cmd
 }
 
+// proxy is how Berth runs its load balancers, as a process that outlives the server.
+func (c *common) proxy() *cobra.Command {
+	config, started := "", false
+	cmd := &cobra.Command{Use: "proxy", Hidden: true, Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return app.Proxy(cmd.Context(), config, started)
+	}}
+	cmd.Flags().StringVar(&config, "config", "", "file that `berth up` wrote")
+	cmd.Flags().BoolVar(&started, "started", false, "descriptor 3 is a socket of `berth up`")
+	return cmd
+}
+
 func (c *common) env() *cobra.Command {
 	return &cobra.Command{Use: "env", Short: `Print what clients need, for: eval "$(berth env)"`, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -79,3 +79,14 @@ func (p *Proxy) Busy() (keys []string) {
 	}
 	return keys
 }
+
+// Table is what is served. It must not be changed.
+func (p *Proxy) Table() Table {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := Table{Groups: maps.Clone(p.confs)}
+	for _, b := range p.balancers {
+		t.Balancers = append(t.Balancers, b.conf)
+	}
+	return t
+}
