@@ -44,5 +44,13 @@ func Order() []Rule {
 		{LogDrain, ReleaseWait, "LogDrain < ReleaseWait", "a log does not hold up STOPPED longer than the release does"},
 		{LogRetry, LogDrainLater, "LogRetry < LogDrainLater", "the last lines are tried more than once"},
 		{Relist, ReleaseWait, "Relist < ReleaseWait", "a missed exit is found before it matters"},
+		{ProxyGreet, ProxyHand, "ProxyGreet < ProxyHand", "a node that meets a proxy that hangs hands over to the next one all the same"},
+		{ProxyGreet + ProxyHand, ProxyStart, "ProxyGreet + ProxyHand < ProxyStart", "a proxy that takes over from one that hangs starts in time"},
+		{2 * ProxyBeat, ProxySilence, "2 * ProxyBeat < ProxySilence", "one lost answer is no hung proxy"},
+		{LinkSend, ProxySilence, "LinkSend < ProxySilence", "a report that is stuck is no hung proxy"},
+		{PortBack, ProxyStart, "PortBack < ProxyStart", "the port is there before the proxy that takes it"},
+		{ProxyIdle, ProxyDrain, "ProxyIdle < ProxyDrain", "silent connections go before busy ones"},
+		{ProxyShut, ProxyStop, "ProxyShut < ProxyStop", "down kills a proxy only when it does not end by itself"},
+		{RequestDrain, APIHold, "RequestDrain < APIHold", "a request waits for the next server while the last one still ends"},
 	}
 }

@@ -166,3 +166,36 @@ const (
 	// DownMargin is what `berth down` waits beyond a task's own stopTimeouts before it goes on without it.
 	DownMargin = 90 * time.Second
 )
+
+// The proxy: the process of the load balancers, which takes the API's port too, as `berth up` starts and watches it.
+const (
+	// ProxyGreet is how long either side of the link may take to say who it is. A proxy that does not is killed.
+	ProxyGreet = 3 * time.Second
+	// ProxyHand is how long a new proxy waits for the sockets that it is started with; ProxyStart bounds its start.
+	ProxyHand  = 4 * time.Second
+	ProxyStart = 15 * time.Second
+	// ProxyBeat is the pause between two questions whether it lives. One that says nothing for ProxySilence is killed and started again.
+	ProxyBeat    = 5 * time.Second
+	ProxySilence = 20 * time.Second
+	// LinkSend is how long one side of the link may take nothing before the other gives the connection up.
+	LinkSend = 10 * time.Second
+	// ProxyLongestPause bounds the growing pauses before a proxy that ends at its start is started again; one that ran for ProxySteady
+	// did not. ProxyExit is what a process whose connection has ended has to end itself.
+	ProxyLongestPause = 5 * time.Second
+	ProxySteady       = time.Second
+	ProxyExit         = time.Second
+	// PortBack is how long a port may take to be free after the process that had it was killed.
+	PortBack = time.Second
+	// ProxyIdle is how long silent connections to a proxy that was upgraded stay open: each is asked to end with its next answer.
+	// ProxyDrain is what its requests in flight have, WebSockets among them.
+	ProxyIdle  = 30 * time.Second
+	ProxyDrain = 5 * time.Minute
+	// ProxyShut is what requests in flight have when the proxy is told to end, ProxyStop what the process has.
+	ProxyShut = 5 * time.Second
+	ProxyStop = 10 * time.Second
+	// APIHold is how long a request to the API waits for a server that is away; APILine what a forwarded connection has to say whose it
+	// is; APIContinue how long a body that waits to be asked for is held back.
+	APIHold     = 10 * time.Second
+	APILine     = 5 * time.Second
+	APIContinue = time.Minute
+)

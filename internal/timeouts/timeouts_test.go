@@ -21,7 +21,7 @@ func TestOrder(t *testing.T) {
 
 // held are the folders whose waits all stand in the table; strangers are below them and have none of their own to keep in order.
 var (
-	held      = []string{"../node", "../nodelink", "../app", "../../cmd/berth-shim"}
+	held      = []string{"../node", "../nodelink", "../app", "../serve/edge", "../serve/proxy/link", "../../cmd/berth-shim"}
 	strangers = []string{"../node/agent/fake", "../node/agent/agenttest", "../node/agent/metadata", "../node/agent/containerd/imagetest"}
 )
 

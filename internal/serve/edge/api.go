@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/serve/proxy"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // api is the API's port: a load balancer's name is served here, everything else goes to the server as it came.
@@ -32,11 +33,11 @@ type api struct {
 }
 
 func newAPI(p *proxy.Proxy, socket string, log *slog.Logger) *api {
-	a := &api{proxy: p, server: &upstream{socket: socket, hold: holdTimeout}, log: log}
+	a := &api{proxy: p, server: &upstream{socket: socket, hold: timeouts.APIHold}, log: log}
 	a.reverse = &httputil.ReverseProxy{Rewrite: unchanged, FlushInterval: -1, ErrorHandler: a.failed, BufferPool: &buffers{},
 		ErrorLog: stdlog.New(io.Discard, "", 0), // broken copies are the clients' and the server's affair
 		Transport: &http.Transport{DialContext: a.server.dial, DisableKeepAlives: true, // a connection carries one request
-			DisableCompression: true, ExpectContinueTimeout: time.Minute, MaxResponseHeaderBytes: 1 << 20,
+			DisableCompression: true, ExpectContinueTimeout: timeouts.APIContinue, MaxResponseHeaderBytes: 1 << 20,
 			WriteBufferSize: copySize, ReadBufferSize: copySize}}
 	return a
 }
@@ -225,7 +226,7 @@ func addresses(ctx context.Context) (remote, local string) {
 
 // newServer serves the API's port.
 func (a *api) newServer() *http.Server {
-	s := &http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	s := &http.Server{Handler: a, ReadHeaderTimeout: timeouts.RequestHeader, IdleTimeout: timeouts.RequestIdle, MaxHeaderBytes: 64 << 10,
 		ErrorLog:    stdlog.New(io.Discard, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, clientKey{}, c) }}
 	s.Protocols = new(http.Protocols)

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/berthdev/berth/internal/model"
 )
@@ -34,17 +33,6 @@ type Config struct {
 	// Fingerprint tells this config and program from others; Keeper sets it.
 	Fingerprint string
 }
-
-// The waits of this package, in their order: what waits for something waits longer than that takes.
-const (
-	greetTimeout = 4 * time.Second  // for the other process to say who it is; longer than link's own
-	startTimeout = 15 * time.Second // for a new process to serve
-	idleGrace    = 30 * time.Second // for silent connections to an upgraded process, before they are closed
-	drainTimeout = 5 * time.Minute  // for requests in flight in an upgraded process
-	shutTimeout  = 5 * time.Second  // for requests in flight when the process is told to end
-	quitTimeout  = 10 * time.Second // for the process to end when it is told to; longer than it waits for requests
-	holdTimeout  = 10 * time.Second // for the server to come back, while an API's request waits
-)
 
 // Socket is where the process is reached. Only its user may.
 func (c Config) Socket() string { return filepath.Join(c.Dir, "proxy.sock") }

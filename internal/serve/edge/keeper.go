@@ -16,6 +16,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/serve/proxy"
 	"github.com/berthdev/berth/internal/serve/proxy/link"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Keeper keeps the process: it finds or starts it, replaces it by one of another version, feeds it, and starts it again when it ends.
@@ -76,7 +77,7 @@ func OpenKeeper(c KeeperConfig) (*Keeper, error) {
 // take opens the API's port. A process that died a moment ago may still be giving it back.
 func (k *Keeper) take(address string, died bool) error {
 	l, err := listen(address)
-	for deadline := time.Now().Add(time.Second); died && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(timeouts.PortBack); died && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 		l, err = listen(address)
 	}
@@ -119,7 +120,7 @@ func (k *Keeper) meet(conn *link.Conn, role link.Role) (*process, error) {
 	hello, open, err := link.Greet(conn, role)
 	if err != nil {
 		kill(pidfd)
-		gone(pidfd, time.Second)
+		gone(pidfd, timeouts.ProxyExit)
 		return nil, errors.Join(err, unix.Close(pidfd))
 	}
 	k.hold(true, open, nil)
@@ -161,12 +162,8 @@ func (k *Keeper) Change(d proxy.Delta) { k.client.Change(d) }
 // Stats are the process's counters.
 func (k *Keeper) Stats(ctx context.Context) (proxy.Snapshot, error) { return k.client.Stats(ctx) }
 
-// The pauses before a process is started again: none after one that ran for a while.
-const (
-	minPause    = 50 * time.Millisecond
-	maxPause    = 5 * time.Second
-	steadyAfter = time.Second
-)
+// minPause is the pause before a process that ended at its start is started again; it grows. One that ran for a while is started at once.
+const minPause = 50 * time.Millisecond
 
 // Run feeds the process and starts it again whenever it ends, or does not answer, until ctx is done; it then goes on without a Keeper.
 func (k *Keeper) Run(ctx context.Context) error {
@@ -177,7 +174,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if time.Since(began) > steadyAfter {
+		if time.Since(began) > timeouts.ProxySteady {
 			pause = 0
 		}
 		if lives {
@@ -190,7 +187,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			return nil
 		case <-time.After(pause):
 		}
-		pause = min(max(minPause, 2*pause), maxPause)
+		pause = min(max(minPause, 2*pause), timeouts.ProxyLongestPause)
 		if lives {
 			continue
 		}
@@ -222,7 +219,7 @@ func (p *process) ended(err error) bool {
 	if errors.Is(err, link.ErrSilent) {
 		kill(p.pidfd)
 	}
-	return gone(p.pidfd, time.Second)
+	return gone(p.pidfd, timeouts.ProxyExit)
 }
 
 func kill(pidfd int) { _ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) } // one that is gone needs none
@@ -266,11 +263,11 @@ func Stop(ctx context.Context, c Config) error {
 	if err == nil && hello.PID == pid {
 		err = conn.Send(&link.Message{Quit: true})
 	}
-	if err == nil && gone(pidfd, quitTimeout) || ctx.Err() != nil {
+	if err == nil && gone(pidfd, timeouts.ProxyStop) || ctx.Err() != nil {
 		return ctx.Err()
 	}
 	kill(pidfd)
-	if !gone(pidfd, quitTimeout) {
+	if !gone(pidfd, timeouts.ProxyStop) {
 		return fmt.Errorf("the proxy (process %d) does not end", pid)
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // A connection to the server carries one request, after a line that says between which addresses the client's own connection is:
@@ -18,9 +20,8 @@ import (
 //
 // Headers could be forged by clients; the socket, which only the user of both processes may open, can't.
 const (
-	preamble        = "berth1"
-	maxPreamble     = 256
-	preambleTimeout = 5 * time.Second
+	preamble    = "berth1"
+	maxPreamble = 256
 )
 
 func writePreamble(c net.Conn, remote, local string) error {
@@ -84,7 +85,7 @@ func (f *forwarded) begin() {
 }
 
 func (f *forwarded) read() error {
-	if err := f.Conn.SetReadDeadline(time.Now().Add(preambleTimeout)); err != nil {
+	if err := f.Conn.SetReadDeadline(time.Now().Add(timeouts.APILine)); err != nil {
 		return err
 	}
 	f.r = bufio.NewReaderSize(f.Conn, maxPreamble)

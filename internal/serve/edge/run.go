@@ -19,6 +19,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/serve/proxy"
 	"github.com/berthdev/berth/internal/serve/proxy/link"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // edge is the process's one object.
@@ -99,7 +100,7 @@ func lockStart(c Config) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(startTimeout); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(timeouts.ProxyStart); ; time.Sleep(5 * time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return f, nil
@@ -121,7 +122,7 @@ func (e *edge) inherit(parent *os.File) (ready func(), err error) {
 	}
 	conn := link.NewConn(c.(*net.UnixConn))
 	for {
-		m, got, err := conn.Receive(greetTimeout)
+		m, got, err := conn.Receive(timeouts.ProxyHand)
 		if err != nil { // it is gone; what it held ended with it
 			return readiness(conn), nil
 		}
@@ -226,7 +227,7 @@ func (e *edge) finish(ctx context.Context, local *net.UnixListener, how ending) 
 	e.journal.end()
 	if how == succeeded {
 		e.api.leaving.Store(true)
-		ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+		ctx, cancel := context.WithTimeout(ctx, timeouts.ProxyDrain)
 		defer cancel()
 		go func() {
 			if <-e.end == quit {
@@ -234,11 +235,11 @@ func (e *edge) finish(ctx context.Context, local *net.UnixListener, how ending) 
 			}
 		}()
 		var all sync.WaitGroup
-		all.Go(func() { e.proxy.Leave(ctx, idleGrace) })
+		all.Go(func() { e.proxy.Leave(ctx, timeouts.ProxyIdle) })
 		all.Go(func() { e.leaveAPI(ctx) })
 		all.Wait()
 	} else {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeouts.ProxyShut)
 		defer cancel()
 		var all sync.WaitGroup
 		all.Go(func() { _ = e.proxy.Close() })
@@ -255,7 +256,7 @@ func (e *edge) leaveAPI(ctx context.Context) {
 	e.sockets.close(e.c.Listen)
 	select {
 	case <-ctx.Done():
-	case <-time.After(idleGrace):
+	case <-time.After(timeouts.ProxyIdle):
 	}
 	shutHTTP(ctx, e.http)
 }

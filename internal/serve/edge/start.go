@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthdev/berth/internal/serve/proxy/link"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // maxLog is how long the log may grow before it is set aside.
@@ -52,7 +53,7 @@ func (k *Keeper) start(ctx context.Context, c Config) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if err := k.hand(conn); err == nil {
 		var m *link.Message
-		if m, _, err = conn.Receive(startTimeout); err == nil && m.Ready {
+		if m, _, err = conn.Receive(timeouts.ProxyStart); err == nil && m.Ready {
 			k.log.Info("the proxy started", "pid", cmd.Process.Pid)
 			return nil
 		}

@@ -13,14 +13,7 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/serve/proxy"
-)
-
-const (
-	// helloTimeout is how long the other side may take to say who it is.
-	helloTimeout = 3 * time.Second
-	// beatInterval is how often the proxy is asked whether it lives, silence how long it may say nothing.
-	beatInterval = 5 * time.Second
-	silence      = 20 * time.Second
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // ErrSilent says that the proxy is there and does not answer.
@@ -133,7 +126,7 @@ func Greet(conn *Conn, role Role) (Hello, map[string]int, error) {
 	for err == nil {
 		var m *Message
 		var got []int
-		if m, got, err = conn.Receive(helloTimeout); err != nil {
+		if m, got, err = conn.Receive(timeouts.ProxyGreet); err != nil {
 			break
 		}
 		switch {
@@ -185,7 +178,7 @@ func (c *Client) Serve(ctx context.Context, conn *Conn, hello Hello) error {
 
 // send says what changes, and asks for signs of life.
 func (c *Client) send(ctx context.Context, conn *Conn) error {
-	beat := time.NewTicker(beatInterval)
+	beat := time.NewTicker(timeouts.ProxyBeat)
 	defer beat.Stop()
 	for n := uint64(1); ; {
 		d, seq := c.take()
@@ -214,7 +207,7 @@ func (c *Client) send(ctx context.Context, conn *Conn) error {
 // receive takes the proxy's reports until the connection ends.
 func (c *Client) receive(conn *Conn) error {
 	for {
-		m, got, err := conn.Receive(silence)
+		m, got, err := conn.Receive(timeouts.ProxySilence)
 		if err != nil {
 			if isTimeout(err) {
 				return ErrSilent

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 const (
@@ -22,8 +24,6 @@ const (
 	maxFrame = 64 << 20
 	// maxDescriptors bounds those of one message; the kernel's own bound is 253.
 	maxDescriptors = 64
-	// sendTimeout is how long the other side may take nothing before the connection is given up.
-	sendTimeout = 10 * time.Second
 )
 
 // ErrFrame says that what came is no frame.
@@ -120,7 +120,7 @@ func (c *Conn) Send(m *Message, descriptors ...int) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.c.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+	if err := c.c.SetWriteDeadline(time.Now().Add(timeouts.LinkSend)); err != nil {
 		return err
 	}
 	if len(descriptors) > 0 { // they travel with the length

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/serve/proxy"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // busyInterval is how often a predecessor says which of its targets still have requests.
@@ -144,7 +145,7 @@ func (s *Server) handle(conn *Conn) {
 		problems: map[string]string{}, sockets: map[string]any{}}
 	defer close(c.done)
 	defer conn.Close()
-	m, got, err := conn.Receive(helloTimeout)
+	m, got, err := conn.Receive(timeouts.ProxyGreet)
 	closeAll(got)
 	if err != nil || m.Hello == nil {
 		return
