@@ -161,12 +161,18 @@ func (r *rig) get(port int) (string, error) {
 	return string(b), err
 }
 
-// answers waits until the load balancer does; no connection may be refused or broken once it did.
+// answers waits until the load balancer does, and the keeper has its socket.
 func (r *rig) answers(want string) {
 	r.t.Helper()
+	held := func() bool {
+		r.keeper.mu.Lock()
+		defer r.keeper.mu.Unlock()
+		_, ok := r.keeper.sockets[fmt.Sprintf("127.0.0.1:%d", r.port)]
+		return ok
+	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		got, err := r.get(r.port)
-		if err == nil && got == want {
+		if err == nil && got == want && held() {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -251,6 +257,7 @@ func TestAKilledProcessIsBack(t *testing.T) {
 		for r.pid() == pid || r.pid() == 0 {
 			time.Sleep(time.Millisecond)
 		}
+		r.answers("hello")
 	}
 	// Killed while nobody keeps it: the next keeper brings it back before it knows a table.
 	r.stop()
@@ -379,6 +386,7 @@ func (r *rig) server(h http.HandlerFunc) (stop func()) {
 func TestTheAPIGetsWhatTheClientSent(t *testing.T) {
 	r := newRig(t)
 	r.keep("one")
+	r.answers("hello")
 	seen := make(chan string, 1)
 	defer r.server(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
@@ -423,6 +431,7 @@ func portOf(address string) (n int) {
 func TestTheAPICarriesEverything(t *testing.T) {
 	r := newRig(t)
 	r.keep("one")
+	r.answers("hello")
 	defer r.server(func(w http.ResponseWriter, req *http.Request) {
 		switch req.URL.Path {
 		case "/refuse":
