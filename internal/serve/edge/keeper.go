@@ -165,32 +165,29 @@ func (k *Keeper) Stats(ctx context.Context) (proxy.Snapshot, error) { return k.c
 // minPause is the pause before a process that ended at its start is started again; it grows. One that ran for a while is started at once.
 const minPause = 50 * time.Millisecond
 
+// lookPause is the pause before a process whose connection ended is looked for.
+const lookPause = time.Millisecond
+
 // Run feeds the process and starts it again whenever it ends, or does not answer, until ctx is done; it then goes on without a Keeper.
 func (k *Keeper) Run(ctx context.Context) error {
 	var pause time.Duration
+	var started time.Time
 	for ctx.Err() == nil {
-		began := time.Now()
-		lives, err := k.serve(ctx)
+		found, err := k.serve(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if time.Since(began) > timeouts.ProxySteady {
-			pause = 0
-		}
-		if lives {
-			k.log.Info("looking for the proxy: it broke the connection off", "error", err)
-		} else {
-			k.log.Warn("the proxy ended; starting it again", "in", pause, "reason", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-		pause = min(max(minPause, 2*pause), timeouts.ProxyLongestPause)
-		if lives {
+		if found { // whether it ended, or a successor is there, says the next look
+			k.log.Info("the connection to the proxy ended", "reason", err)
+			wait(ctx, lookPause)
 			continue
 		}
+		if time.Since(started) > timeouts.ProxySteady {
+			pause = 0
+		}
+		k.log.Warn("the proxy ended; starting it again", "in", pause)
+		wait(ctx, pause)
+		pause, started = min(max(minPause, 2*pause), timeouts.ProxyLongestPause), time.Now()
 		if err := k.start(ctx, k.c); err != nil && ctx.Err() == nil {
 			k.log.Error("the proxy cannot be started; trying again", "error", err)
 		}
@@ -198,8 +195,16 @@ func (k *Keeper) Run(ctx context.Context) error {
 	return nil
 }
 
-// serve feeds the process that listens until it ends, or the connection does, and tells whether it lives.
-func (k *Keeper) serve(ctx context.Context) (lives bool, err error) {
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// serve feeds the process that listens until it ends, or the connection does. found is false when none listens. One that is hung is
+// killed.
+func (k *Keeper) serve(ctx context.Context) (found bool, err error) {
 	conn, err := link.Dial(k.c.Socket())
 	if err != nil {
 		return false, err
@@ -207,19 +212,14 @@ func (k *Keeper) serve(ctx context.Context) (lives bool, err error) {
 	defer conn.Close()
 	p, err := k.meet(conn, link.Feed)
 	if err != nil {
-		return false, err
+		return true, err
 	}
 	defer unix.Close(p.pidfd)
-	err = k.client.Serve(ctx, conn, p.hello)
-	return ctx.Err() == nil && !p.ended(err), err
-}
-
-// ended tells whether a process has ended whose connection did. One that is hung is killed.
-func (p *process) ended(err error) bool {
-	if errors.Is(err, link.ErrSilent) {
+	if err = k.client.Serve(ctx, conn, p.hello); errors.Is(err, link.ErrSilent) {
 		kill(p.pidfd)
+		gone(p.pidfd, timeouts.ProxyExit)
 	}
-	return gone(p.pidfd, timeouts.ProxyExit)
+	return true, err
 }
 
 func kill(pidfd int) { _ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) } // one that is gone needs none
