@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/internal/control"
 	"github.com/berthdev/berth/internal/model"
@@ -223,6 +224,39 @@ func cpu() time.Duration {
 		panic(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkFloor stores 10,000 placed tasks durably, ten a transaction, from as many goroutines as control has: what BenchmarkPlacement
+// cannot beat on this disk.
+func BenchmarkFloor(b *testing.B) {
+	const services, each = 1000, 10
+	var took time.Duration
+	for b.Loop() {
+		st, err := etcd.Open(context.Background(), etcd.Config{Dir: b.TempDir(), Kinds: store.Schema(), Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		var g errgroup.Group
+		g.SetLimit(32)
+		for s := range services {
+			g.Go(func() error {
+				return st.Update(context.Background(), func(tx store.Tx) error {
+					for k := range each {
+						store.Tasks.Put(tx, &model.Task{ID: fmt.Sprintf("%032d", s*each+k), Cluster: "default", Service: fmt.Sprint(s),
+							NodeID: fmt.Sprintf("n%05d", s), InstanceID: fmt.Sprintf("%032d", s), Desired: model.Running, Version: 1})
+					}
+					return nil
+				})
+			})
+		}
+		if err := g.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		took += time.Since(began)
+		st.Close()
+	}
+	b.ReportMetric(float64(services*each*b.N)/took.Seconds(), "tasks/s")
 }
 
 // BenchmarkPlacement makes 1,000 services of 10 tasks on 1,000 nodes at once, as control runs, and counts placements a second.
