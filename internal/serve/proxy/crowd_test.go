@@ -67,14 +67,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	r.await("nothing is in flight", func() bool {
-		s := r.proxy.Snapshot()
-		n := s.Targets[model.TargetKey("g", a.ID, a.Port)].InFlight + s.Targets[model.TargetKey("g", b.ID, b.Port)].InFlight
-		if n != 0 {
-			go r.note(func() {}) // look again
-		}
-		return n == 0
-	})
+	r.awaitNothingInFlight("g", a, b)
 	if n := r.proxy.Stats("lb").Failed.Load(); n != 0 && !r.proxy.slow { // net/http learns too late that a client has left
 		t.Errorf("%d failures", n)
 	}
@@ -119,14 +112,7 @@ func TestNothingIsLeftOfRequests(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	r.await("nothing is in flight", func() bool {
-		s := r.proxy.Snapshot()
-		c := s.Targets[model.TargetKey("g", target.ID, target.Port)]
-		if c.InFlight != 0 {
-			go r.note(func() {}) // look again
-		}
-		return c.InFlight == 0
-	})
+	r.awaitNothingInFlight("g", target)
 	r.proxy.Close()
 	r.client.CloseIdleConnections()
 	http.DefaultClient.CloseIdleConnections()
@@ -148,4 +134,17 @@ func descriptors(t *testing.T) int {
 		t.Skip(err)
 	}
 	return len(all)
+}
+
+func (r *rig) awaitNothingInFlight(group string, targets ...Target) {
+	r.t.Helper()
+	r.await("nothing is in flight", func() bool {
+		for _, t := range targets {
+			if r.proxy.Snapshot().Targets[model.TargetKey(group, t.ID, t.Port)].InFlight != 0 {
+				go r.note(func() {}) // look again
+				return false
+			}
+		}
+		return true
+	})
 }

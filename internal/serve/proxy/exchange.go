@@ -31,6 +31,7 @@ type exchange struct {
 	streaming bool // the request's body did not come with its head
 	begun     bool // the companion has begun to send it
 	heard     bool // something came from the target
+	answered  bool // the client gets what a target said
 	broken    bool // the request's body is malformed
 }
 
@@ -47,7 +48,7 @@ func (x *exchange) reset(r *h1.Request) {
 	}
 	x.out, x.first, x.last = x.out[:0], 0, 0
 	x.old = r.Old
-	x.close, x.streaming, x.begun, x.heard, x.broken = false, r.Length != 0, false, false, false
+	x.close, x.streaming, x.begun, x.heard, x.answered, x.broken = false, r.Length != 0, false, false, false, false
 	clear(x.tried[:])
 	x.ask.Begin(r.Length)
 }
@@ -75,28 +76,21 @@ func (l *lane) forward() bool {
 		}
 		x.tried[n] = t
 		n++
-		t.requests.Add(1)
-		up, err := l.try(t)
+		err := l.attempt(t)
 		if err == nil {
-			l.way.target = t
-			whole := l.relay(t, up)
-			t.end()
-			return whole && l.finish()
+			return l.finish()
 		}
-		t.end()
-		l.rejoin()
-		if l.gone.Load() {
+		if l.gone.Load() || x.answered {
 			return false
 		}
 		if x.broken {
 			x.close = true
 			return l.answer(page(http.StatusBadRequest))
 		}
-		t.failures.Add(1)
-		l.now = time.Now()
 		if last = err; !l.again(err) {
 			break
 		}
+		l.now = time.Now()
 		if !x.streaming {
 			l.wait()
 		}
@@ -104,6 +98,24 @@ func (l *lane) forward() bool {
 	l.rejoin()
 	x.close = x.close || x.begun // who knows how much of the body is still to come
 	return !l.gone.Load() && l.answer(f.refusal(&l.way, last))
+}
+
+// attempt asks one target and relays its answer. When it fails, nobody but the lane's goroutine is at work; answered tells whether the
+// client has seen anything.
+func (l *lane) attempt(t *target) error {
+	t.requests.Add(1)
+	defer t.end()
+	up, err := l.try(t)
+	if err == nil {
+		l.way.target = t
+		l.x.answered = true
+		return l.relay(t, up)
+	}
+	l.rejoin()
+	if !l.gone.Load() && !l.x.broken {
+		t.failures.Add(1)
+	}
+	return err
 }
 
 // maxInline is the largest body that is written together with its head.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -60,8 +61,9 @@ func newLane(q *port, c net.Conn) *lane {
 
 // serve serves the client until one of both ends the connection, or it is handed over.
 func (l *lane) serve() {
-	defer l.timer.Stop()
 	defer l.port.lanes.remove(l)
+	defer l.timer.Stop()
+	defer func() { l.fault(recover()) }()
 	for l.next() {
 		if !l.head.Plain {
 			l.handOver()
@@ -72,6 +74,14 @@ func (l *lane) serve() {
 		}
 	}
 	l.conn.Close()
+}
+
+// fault ends the connection when serving it panicked: that is a fault of this program, and not to be the other connections' end.
+func (l *lane) fault(what any) {
+	if what != nil {
+		l.port.proxy.Log.Error("a connection ended by a fault of the proxy", "client", l.remote, "fault", what, "stack", string(debug.Stack()))
+		l.end()
+	}
 }
 
 // next waits for a request's head. It is false when there is none to be served: the client has left, or was refused.
@@ -168,10 +178,7 @@ func (l *lane) request() bool {
 	l.now = time.Now()
 	l.x = exchanges.Get().(*exchange)
 	l.x.reset(&l.head)
-	defer func() {
-		exchanges.Put(l.x)
-		l.x = nil
-	}()
+	defer l.done()
 	t := q.proxy.table.Load()
 	in := t.entrance(q.number, l.head.Host)
 	l.way = passage{}
@@ -185,6 +192,13 @@ func (l *lane) request() bool {
 		return l.answer(own)
 	}
 	return l.forward()
+}
+
+// done gives the exchange back, unless a panic leaves it to who knows whom.
+func (l *lane) done() {
+	if l.phase.Load() == busy {
+		exchanges.Put(l.x)
+	}
 }
 
 // refuse answers a request that can't be read, and ends the connection.

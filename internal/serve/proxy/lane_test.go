@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -318,27 +319,62 @@ func TestKeptConnectionsToTargetsAreSwept(t *testing.T) {
 	r := newRig(t, model.PaceFast)
 	target := named(t, "x")
 	table := r.serve(unchecked("g", target))
-	r.expect("/", 200, "x")
-	r.expect("/", 200, "x")
-	own := r.proxy.targets[model.TargetKey("g", target.ID, target.Port)]
-	r.proxy.forward.sweep()
-	own.kept.mu.Lock()
-	if len(own.kept.free) != 1 {
-		t.Fatalf("%d are kept", len(own.kept.free))
+	f := r.proxy.forward
+	own := &r.proxy.targets[model.TargetKey("g", target.ID, target.Port)].kept
+	// one asks, and tells how many connections are kept afterwards
+	one := func() int64 {
+		r.expect("/", 200, "x")
+		r.awaitNothingInFlight("g", target)
+		return f.kept.Load()
 	}
-	own.kept.free[0].until = time.Now()
-	own.kept.mu.Unlock()
-	r.proxy.forward.sweep()
-	own.kept.mu.Lock()
-	if len(own.kept.free) != 0 {
+	one()
+	if n := one(); n != 1 {
+		t.Errorf("%d are kept", n)
+	}
+	if f.sweep(); f.kept.Load() != 1 {
+		t.Error("a good one is not kept")
+	}
+	own.mu.Lock()
+	own.free[0].until = time.Now()
+	own.mu.Unlock()
+	if f.sweep(); f.kept.Load() != 0 {
 		t.Error("one that is old is kept")
 	}
-	own.kept.mu.Unlock()
-	r.expect("/", 200, "x")
+	if n := one(); n != 1 {
+		t.Errorf("%d are kept", n)
+	}
 	r.proxy.Apply(Table{Balancers: table.Balancers})
-	own.kept.mu.Lock()
-	defer own.kept.mu.Unlock()
-	if len(own.kept.free) != 0 || !own.kept.closed {
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	if f.kept.Load() != 0 || !own.closed {
 		t.Error("a target that is gone has connections")
+	}
+}
+
+// A fault of the proxy itself ends the connection that met it, and nothing else.
+func TestAPanicEndsOneConnection(t *testing.T) {
+	onlyFast(t)
+	r := newRig(t, model.PaceFast)
+	target := named(t, "x")
+	r.serve(unchecked("g", target))
+	var faulty atomic.Bool
+	dial := r.proxy.forward.dial
+	r.proxy.forward.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if faulty.Load() {
+			panic("a fault")
+		}
+		return dial(ctx, network, address)
+	}
+	faulty.Store(true)
+	conn, in := r.connect()
+	io.WriteString(conn, getRoot)
+	if _, err := in.ReadByte(); err == nil {
+		t.Error("it is answered")
+	}
+	faulty.Store(false)
+	r.expect("/", 200, "x")
+	r.awaitNothingInFlight("g", target)
+	if c := r.proxy.Snapshot().Targets[model.TargetKey("g", target.ID, target.Port)]; c.Requests != 2 {
+		t.Errorf("%+v", c)
 	}
 }

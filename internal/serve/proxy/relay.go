@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -11,9 +12,9 @@ import (
 	"github.com/berthdev/berth/internal/serve/proxy/h1"
 )
 
-// relay sends the client the answer whose head was read, and keeps the target's connection if it can be used again. It is false when
-// the client did not get all of it.
-func (l *lane) relay(t *target, up *upstream) bool {
+// relay sends the client the answer whose head was read, and keeps the target's connection if it can be used again. It fails when the
+// client did not get all of it.
+func (l *lane) relay(t *target, up *upstream) error {
 	x := l.x
 	l.now = time.Now()
 	up.touch(l.now)
@@ -34,7 +35,10 @@ func (l *lane) relay(t *target, up *upstream) bool {
 	} else {
 		up.conn.Close()
 	}
-	return err == nil && !l.gone.Load()
+	if err == nil && l.gone.Load() {
+		return net.ErrClosed
+	}
+	return err
 }
 
 // lastWrite is what a target that has answered has to take the end of the request.

@@ -20,6 +20,7 @@ func (l *lane) stream(up *upstream) {
 	l.phase.Store(watched)
 	go func() {
 		defer l.works.Unlock()
+		defer func() { l.fault(recover()) }()
 		if l.sendBody(up) {
 			l.watch()
 		}

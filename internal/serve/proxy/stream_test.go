@@ -50,7 +50,8 @@ func TestConnectionsAreKept(t *testing.T) {
 				t.Fatalf("%s: %d with %d bytes, want %d", method, status, len(body), len(want))
 			}
 		}
-		if fromProxy.Load() != 1 || fromClient.Load() != 1 {
+		// On a busy machine net/http's client of HTTP/2 opens a second one before it knows the first.
+		if fromProxy.Load() != 1 || fromClient.Load() > 2 || proto == "HTTP/1.1" && fromClient.Load() != 1 {
 			t.Errorf("%s: 30 requests took %d connections from the client and %d to the target", proto, fromClient.Load(), fromProxy.Load())
 		}
 	}

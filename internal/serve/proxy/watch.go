@@ -48,6 +48,7 @@ func (l *lane) tick() {
 	}
 	l.works.Lock()
 	defer l.works.Unlock()
+	defer func() { l.fault(recover()) }()
 	if l.phase.CompareAndSwap(waiting, watched) {
 		l.ticking.Store(false)
 		l.watch()
