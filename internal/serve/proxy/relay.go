@@ -18,9 +18,10 @@ func (l *lane) relay(t *target, up *upstream) error {
 	x := l.x
 	l.now = time.Now()
 	up.touch(l.now)
+	early := !l.sent.Load() // a target that does not wait for the request's end may not read it either
 	x.out = l.appendAnswer(x.out[:0])
 	err := l.relayBody(up)
-	whole := err == nil && !x.res.Close && x.first == x.last && l.sent.Load()
+	whole := err == nil && !early && !x.res.Close && x.first == x.last
 	switch {
 	case !whole:
 		up.conn.Close() // which also ends a companion that still sends
