@@ -10,6 +10,7 @@ const (
 	ByCluster      = "cluster"  // a cluster's name
 	ByService      = "service"  // <cluster>/<service>
 	ByNode         = "node"     // a node's id
+	ByEC2          = "ec2"      // the EC2 instance id that a node goes by
 	ByTask         = "task"     // a task's id
 	ByFamily       = "family"   // a task definition family
 	ByLoadBalancer = "lb"       // a load balancer's ARN
@@ -24,7 +25,9 @@ const (
 // The tables.
 var (
 	Clusters = table[model.Cluster]("clusters")
-	Nodes    = table[model.Node]("nodes")
+	// Nodes by ByEC2.
+	Nodes = table[model.Node]("nodes",
+		by(ByEC2, func(n *model.Node) string { return model.EC2ID(n.ID) }))
 	// Instances by ByCluster and ByNode.
 	Instances = table[model.Instance]("instances",
 		by(ByCluster, func(i *model.Instance) string { return i.Cluster }),
@@ -38,7 +41,7 @@ var (
 	TaskDefinitions = table[model.TaskDefinition]("taskdefs",
 		by(ByFamily, func(t *model.TaskDefinition) string { return t.Family }))
 
-	// Tasks by ByCluster, ByService, ByNode and ByState.
+	// Tasks by ByCluster, ByService, ByNode, ByFamily (<cluster>/<family>) and ByState.
 	Tasks = table[model.Task]("tasks",
 		by(ByCluster, func(t *model.Task) string { return t.Cluster }),
 		by(ByService, func(t *model.Task) string {
@@ -48,6 +51,7 @@ var (
 			return t.Cluster + "/" + t.Service
 		}),
 		by(ByNode, func(t *model.Task) string { return t.NodeID }),
+		by(ByFamily, func(t *model.Task) string { return t.Cluster + "/" + t.Family }),
 		by(ByState, taskState)).apart(observed)
 
 	Services = table[model.Service]("services",

@@ -2,6 +2,7 @@ package ecs
 
 import (
 	"context"
+	"iter"
 	"slices"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -112,11 +113,11 @@ func (a *api) listTasks(_ context.Context, in *sdk.ListTasksInput) (*sdk.ListTas
 	}
 	var tasks []*model.Task
 	err := a.viewCluster(a.cluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
-		wanted, err := a.taskFilter(r, c.Name, in)
+		listed, wanted, err := a.taskFilter(r, c.Name, in)
 		if err != nil {
 			return err
 		}
-		for t := range store.Tasks.By(r, store.ByCluster, c.Name) {
+		for t := range listed {
 			if wanted(t) {
 				tasks = append(tasks, t)
 			}
@@ -137,29 +138,33 @@ func (a *api) listTasks(_ context.Context, in *sdk.ListTasksInput) (*sdk.ListTas
 	return out, nil
 }
 
-// taskFilter returns the test that a listing's parameters make, all of which must hold.
-func (a *api) taskFilter(r store.Reader, cluster string, in *sdk.ListTasksInput) (func(*model.Task) bool, error) {
+// taskFilter returns the narrowest list that the store keeps of what a listing asks for, and the test that its parameters make, all of
+// which must hold.
+func (a *api) taskFilter(r store.Reader, cluster string, in *sdk.ListTasksInput) (listed iter.Seq[*model.Task], wanted func(*model.Task) bool, err error) {
 	var service, instance string
+	if listed = store.Tasks.By(r, store.ByCluster, cluster); value(in.Family) != "" {
+		listed = store.Tasks.By(r, store.ByFamily, cluster+"/"+*in.Family)
+	}
 	if value(in.ServiceName) != "" {
 		s, err := a.service(r, cluster, *in.ServiceName)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		service = s.Name
+		service, listed = s.Name, store.Tasks.By(r, store.ByService, s.Key())
 	}
 	if value(in.ContainerInstance) != "" {
 		i, ok := a.instance(r, cluster, *in.ContainerInstance)
 		if !ok {
-			return nil, invalid("The referenced container instance was not found.")
+			return nil, nil, invalid("The referenced container instance was not found.")
 		}
-		instance = i.ID
+		instance, listed = i.ID, store.Tasks.By(r, store.ByNode, i.NodeID)
 	}
 	desired := model.TaskStatus(in.DesiredStatus)
 	if desired == "" {
 		desired = model.Running
 	}
-	return func(t *model.Task) bool {
-		return view.DesiredStatus(t) == desired &&
+	return listed, func(t *model.Task) bool {
+		return t.Cluster == cluster && view.DesiredStatus(t) == desired &&
 			(service == "" || t.Service == service) &&
 			(instance == "" || t.InstanceID == instance) &&
 			(in.LaunchType == "" || t.LaunchType == in.LaunchType) &&

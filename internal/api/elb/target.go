@@ -62,11 +62,9 @@ func (a *api) newTarget(r store.Reader, g *model.TargetGroup, d types.TargetDesc
 		t.ID, t.Address = addr.String(), addr.String()
 		return t, nil
 	}
-	for n := range store.Nodes.Scan(r, "") {
-		if model.EC2ID(n.ID) == t.ID {
-			t.Address = n.Address
-			return t, nil
-		}
+	for n := range store.Nodes.By(r, store.ByEC2, t.ID) {
+		t.Address = n.Address
+		return t, nil
 	}
 	return nil, model.Errorf("InvalidTarget", "The following targets are not in the target group VPC or do not exist: '%.100s'", t.ID)
 }
