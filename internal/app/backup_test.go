@@ -36,12 +36,16 @@ func (s *said) Write(p []byte) (int, error) {
 // tryUp runs a Berth without containers on dir until stop is called. The error is that of a start that failed.
 func tryUp(t *testing.T, dir string) (listen string, stop func(), err error) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	if in, err := LoadInstance(dir); err == nil {
+		listen = in.Listen
+	} else {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listen = l.Addr().String()
+		l.Close()
 	}
-	listen = l.Addr().String()
-	l.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	out, ended := &said{up: make(chan struct{})}, make(chan error, 1)
 	go func() { ended <- Run(ctx, Config{DataDir: dir, Listen: listen, Runtime: "fake", Version: "test"}, out) }()

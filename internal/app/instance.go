@@ -2,6 +2,7 @@
 package app
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/rand"
 	"encoding/hex"
@@ -157,7 +158,11 @@ func (in *Instance) save() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(in.dir, "instance.json"), append(data, '\n'))
+	data = append(data, '\n')
+	if old, err := os.ReadFile(in.Path("instance.json")); err == nil && bytes.Equal(old, data) {
+		return nil // a full disk keeps no server from starting
+	}
+	return writeFile(in.Path("instance.json"), data)
 }
 
 func writeFile(path string, data []byte) error {

@@ -187,6 +187,9 @@ func (s *Store) shut() error {
 	<-s.stopped
 	s.compacting.Wait()
 	s.hub.Close()
+	if err := s.room.end(); err != nil {
+		s.log.Error("cannot tell how full the disk is", "error", err)
+	}
 	return s.stopServer()
 }
 

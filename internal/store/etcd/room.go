@@ -80,12 +80,17 @@ func (f full) Is(target error) bool { return target == store.ErrFull }
 func (f full) Unwrap() error { return f.error }
 
 // start makes room for an etcd that is to start: it needs a segment of its log.
-func (r *room) start() error {
+func (r *room) start() error { return r.make(reserve) }
+
+// end makes room for an etcd that is to end: it writes what it holds.
+func (r *room) end() error { return r.make(2 * remainder) }
+
+func (r *room) make(wanted uint64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	free, err := r.free()
-	if err == nil && free < reserve {
-		r.giveUp(free, reserve)
+	if err == nil && free < wanted {
+		r.giveUp(free, wanted)
 	}
 	return err
 }

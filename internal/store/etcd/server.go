@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,6 +29,10 @@ func start(ctx context.Context, c Config) (server *embed.Etcd, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			server, err = nil, fmt.Errorf("%w: %v", errDamaged, p)
+		}
+		if words := said.starting.last(); err != nil && strings.Contains(words, syscall.ENOSPC.Error()) { // etcd's own error does not say
+			err = fmt.Errorf("the disk is full, and etcd needs %d MiB to start: free some space (%s)", reserve>>20, words)
+			return
 		}
 		if err != nil && broken(err) && said.starting.last() != "" {
 			err = fmt.Errorf("%w: %w: %s", errDamaged, err, said.starting.last())
