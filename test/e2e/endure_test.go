@@ -174,21 +174,31 @@ func TestKilledAtRandomPoints(t *testing.T) {
 	})
 }
 
+// TestTaskRoleHasCredentialsThatWork: in a namespace of its own a task finds them at 169.254.170.2, in host mode at 127.0.0.1, where
+// it is told from the machine's other users by its processes. They do not administer.
 func TestTaskRoleHasCredentialsThatWork(t *testing.T) {
 	b := start(t)
 	b.importImage("app:1")
+	for _, mode := range []types.NetworkMode{types.NetworkModeAwsvpc, types.NetworkModeHost} {
+		roleOf(b, mode)
+	}
+}
+
+// roleOf runs a task that prints its role's credentials, and uses them.
+func roleOf(b *berth, mode types.NetworkMode) {
+	t, group := b.t, "/role-"+string(mode)
 	out, err := b.ecs().RegisterTaskDefinition(context.Background(), &ecs.RegisterTaskDefinitionInput{Family: aws.String("role"),
-		NetworkMode: types.NetworkModeAwsvpc, TaskRoleArn: aws.String("arn:aws:iam::000000000000:role/reader"),
+		NetworkMode: mode, TaskRoleArn: aws.String("arn:aws:iam::000000000000:role/reader"),
 		ContainerDefinitions: []types.ContainerDefinition{{Name: aws.String("c"), Image: aws.String("app:1"), Memory: aws.Int32(32), Command: []string{"role"},
-			LogConfiguration: b.awslogs("/role")}}})
+			LogConfiguration: b.awslogs(group)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.reaches(b.run(*out.TaskDefinition.TaskDefinitionArn, 1, types.NetworkModeAwsvpc)[0], "STOPPED")
+	b.reaches(b.run(*out.TaskDefinition.TaskDefinitionArn, 1, mode)[0], "STOPPED")
 	var role struct{ AccessKeyId, SecretAccessKey, Token, RoleArn string }
 	b.eventually(5*time.Second, "the credentials are in the log", func() error {
 		events, err := cloudwatchlogs.NewFromConfig(b.config()).FilterLogEvents(context.Background(),
-			&cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("/role")})
+			&cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String(group)})
 		if err != nil {
 			return err
 		}
@@ -206,5 +216,9 @@ func TestTaskRoleHasCredentialsThatWork(t *testing.T) {
 	who, err := sts.NewFromConfig(conf).GetCallerIdentity(context.Background(), nil)
 	if err != nil || !strings.Contains(*who.Arn, "assumed-role/reader/") {
 		t.Errorf("who am I with the task's credentials: %v %+v", err, who)
+	}
+	if _, err := ecs.NewFromConfig(conf).ListClusters(context.Background(), nil); err == nil || !strings.Contains(err.Error(),
+		"is not authorized to perform: ecs:ListClusters on resource: * because no identity-based policy allows") {
+		t.Errorf("a task's role administers: %v", err)
 	}
 }

@@ -109,6 +109,7 @@ type answer struct {
 	status int
 	kind   string
 	body   []byte
+	sent   bool // it was a stream, which is over
 }
 
 // ServeHTTP implements http.Handler.
@@ -120,7 +121,9 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(err)
 		return
 	}
-	x.write(a)
+	if !a.sent {
+		x.write(a)
+	}
 }
 
 func requestID() string {
@@ -196,6 +199,9 @@ func (x *exchange) run(ctx context.Context, body []byte, give func()) (answer, e
 	give()
 	if x.proto == EC2Query && isDryRun(in) {
 		return answer{}, model.Errorf("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
+	}
+	if op.stream != nil {
+		return x.stream(ctx, op, in)
 	}
 	out, err := op.call(ctx, in)
 	if err != nil {

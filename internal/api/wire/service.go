@@ -61,6 +61,8 @@ type operation struct {
 	newOutput func() any
 	call      func(ctx context.Context, in any) (any, error)
 	schema    *smithy.OperationSchema
+	// stream, when not nil, runs a handler that answers with events.
+	stream func(ctx context.Context, in any, send func(event any) error) error
 }
 
 // Handle adds an operation: In and Out are the SDK's Input and Output structs. schema may be nil where the SDK module has no
@@ -87,6 +89,19 @@ func (s *Service) Refuse(name string, err error) {
 	}
 	op.call = func(context.Context, any) (any, error) { return nil, err }
 	s.operations[name] = op
+}
+
+// HandleStream adds an operation that answers with an event stream: h sends variants of the union that the output streams, such as
+// *types.StartLiveTailResponseStreamMemberSessionStart. The answer begins with the first event: what h returns before that is refused
+// as by Handle, and what it returns later ends the stream with an exception. send fails when the client is gone or takes nothing; ctx
+// ends with the client.
+func HandleStream[In any](s *Service, name string, schema *smithy.OperationSchema,
+	h func(ctx context.Context, in *In, send func(event any) error) error) {
+	if s.operations == nil {
+		s.operations = map[string]operation{}
+	}
+	s.operations[name] = operation{name: name, newInput: func() any { return new(In) }, schema: schema,
+		stream: func(ctx context.Context, in any, send func(event any) error) error { return h(ctx, in.(*In), send) }}
 }
 
 // Caller is who signed a request.

@@ -44,7 +44,11 @@ func main() {
 			os.Exit(1)
 		}
 	case "role": // prints the credentials of the task's role
-		res, err := http.Get("http://169.254.170.2" + os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"))
+		from := os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+		if from == "" {
+			from = "http://169.254.170.2" + os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+		}
+		res, err := http.Get(from)
 		if err != nil {
 			fmt.Println("no credentials:", err)
 			os.Exit(1)
