@@ -20,15 +20,15 @@ func New(n Network) *wire.Service {
 	s := &wire.Service{Name: "ec2", Protocol: wire.EC2Query, Version: "2016-11-15",
 		Namespace: "http://ec2.amazonaws.com/doc/2016-11-15/",
 		Names:     elements, Modelled: modelled()}
-	wire.Handle(s, "DescribeVpcs", nil, n.describeVpcs)
-	wire.Handle(s, "DescribeVpcAttribute", nil, n.describeVpcAttribute)
-	wire.Handle(s, "DescribeSubnets", nil, n.describeSubnets)
-	wire.Handle(s, "DescribeSecurityGroups", nil, n.describeSecurityGroups)
-	wire.Handle(s, "DescribeAvailabilityZones", nil, n.describeAvailabilityZones)
-	wire.Handle(s, "DescribeAccountAttributes", nil, n.describeAccountAttributes)
-	wire.Handle(s, "DescribeNetworkInterfaces", nil, n.describeNetworkInterfaces)
-	wire.Handle(s, "DescribeRouteTables", nil, n.describeRouteTables)
-	wire.Handle(s, "DescribeInternetGateways", nil, n.describeInternetGateways)
+	wire.Handle(s, n.describeVpcs)
+	wire.Handle(s, n.describeVpcAttribute)
+	wire.Handle(s, n.describeSubnets)
+	wire.Handle(s, n.describeSecurityGroups)
+	wire.Handle(s, n.describeAvailabilityZones)
+	wire.Handle(s, n.describeAccountAttributes)
+	wire.Handle(s, n.describeNetworkInterfaces)
+	wire.Handle(s, n.describeRouteTables)
+	wire.Handle(s, n.describeInternetGateways)
 	return s
 }
 

@@ -10,10 +10,7 @@ import (
 	"regexp"
 	"time"
 
-	smithy "github.com/aws/smithy-go"
-
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
-	"github.com/aws/aws-sdk-go-v2/service/ecr/schemas"
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 
 	"github.com/berthdev/berth/internal/api/wire"
@@ -56,30 +53,19 @@ func New(c Config) *wire.Service {
 	a := &api{c}
 	s := &wire.Service{Name: "ecr", Protocol: wire.JSON11, Target: "AmazonEC2ContainerRegistry_V20150921",
 		Modelled: modelled, Types: ecr.TypeRegistry}
-	op := smithy.NewOperationSchema
-	wire.Handle(s, "GetAuthorizationToken", op(schemas.GetAuthorizationToken, schemas.GetAuthorizationTokenRequest,
-		schemas.GetAuthorizationTokenResponse), a.getAuthorizationToken)
-	wire.Handle(s, "CreateRepository", op(schemas.CreateRepository, schemas.CreateRepositoryRequest,
-		schemas.CreateRepositoryResponse), a.createRepository)
-	wire.Handle(s, "DescribeRepositories", op(schemas.DescribeRepositories, schemas.DescribeRepositoriesRequest,
-		schemas.DescribeRepositoriesResponse), a.describeRepositories)
-	wire.Handle(s, "DeleteRepository", op(schemas.DeleteRepository, schemas.DeleteRepositoryRequest,
-		schemas.DeleteRepositoryResponse), a.deleteRepository)
-	wire.Handle(s, "PutImageTagMutability", op(schemas.PutImageTagMutability, schemas.PutImageTagMutabilityRequest,
-		schemas.PutImageTagMutabilityResponse), a.putImageTagMutability)
-	wire.Handle(s, "TagResource", op(schemas.TagResource, schemas.TagResourceRequest, schemas.TagResourceResponse), a.tagResource)
-	wire.Handle(s, "UntagResource", op(schemas.UntagResource, schemas.UntagResourceRequest,
-		schemas.UntagResourceResponse), a.untagResource)
-	wire.Handle(s, "ListTagsForResource", op(schemas.ListTagsForResource, schemas.ListTagsForResourceRequest,
-		schemas.ListTagsForResourceResponse), a.listTagsForResource)
-	wire.Handle(s, "DescribeImages", op(schemas.DescribeImages, schemas.DescribeImagesRequest,
-		schemas.DescribeImagesResponse), a.describeImages)
-	wire.Handle(s, "ListImages", op(schemas.ListImages, schemas.ListImagesRequest, schemas.ListImagesResponse), a.listImages)
-	wire.Handle(s, "BatchGetImage", op(schemas.BatchGetImage, schemas.BatchGetImageRequest,
-		schemas.BatchGetImageResponse), a.batchGetImage)
-	wire.Handle(s, "BatchDeleteImage", op(schemas.BatchDeleteImage, schemas.BatchDeleteImageRequest,
-		schemas.BatchDeleteImageResponse), a.batchDeleteImage)
-	wire.Handle(s, "PutImage", op(schemas.PutImage, schemas.PutImageRequest, schemas.PutImageResponse), a.putImage)
+	wire.Handle(s, a.getAuthorizationToken)
+	wire.Handle(s, a.createRepository)
+	wire.Handle(s, a.describeRepositories)
+	wire.Handle(s, a.deleteRepository)
+	wire.Handle(s, a.putImageTagMutability)
+	wire.Handle(s, a.tagResource)
+	wire.Handle(s, a.untagResource)
+	wire.Handle(s, a.listTagsForResource)
+	wire.Handle(s, a.describeImages)
+	wire.Handle(s, a.listImages)
+	wire.Handle(s, a.batchGetImage)
+	wire.Handle(s, a.batchDeleteImage)
+	wire.Handle(s, a.putImage)
 	return s
 }
 

@@ -3,14 +3,11 @@
 package ecs
 
 import (
-	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
-	"github.com/aws/aws-sdk-go-v2/service/ecs/schemas"
-	smithy "github.com/aws/smithy-go"
 
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
@@ -76,89 +73,61 @@ func newAPI(c Config) *api {
 	return a
 }
 
-// handle adds an operation by the schemas of its request and response.
-func handle[In, Out any](
-	s *wire.Service, op, in, out *smithy.Schema, h func(context.Context, *In) (*Out, error),
-) {
-	wire.Handle(s, op.ID().Name, smithy.NewOperationSchema(op, in, out), h)
-}
-
 func (a *api) registerClusters(s *wire.Service) {
-	handle(s, schemas.CreateCluster, schemas.CreateClusterRequest, schemas.CreateClusterResponse, a.createCluster)
-	handle(s, schemas.DescribeClusters, schemas.DescribeClustersRequest, schemas.DescribeClustersResponse, a.describeClusters)
-	handle(s, schemas.ListClusters, schemas.ListClustersRequest, schemas.ListClustersResponse, a.listClusters)
-	handle(s, schemas.UpdateCluster, schemas.UpdateClusterRequest, schemas.UpdateClusterResponse, a.updateCluster)
-	handle(s, schemas.UpdateClusterSettings, schemas.UpdateClusterSettingsRequest, schemas.UpdateClusterSettingsResponse,
-		a.updateClusterSettings)
-	handle(s, schemas.DeleteCluster, schemas.DeleteClusterRequest, schemas.DeleteClusterResponse, a.deleteCluster)
-	handle(s, schemas.PutClusterCapacityProviders, schemas.PutClusterCapacityProvidersRequest,
-		schemas.PutClusterCapacityProvidersResponse, a.putClusterCapacityProviders)
-	handle(s, schemas.DescribeCapacityProviders, schemas.DescribeCapacityProvidersRequest,
-		schemas.DescribeCapacityProvidersResponse, a.describeCapacityProviders)
-	handle(s, schemas.TagResource, schemas.TagResourceRequest, schemas.TagResourceResponse, a.tagResource)
-	handle(s, schemas.UntagResource, schemas.UntagResourceRequest, schemas.UntagResourceResponse, a.untagResource)
-	handle(s, schemas.ListTagsForResource, schemas.ListTagsForResourceRequest, schemas.ListTagsForResourceResponse,
-		a.listTagsForResource)
-	handle(s, schemas.PutAccountSetting, schemas.PutAccountSettingRequest, schemas.PutAccountSettingResponse, a.putAccountSetting)
-	handle(s, schemas.PutAccountSettingDefault, schemas.PutAccountSettingDefaultRequest,
-		schemas.PutAccountSettingDefaultResponse, a.putAccountSettingDefault)
-	handle(s, schemas.ListAccountSettings, schemas.ListAccountSettingsRequest, schemas.ListAccountSettingsResponse,
-		a.listAccountSettings)
-	handle(s, schemas.DeleteAccountSetting, schemas.DeleteAccountSettingRequest, schemas.DeleteAccountSettingResponse,
-		a.deleteAccountSetting)
+	wire.Handle(s, a.createCluster)
+	wire.Handle(s, a.describeClusters)
+	wire.Handle(s, a.listClusters)
+	wire.Handle(s, a.updateCluster)
+	wire.Handle(s, a.updateClusterSettings)
+	wire.Handle(s, a.deleteCluster)
+	wire.Handle(s, a.putClusterCapacityProviders)
+	wire.Handle(s, a.describeCapacityProviders)
+	wire.Handle(s, a.tagResource)
+	wire.Handle(s, a.untagResource)
+	wire.Handle(s, a.listTagsForResource)
+	wire.Handle(s, a.putAccountSetting)
+	wire.Handle(s, a.putAccountSettingDefault)
+	wire.Handle(s, a.listAccountSettings)
+	wire.Handle(s, a.deleteAccountSetting)
 }
 
 func (a *api) registerTaskDefinitions(s *wire.Service) {
-	handle(s, schemas.RegisterTaskDefinition, schemas.RegisterTaskDefinitionRequest, schemas.RegisterTaskDefinitionResponse,
-		a.registerTaskDefinition)
-	handle(s, schemas.DescribeTaskDefinition, schemas.DescribeTaskDefinitionRequest, schemas.DescribeTaskDefinitionResponse,
-		a.describeTaskDefinition)
-	handle(s, schemas.ListTaskDefinitions, schemas.ListTaskDefinitionsRequest, schemas.ListTaskDefinitionsResponse,
-		a.listTaskDefinitions)
-	handle(s, schemas.ListTaskDefinitionFamilies, schemas.ListTaskDefinitionFamiliesRequest,
-		schemas.ListTaskDefinitionFamiliesResponse, a.listTaskDefinitionFamilies)
-	handle(s, schemas.DeregisterTaskDefinition, schemas.DeregisterTaskDefinitionRequest,
-		schemas.DeregisterTaskDefinitionResponse, a.deregisterTaskDefinition)
-	handle(s, schemas.DeleteTaskDefinitions, schemas.DeleteTaskDefinitionsRequest, schemas.DeleteTaskDefinitionsResponse,
-		a.deleteTaskDefinitions)
+	wire.Handle(s, a.registerTaskDefinition)
+	wire.Handle(s, a.describeTaskDefinition)
+	wire.Handle(s, a.listTaskDefinitions)
+	wire.Handle(s, a.listTaskDefinitionFamilies)
+	wire.Handle(s, a.deregisterTaskDefinition)
+	wire.Handle(s, a.deleteTaskDefinitions)
 }
 
 func (a *api) registerTasks(s *wire.Service) {
-	handle(s, schemas.RunTask, schemas.RunTaskRequest, schemas.RunTaskResponse, a.runTask)
-	handle(s, schemas.StartTask, schemas.StartTaskRequest, schemas.StartTaskResponse, a.startTask)
-	handle(s, schemas.StopTask, schemas.StopTaskRequest, schemas.StopTaskResponse, a.stopTask)
-	handle(s, schemas.DescribeTasks, schemas.DescribeTasksRequest, schemas.DescribeTasksResponse, a.describeTasks)
-	handle(s, schemas.ListTasks, schemas.ListTasksRequest, schemas.ListTasksResponse, a.listTasks)
+	wire.Handle(s, a.runTask)
+	wire.Handle(s, a.startTask)
+	wire.Handle(s, a.stopTask)
+	wire.Handle(s, a.describeTasks)
+	wire.Handle(s, a.listTasks)
 }
 
 func (a *api) registerServices(s *wire.Service) {
-	handle(s, schemas.CreateService, schemas.CreateServiceRequest, schemas.CreateServiceResponse, a.createService)
-	handle(s, schemas.UpdateService, schemas.UpdateServiceRequest, schemas.UpdateServiceResponse, a.updateService)
-	handle(s, schemas.DeleteService, schemas.DeleteServiceRequest, schemas.DeleteServiceResponse, a.deleteService)
-	handle(s, schemas.DescribeServices, schemas.DescribeServicesRequest, schemas.DescribeServicesResponse, a.describeServices)
-	handle(s, schemas.ListServices, schemas.ListServicesRequest, schemas.ListServicesResponse, a.listServices)
-	handle(s, schemas.ListServiceDeployments, schemas.ListServiceDeploymentsRequest, schemas.ListServiceDeploymentsResponse,
-		a.listServiceDeployments)
-	handle(s, schemas.DescribeServiceDeployments, schemas.DescribeServiceDeploymentsRequest,
-		schemas.DescribeServiceDeploymentsResponse, a.describeServiceDeployments)
-	handle(s, schemas.DescribeServiceRevisions, schemas.DescribeServiceRevisionsRequest,
-		schemas.DescribeServiceRevisionsResponse, a.describeServiceRevisions)
-	handle(s, schemas.StopServiceDeployment, schemas.StopServiceDeploymentRequest, schemas.StopServiceDeploymentResponse,
-		a.stopServiceDeployment)
+	wire.Handle(s, a.createService)
+	wire.Handle(s, a.updateService)
+	wire.Handle(s, a.deleteService)
+	wire.Handle(s, a.describeServices)
+	wire.Handle(s, a.listServices)
+	wire.Handle(s, a.listServiceDeployments)
+	wire.Handle(s, a.describeServiceDeployments)
+	wire.Handle(s, a.describeServiceRevisions)
+	wire.Handle(s, a.stopServiceDeployment)
 }
 
 func (a *api) registerInstances(s *wire.Service) {
-	handle(s, schemas.DescribeContainerInstances, schemas.DescribeContainerInstancesRequest,
-		schemas.DescribeContainerInstancesResponse, a.describeContainerInstances)
-	handle(s, schemas.ListContainerInstances, schemas.ListContainerInstancesRequest,
-		schemas.ListContainerInstancesResponse, a.listContainerInstances)
-	handle(s, schemas.DeregisterContainerInstance, schemas.DeregisterContainerInstanceRequest,
-		schemas.DeregisterContainerInstanceResponse, a.deregisterContainerInstance)
-	handle(s, schemas.UpdateContainerInstancesState, schemas.UpdateContainerInstancesStateRequest,
-		schemas.UpdateContainerInstancesStateResponse, a.updateContainerInstancesState)
-	handle(s, schemas.PutAttributes, schemas.PutAttributesRequest, schemas.PutAttributesResponse, a.putAttributes)
-	handle(s, schemas.DeleteAttributes, schemas.DeleteAttributesRequest, schemas.DeleteAttributesResponse, a.deleteAttributes)
-	handle(s, schemas.ListAttributes, schemas.ListAttributesRequest, schemas.ListAttributesResponse, a.listAttributes)
+	wire.Handle(s, a.describeContainerInstances)
+	wire.Handle(s, a.listContainerInstances)
+	wire.Handle(s, a.deregisterContainerInstance)
+	wire.Handle(s, a.updateContainerInstancesState)
+	wire.Handle(s, a.putAttributes)
+	wire.Handle(s, a.deleteAttributes)
+	wire.Handle(s, a.listAttributes)
 }
 
 // modelled lists the operations of ECS, those that Berth serves and those that it refuses by name.

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/schemas"
-	smithy "github.com/aws/smithy-go"
 
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
@@ -32,41 +30,29 @@ func New(c Config) *wire.Service {
 	s := &wire.Service{Name: "logs", Protocol: wire.JSON11, Target: "Logs_20140328", Modelled: modelled,
 		Types: sdk.TypeRegistry}
 	a.handleGroups(s)
-	op := smithy.NewOperationSchema
-	wire.Handle(s, "CreateLogStream", op(schemas.CreateLogStream, schemas.CreateLogStreamRequest, nil), a.createLogStream)
-	wire.Handle(s, "DeleteLogStream", op(schemas.DeleteLogStream, schemas.DeleteLogStreamRequest, nil), a.deleteLogStream)
-	wire.Handle(s, "DescribeLogStreams", op(schemas.DescribeLogStreams, schemas.DescribeLogStreamsRequest,
-		schemas.DescribeLogStreamsResponse), a.describeLogStreams)
-	wire.Handle(s, "PutLogEvents", op(schemas.PutLogEvents, schemas.PutLogEventsRequest,
-		schemas.PutLogEventsResponse), a.putLogEvents)
-	wire.Handle(s, "GetLogEvents", op(schemas.GetLogEvents, schemas.GetLogEventsRequest,
-		schemas.GetLogEventsResponse), a.getLogEvents)
-	wire.Handle(s, "FilterLogEvents", op(schemas.FilterLogEvents, schemas.FilterLogEventsRequest,
-		schemas.FilterLogEventsResponse), a.filterLogEvents)
+	wire.Handle(s, a.createLogStream)
+	wire.Handle(s, a.deleteLogStream)
+	wire.Handle(s, a.describeLogStreams)
+	wire.Handle(s, a.putLogEvents)
+	wire.Handle(s, a.getLogEvents)
+	wire.Handle(s, a.filterLogEvents)
 	return s
 }
 
 // handleGroups adds the operations on groups and their tags.
 func (a *api) handleGroups(s *wire.Service) {
-	op := smithy.NewOperationSchema
-	wire.Handle(s, "CreateLogGroup", op(schemas.CreateLogGroup, schemas.CreateLogGroupRequest, nil), a.createLogGroup)
-	wire.Handle(s, "DeleteLogGroup", op(schemas.DeleteLogGroup, schemas.DeleteLogGroupRequest, nil), a.deleteLogGroup)
-	wire.Handle(s, "DescribeLogGroups", op(schemas.DescribeLogGroups, schemas.DescribeLogGroupsRequest,
-		schemas.DescribeLogGroupsResponse), a.describeLogGroups)
-	wire.Handle(s, "PutRetentionPolicy", op(schemas.PutRetentionPolicy, schemas.PutRetentionPolicyRequest, nil),
-		a.putRetentionPolicy)
-	wire.Handle(s, "DeleteRetentionPolicy", op(schemas.DeleteRetentionPolicy, schemas.DeleteRetentionPolicyRequest, nil),
-		a.deleteRetentionPolicy)
-	wire.Handle(s, "PutLogGroupDeletionProtection", op(schemas.PutLogGroupDeletionProtection,
-		schemas.PutLogGroupDeletionProtectionRequest, nil), a.putLogGroupDeletionProtection)
-	wire.Handle(s, "TagResource", op(schemas.TagResource, schemas.TagResourceRequest, nil), a.tagResource)
-	wire.Handle(s, "UntagResource", op(schemas.UntagResource, schemas.UntagResourceRequest, nil), a.untagResource)
-	wire.Handle(s, "ListTagsForResource", op(schemas.ListTagsForResource, schemas.ListTagsForResourceRequest,
-		schemas.ListTagsForResourceResponse), a.listTagsForResource)
-	wire.Handle(s, "TagLogGroup", op(schemas.TagLogGroup, schemas.TagLogGroupRequest, nil), a.tagLogGroup)
-	wire.Handle(s, "UntagLogGroup", op(schemas.UntagLogGroup, schemas.UntagLogGroupRequest, nil), a.untagLogGroup)
-	wire.Handle(s, "ListTagsLogGroup", op(schemas.ListTagsLogGroup, schemas.ListTagsLogGroupRequest,
-		schemas.ListTagsLogGroupResponse), a.listTagsLogGroup)
+	wire.Handle(s, a.createLogGroup)
+	wire.Handle(s, a.deleteLogGroup)
+	wire.Handle(s, a.describeLogGroups)
+	wire.Handle(s, a.putRetentionPolicy)
+	wire.Handle(s, a.deleteRetentionPolicy)
+	wire.Handle(s, a.putLogGroupDeletionProtection)
+	wire.Handle(s, a.tagResource)
+	wire.Handle(s, a.untagResource)
+	wire.Handle(s, a.listTagsForResource)
+	wire.Handle(s, a.tagLogGroup)
+	wire.Handle(s, a.untagLogGroup)
+	wire.Handle(s, a.listTagsLogGroup)
 }
 
 func (a *api) createLogStream(_ context.Context, in *sdk.CreateLogStreamInput) (*sdk.CreateLogStreamOutput, error) {

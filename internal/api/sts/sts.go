@@ -20,7 +20,7 @@ func New() *wire.Service {
 	s := &wire.Service{Name: "sts", Protocol: wire.Query, Version: "2011-06-15",
 		Namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
 		Modelled:  modelled}
-	wire.Handle(s, "GetCallerIdentity", nil, getCallerIdentity)
+	wire.Handle(s, getCallerIdentity)
 	return s
 }
 

@@ -104,24 +104,20 @@ func TestCBOROfTheSDK(t *testing.T) {
 func watched(got *[]any) *wire.Service {
 	s := &wire.Service{Name: "monitoring", Actions: "cloudwatch", Protocol: wire.Query, Shape: "GraniteServiceVersion20100801",
 		Version: "2010-08-01", Types: awscw.TypeRegistry, Modelled: []string{"PutMetricAlarm"}}
-	op := smithy.NewOperationSchema
-	wire.Handle(s, "PutMetricData", op(schemas.PutMetricData, schemas.PutMetricDataInput, nil),
-		func(_ context.Context, in *awscw.PutMetricDataInput) (*awscw.PutMetricDataOutput, error) {
-			*got = append(*got, in)
-			return nil, nil
-		})
-	wire.Handle(s, "GetMetricStatistics", op(schemas.GetMetricStatistics, schemas.GetMetricStatisticsInput, schemas.GetMetricStatisticsOutput),
-		func(_ context.Context, in *awscw.GetMetricStatisticsInput) (*awscw.GetMetricStatisticsOutput, error) {
-			return &awscw.GetMetricStatisticsOutput{Label: in.MetricName, Datapoints: []cwtypes.Datapoint{
-				{Timestamp: in.StartTime, Average: aws.Float64(0), SampleCount: aws.Float64(2.5), Unit: cwtypes.StandardUnitCount}}}, nil
-		})
-	wire.Handle(s, "GetDashboard", op(schemas.GetDashboard, schemas.GetDashboardInput, schemas.GetDashboardOutput),
-		func(_ context.Context, in *awscw.GetDashboardInput) (*awscw.GetDashboardOutput, error) {
-			if *in.DashboardName == "x" {
-				return nil, &cwtypes.DashboardNotFoundError{Message: aws.String("Dashboard x does not exist")}
-			}
-			return nil, model.Errorf("ValidationError", "no")
-		})
+	wire.Handle(s, func(_ context.Context, in *awscw.PutMetricDataInput) (*awscw.PutMetricDataOutput, error) {
+		*got = append(*got, in)
+		return nil, nil
+	})
+	wire.Handle(s, func(_ context.Context, in *awscw.GetMetricStatisticsInput) (*awscw.GetMetricStatisticsOutput, error) {
+		return &awscw.GetMetricStatisticsOutput{Label: in.MetricName, Datapoints: []cwtypes.Datapoint{
+			{Timestamp: in.StartTime, Average: aws.Float64(0), SampleCount: aws.Float64(2.5), Unit: cwtypes.StandardUnitCount}}}, nil
+	})
+	wire.Handle(s, func(_ context.Context, in *awscw.GetDashboardInput) (*awscw.GetDashboardOutput, error) {
+		if *in.DashboardName == "x" {
+			return nil, &cwtypes.DashboardNotFoundError{Message: aws.String("Dashboard x does not exist")}
+		}
+		return nil, model.Errorf("ValidationError", "no")
+	})
 	return s
 }
 

@@ -22,7 +22,6 @@ import (
 	awsecr "github.com/aws/aws-sdk-go-v2/service/ecr"
 	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	awsecs "github.com/aws/aws-sdk-go-v2/service/ecs"
-	"github.com/aws/aws-sdk-go-v2/service/ecs/schemas"
 	awsiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	awssts "github.com/aws/aws-sdk-go-v2/service/sts"
 	smithy "github.com/aws/smithy-go"
@@ -61,11 +60,9 @@ func setup(t *testing.T) *fixture {
 	st := mem.New(store.Schema())
 	log := slog.New(slog.DiscardHandler)
 	broken := &wire.Service{Name: "ecs", Target: "AmazonEC2ContainerServiceV20141113", Modelled: []string{"ExecuteCommand"}}
-	wire.Handle(broken, "ListClusters", smithy.NewOperationSchema(schemas.ListClusters, schemas.ListClustersRequest,
-		schemas.ListClustersResponse),
-		func(context.Context, *awsecs.ListClustersInput) (*awsecs.ListClustersOutput, error) {
-			panic("a mistake")
-		})
+	wire.Handle(broken, func(context.Context, *awsecs.ListClustersInput) (*awsecs.ListClustersOutput, error) {
+		panic("a mistake")
+	})
 	f.srv = httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: f.keys, Access: f.keys, Now: clock, Log: log, MaxBody: 1 << 20,
 		Services: []*wire.Service{
 			sts.New(), ec2.New(ec2.DefaultNetwork(scope)), broken,

@@ -21,7 +21,6 @@ import (
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	awselb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
-	smithy "github.com/aws/smithy-go"
 
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/api/wire/wiretest"
@@ -56,14 +55,14 @@ func TestQueryThroughTheSDK(t *testing.T) {
 	var in *awselb.CreateLoadBalancerInput
 	var region string
 	created := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
-	wire.Handle(elb, "CreateLoadBalancer", nil, func(ctx context.Context,
+	wire.Handle(elb, func(ctx context.Context,
 		i *awselb.CreateLoadBalancerInput) (*awselb.CreateLoadBalancerOutput, error) {
 		in, region = i, wire.CallerFrom(ctx).Region
 		return &awselb.CreateLoadBalancerOutput{LoadBalancers: []elbtypes.LoadBalancer{{LoadBalancerName: i.Name, CreatedTime: &created,
 			SecurityGroups: []string{}, AvailabilityZones: []elbtypes.AvailabilityZone{{SubnetId: &i.Subnets[1]}}}}}, nil
 	})
 	refusal := errors.New("secret detail")
-	wire.Handle(elb, "DescribeLoadBalancers", nil, func(context.Context,
+	wire.Handle(elb, func(context.Context,
 		*awselb.DescribeLoadBalancersInput) (*awselb.DescribeLoadBalancersOutput, error) {
 		return nil, refusal
 	})
@@ -100,15 +99,11 @@ func TestQueryThroughTheSDK(t *testing.T) {
 // TestJSONThroughTheSDK: zeros, empty lists, no output, modelled errors with all their members.
 func TestJSONThroughTheSDK(t *testing.T) {
 	s := newECS()
-	op := smithy.NewOperationSchema
 	var refusal error
-	wire.Handle(s, "DescribeServices", op(schemas.DescribeServices, schemas.DescribeServicesRequest,
-		schemas.DescribeServicesResponse),
-		func(context.Context, *awsecs.DescribeServicesInput) (*awsecs.DescribeServicesOutput, error) {
-			return &awsecs.DescribeServicesOutput{Services: []ecstypes.Service{{Deployments: []ecstypes.Deployment{}}}}, refusal
-		})
-	wire.Handle(s, "ListTasks", op(schemas.ListTasks, schemas.ListTasksRequest, schemas.ListTasksResponse),
-		func(context.Context, *awsecs.ListTasksInput) (*awsecs.ListTasksOutput, error) { return nil, nil })
+	wire.Handle(s, func(context.Context, *awsecs.DescribeServicesInput) (*awsecs.DescribeServicesOutput, error) {
+		return &awsecs.DescribeServicesOutput{Services: []ecstypes.Service{{Deployments: []ecstypes.Deployment{}}}}, refusal
+	})
+	wire.Handle(s, func(context.Context, *awsecs.ListTasksInput) (*awsecs.ListTasksOutput, error) { return nil, nil })
 	conf, log := stock(t, s)
 	c := awsecs.NewFromConfig(conf)
 	in := &awsecs.DescribeServicesInput{Services: []string{"a"}}
@@ -144,12 +139,11 @@ func TestJSONThroughTheSDK(t *testing.T) {
 func TestStopping(t *testing.T) {
 	base, stop := context.WithCancel(context.Background())
 	s, log := newECS(), &bytes.Buffer{}
-	wire.Handle(s, "ListTasks", smithy.NewOperationSchema(schemas.ListTasks, schemas.ListTasksRequest, schemas.ListTasksResponse),
-		func(ctx context.Context, _ *awsecs.ListTasksInput) (*awsecs.ListTasksOutput, error) {
-			stop()
-			<-ctx.Done()
-			return nil, fmt.Errorf("reading: %w", ctx.Err())
-		})
+	wire.Handle(s, func(ctx context.Context, _ *awsecs.ListTasksInput) (*awsecs.ListTasksOutput, error) {
+		stop()
+		<-ctx.Done()
+		return nil, fmt.Errorf("reading: %w", ctx.Err())
+	})
 	srv := httptest.NewUnstartedServer(wire.NewEndpoint(wire.Config{Keys: keys{}, Log: slog.New(slog.NewTextHandler(log, nil)),
 		Services: []*wire.Service{s}}))
 	srv.Config.BaseContext = func(net.Listener) context.Context { return base }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awseks "github.com/aws/aws-sdk-go-v2/service/eks"
-	"github.com/aws/aws-sdk-go-v2/service/eks/schemas"
 	ekstypes "github.com/aws/aws-sdk-go-v2/service/eks/types"
 	smithy "github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -24,28 +23,22 @@ func TestRESTThroughTheSDK(t *testing.T) {
 	service := eks.New()
 	var listed *awseks.ListClustersInput
 	var untagged *awseks.UntagResourceInput
-	wire.Handle(service, "ListClusters", smithy.NewOperationSchema(schemas.ListClusters, schemas.ListClustersRequest,
-		schemas.ListClustersResponse),
-		func(_ context.Context, in *awseks.ListClustersInput) (*awseks.ListClustersOutput, error) {
-			listed = in
-			return &awseks.ListClustersOutput{Clusters: []string{"a", "b"}, NextToken: aws.String("more")}, nil
-		})
-	wire.Handle(service, "UntagResource", smithy.NewOperationSchema(schemas.UntagResource, schemas.UntagResourceRequest,
-		schemas.UntagResourceResponse),
-		func(_ context.Context, in *awseks.UntagResourceInput) (*awseks.UntagResourceOutput, error) {
-			untagged = in
-			return nil, nil
-		})
+	wire.Handle(service, func(_ context.Context, in *awseks.ListClustersInput) (*awseks.ListClustersOutput, error) {
+		listed = in
+		return &awseks.ListClustersOutput{Clusters: []string{"a", "b"}, NextToken: aws.String("more")}, nil
+	})
+	wire.Handle(service, func(_ context.Context, in *awseks.UntagResourceInput) (*awseks.UntagResourceOutput, error) {
+		untagged = in
+		return nil, nil
+	})
 	refusal := error(model.Errorf("ResourceInUseException", "Cluster already exists with name: shop"))
-	wire.Handle(service, "CreateCluster", smithy.NewOperationSchema(schemas.CreateCluster, schemas.CreateClusterRequest,
-		schemas.CreateClusterResponse),
-		func(_ context.Context, in *awseks.CreateClusterInput) (*awseks.CreateClusterOutput, error) {
-			if refusal != nil {
-				return nil, refusal
-			}
-			return &awseks.CreateClusterOutput{Cluster: &ekstypes.Cluster{Name: in.Name, RoleArn: in.RoleArn,
-				ResourcesVpcConfig: &ekstypes.VpcConfigResponse{SubnetIds: in.ResourcesVpcConfig.SubnetIds}}}, nil
-		})
+	wire.Handle(service, func(_ context.Context, in *awseks.CreateClusterInput) (*awseks.CreateClusterOutput, error) {
+		if refusal != nil {
+			return nil, refusal
+		}
+		return &awseks.CreateClusterOutput{Cluster: &ekstypes.Cluster{Name: in.Name, RoleArn: in.RoleArn,
+			ResourcesVpcConfig: &ekstypes.VpcConfigResponse{SubnetIds: in.ResourcesVpcConfig.SubnetIds}}}, nil
+	})
 	conf, _ := stock(t, newECS(), service)
 	c := awseks.NewFromConfig(conf)
 

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"reflect"
 	"strings"
 
 	smithy "github.com/aws/smithy-go"
@@ -65,20 +66,16 @@ type operation struct {
 	stream func(ctx context.Context, in any, send func(event any) error) error
 }
 
-// Handle adds an operation: In and Out are the SDK's Input and Output structs. schema may be nil where the SDK module has no
-// schemas (query services), whose fields are then named after the Go fields. Handlers return *model.Error, or one of the SDK's
-// modelled error types, for refusals; any other error becomes an internal failure whose text the client does not see.
-func Handle[In, Out any](s *Service, name string, schema *smithy.OperationSchema, h func(context.Context, *In) (*Out, error)) {
-	if s.operations == nil {
-		s.operations = map[string]operation{}
-	}
-	s.operations[name] = operation{
-		name:      name,
+// Handle adds an operation, whose name is that of its input: In and Out are the SDK's Input and Output structs, and their schemas are
+// used where the SDK's module has some; the fields of others are named after the Go fields. Handlers return *model.Error, or one of
+// the SDK's modelled error types, for refusals; any other error becomes an internal failure whose text the client does not see.
+func Handle[In, Out any](s *Service, h func(context.Context, *In) (*Out, error)) {
+	add(s, operation{
 		newInput:  func() any { return new(In) },
 		newOutput: func() any { return new(Out) },
 		call:      func(ctx context.Context, in any) (any, error) { return h(ctx, in.(*In)) },
-		schema:    schema,
-	}
+		schema:    &smithy.OperationSchema{Input: schemaOf(new(In)), Output: schemaOf(new(Out))},
+	}, reflect.TypeFor[In]())
 }
 
 // Refuse has an operation that s serves always end with err. Call it before the service is used.
@@ -87,21 +84,51 @@ func (s *Service) Refuse(name string, err error) {
 	if !ok {
 		panic("wire: " + s.Name + " has no operation " + name)
 	}
-	op.call = func(context.Context, any) (any, error) { return nil, err }
+	op.call, op.stream = func(context.Context, any) (any, error) { return nil, err }, nil
 	s.operations[name] = op
 }
 
-// HandleStream adds an operation that answers with an event stream: h sends variants of the union that the output streams, such as
-// *types.StartLiveTailResponseStreamMemberSessionStart. The answer begins with the first event: what h returns before that is refused
-// as by Handle, and what it returns later ends the stream with an exception. send fails when the client is gone or takes nothing; ctx
-// ends with the client.
-func HandleStream[In any](s *Service, name string, schema *smithy.OperationSchema,
-	h func(ctx context.Context, in *In, send func(event any) error) error) {
+// HandleStream adds an operation that answers with an event stream: h sends variants of the union that the SDK's Output struct, of
+// which any will do, streams, such as *types.StartLiveTailResponseStreamMemberSessionStart. The answer begins with the first event:
+// what h returns before that is refused as by Handle, and what it returns later ends the stream with an exception. send fails when
+// the client is gone or takes nothing; ctx ends with the client.
+func HandleStream[In, Out any](s *Service, _ *Out, h func(ctx context.Context, in *In, send func(event any) error) error) {
+	add(s, operation{
+		newInput: func() any { return new(In) },
+		stream:   func(ctx context.Context, in any, send func(event any) error) error { return h(ctx, in.(*In), send) },
+		schema:   &smithy.OperationSchema{Input: schemaOf(new(In)), Output: schemaOf(new(Out))},
+	}, reflect.TypeFor[In]())
+}
+
+func add(s *Service, op operation, in reflect.Type) {
 	if s.operations == nil {
 		s.operations = map[string]operation{}
 	}
-	s.operations[name] = operation{name: name, newInput: func() any { return new(In) }, schema: schema,
-		stream: func(ctx context.Context, in any, send func(event any) error) error { return h(ctx, in.(*In), send) }}
+	op.name = strings.TrimSuffix(in.Name(), "Input")
+	for _, r := range s.Routes {
+		if r.ID().Name == op.name {
+			op.schema.Schema = r
+		}
+	}
+	s.operations[op.name] = op
+}
+
+// schemaTrap stops a struct that writes itself at the first thing it says: its schema.
+type schemaTrap struct{ smithy.ShapeSerializer }
+
+// WriteStruct implements smithy.ShapeSerializer.
+func (schemaTrap) WriteStruct(s *smithy.Schema) { panic(s) }
+
+// schemaOf returns the schema of one of the SDK's structs, nil when it has none. The SDK ties the two together in the struct's
+// Serialize only.
+func schemaOf(v any) (s *smithy.Schema) {
+	self, ok := v.(smithy.Serializable)
+	if !ok {
+		return nil
+	}
+	defer func() { s, _ = recover().(*smithy.Schema) }()
+	self.Serialize(schemaTrap{})
+	return nil
 }
 
 // Caller is who signed a request.

@@ -10,9 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awslogs "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/schemas"
 	logtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
-	smithy "github.com/aws/smithy-go"
 
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/api/wire/wiretest"
@@ -22,8 +20,7 @@ import (
 // tail serves StartLiveTail by h.
 func tail(t *testing.T, h func(ctx context.Context, in *awslogs.StartLiveTailInput, send func(any) error) error) *awslogs.Client {
 	s := &wire.Service{Name: "logs", Protocol: wire.JSON11, Target: "Logs_20140328", Types: awslogs.TypeRegistry}
-	wire.HandleStream(s, "StartLiveTail", smithy.NewOperationSchema(schemas.StartLiveTail, schemas.StartLiveTailRequest,
-		schemas.StartLiveTailResponse), h)
+	wire.HandleStream(s, &awslogs.StartLiveTailOutput{}, h)
 	conf := wiretest.Serve(t, s)
 	conf.HTTPClient = unprefixed{}
 	return awslogs.NewFromConfig(conf)
