@@ -19,7 +19,7 @@ import (
 func New(n Network) *wire.Service {
 	s := &wire.Service{Name: "ec2", Protocol: wire.EC2Query, Version: "2016-11-15",
 		Namespace: "http://ec2.amazonaws.com/doc/2016-11-15/",
-		Names:     elements, Modelled: modelled()}
+		Names:     elements}
 	wire.Handle(s, n.describeVpcs)
 	wire.Handle(s, n.describeVpcAttribute)
 	wire.Handle(s, n.describeSubnets)

@@ -52,7 +52,7 @@ const tokenLife = 12 * time.Hour
 func New(c Config) *wire.Service {
 	a := &api{c}
 	s := &wire.Service{Name: "ecr", Protocol: wire.JSON11, Target: "AmazonEC2ContainerRegistry_V20150921",
-		Modelled: modelled, Types: ecr.TypeRegistry}
+		Types: ecr.TypeRegistry}
 	wire.Handle(s, a.getAuthorizationToken)
 	wire.Handle(s, a.createRepository)
 	wire.Handle(s, a.describeRepositories)

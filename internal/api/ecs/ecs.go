@@ -46,7 +46,7 @@ func New(c Config) *wire.Service {
 	a := newAPI(c)
 	s := &wire.Service{
 		Name: "ecs", Protocol: wire.JSON11, Target: "AmazonEC2ContainerServiceV20141113",
-		Modelled: modelled(), Types: sdk.TypeRegistry,
+		Types: sdk.TypeRegistry,
 	}
 	a.registerClusters(s)
 	a.registerTaskDefinitions(s)
@@ -128,30 +128,4 @@ func (a *api) registerInstances(s *wire.Service) {
 	wire.Handle(s, a.putAttributes)
 	wire.Handle(s, a.deleteAttributes)
 	wire.Handle(s, a.listAttributes)
-}
-
-// modelled lists the operations of ECS, those that Berth serves and those that it refuses by name.
-func modelled() []string {
-	return []string{
-		"AssociateGatewayWithCluster", "ContinueServiceDeployment", "CreateCapacityProvider", "CreateCluster", "CreateDaemon",
-		"CreateExpressGatewayService", "CreateGateway", "CreateService", "CreateTaskSet", "DeleteAccountSetting",
-		"DeleteAttributes", "DeleteCapacityProvider", "DeleteCluster", "DeleteDaemon", "DeleteDaemonTaskDefinition",
-		"DeleteExpressGatewayService", "DeleteGateway", "DeleteService", "DeleteTaskDefinitions", "DeleteTaskSet",
-		"DeregisterContainerInstance", "DeregisterTaskDefinition", "DescribeCapacityProviders", "DescribeClusters",
-		"DescribeContainerInstances", "DescribeDaemon", "DescribeDaemonDeployments", "DescribeDaemonRevisions",
-		"DescribeDaemonTaskDefinition", "DescribeExpressGatewayService", "DescribeGateway", "DescribeGatewayResources",
-		"DescribeGatewayRoute", "DescribeServiceDeployments", "DescribeServiceRevisions", "DescribeServices",
-		"DescribeTaskDefinition", "DescribeTaskSets", "DescribeTasks", "DisassociateGatewayFromCluster",
-		"DiscoverPollEndpoint", "ExecuteCommand", "GetTaskProtection", "ListAccountSettings", "ListAttributes",
-		"ListClusters", "ListContainerInstances", "ListDaemonDeployments", "ListDaemonTaskDefinitions", "ListDaemons",
-		"ListGatewayClusterAssociations", "ListGatewayRoutes", "ListGateways", "ListServiceDeployments", "ListServices",
-		"ListServicesByNamespace", "ListTagsForResource", "ListTaskDefinitionFamilies", "ListTaskDefinitions", "ListTasks",
-		"PutAccountSetting", "PutAccountSettingDefault", "PutAttributes", "PutClusterCapacityProviders",
-		"RegisterContainerInstance", "RegisterDaemonTaskDefinition", "RegisterTaskDefinition", "RunTask", "StartTask",
-		"StopServiceDeployment", "StopTask", "SubmitAttachmentStateChanges", "SubmitContainerStateChange",
-		"SubmitTaskStateChange", "TagResource", "UntagResource", "UpdateCapacityProvider", "UpdateCluster",
-		"UpdateClusterSettings", "UpdateContainerAgent", "UpdateContainerInstancesState", "UpdateDaemon",
-		"UpdateExpressGatewayService", "UpdateGateway", "UpdateService", "UpdateServicePrimaryTaskSet",
-		"UpdateTaskProtection", "UpdateTaskSet",
-	}
 }

@@ -3,7 +3,6 @@ package ecs
 import (
 	"encoding/json"
 	"reflect"
-	"slices"
 	"testing"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -11,22 +10,6 @@ import (
 
 	"github.com/berthdev/berth/internal/store"
 )
-
-// TestModelledIsWhole: what the SDK can call is either served or refused by name.
-func TestModelledIsWhole(t *testing.T) {
-	client := reflect.TypeFor[*sdk.Client]()
-	var want []string
-	for i := range client.NumMethod() {
-		if name := client.Method(i).Name; name != "Options" {
-			want = append(want, name)
-		}
-	}
-	slices.Sort(want)
-	got := slices.Sorted(slices.Values(New(Config{Scope: scope}).Modelled))
-	if !slices.Equal(got, want) {
-		t.Errorf("modelled:\n got %v\nwant %v", got, want)
-	}
-}
 
 // TestStoredValuesSurviveJSON: everything that the operations store comes back from the durable store as it was.
 func TestStoredValuesSurviveJSON(t *testing.T) {

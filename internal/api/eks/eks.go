@@ -36,9 +36,5 @@ var modelled = []*smithy.Schema{
 
 // New makes the service.
 func New() *wire.Service {
-	s := &wire.Service{Name: "eks", Protocol: wire.RESTJSON, Types: eks.TypeRegistry, Routes: modelled}
-	for _, op := range modelled {
-		s.Modelled = append(s.Modelled, op.ID().Name)
-	}
-	return s
+	return &wire.Service{Name: "eks", Protocol: wire.RESTJSON, Types: eks.TypeRegistry, Routes: modelled}
 }

@@ -13,18 +13,3 @@ func portText(g *model.TargetGroup, t *model.Target) string {
 	}
 	return strconv.Itoa(int(t.Port))
 }
-
-// modelled is every operation of Elastic Load Balancing v2 in the SDK's model; a test checks that it is whole.
-var modelled = []string{
-	"AddListenerCertificates", "AddTags", "AddTrustStoreRevocations", "CreateListener", "CreateLoadBalancer", "CreateRule",
-	"CreateTargetGroup", "CreateTrustStore", "DeleteListener", "DeleteLoadBalancer", "DeleteRule",
-	"DeleteSharedTrustStoreAssociation", "DeleteTargetGroup", "DeleteTrustStore", "DeregisterTargets", "DescribeAccountLimits",
-	"DescribeCapacityReservation", "DescribeListenerAttributes", "DescribeListenerCertificates", "DescribeListeners",
-	"DescribeLoadBalancerAttributes", "DescribeLoadBalancers", "DescribeRules", "DescribeSSLPolicies", "DescribeTags",
-	"DescribeTargetGroupAttributes", "DescribeTargetGroups", "DescribeTargetHealth", "DescribeTrustStoreAssociations",
-	"DescribeTrustStoreRevocations", "DescribeTrustStores", "GetResourcePolicy", "GetTrustStoreCaCertificatesBundle",
-	"GetTrustStoreRevocationContent", "ModifyCapacityReservation", "ModifyIpPools", "ModifyListener",
-	"ModifyListenerAttributes", "ModifyLoadBalancerAttributes", "ModifyRule", "ModifyTargetGroup",
-	"ModifyTargetGroupAttributes", "ModifyTrustStore", "RegisterTargets", "RemoveListenerCertificates", "RemoveTags",
-	"RemoveTrustStoreRevocations", "SetIpAddressType", "SetRulePriorities", "SetSecurityGroups", "SetSubnets",
-}

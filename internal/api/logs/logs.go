@@ -27,7 +27,7 @@ type api struct{ Config }
 // New makes the service.
 func New(c Config) *wire.Service {
 	a := &api{c}
-	s := &wire.Service{Name: "logs", Protocol: wire.JSON11, Target: "Logs_20140328", Modelled: modelled,
+	s := &wire.Service{Name: "logs", Protocol: wire.JSON11, Target: "Logs_20140328",
 		Types: sdk.TypeRegistry}
 	a.handleGroups(s)
 	wire.Handle(s, a.createLogStream)

@@ -9,17 +9,10 @@ import (
 	"github.com/berthdev/berth/internal/api/wire"
 )
 
-// modelled is every operation of STS in the SDK's model.
-var modelled = []string{"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot",
-	"DecodeAuthorizationMessage",
-	"GetAccessKeyInfo", "GetCallerIdentity", "GetDelegatedAccessToken", "GetFederationToken", "GetSessionToken",
-	"GetWebIdentityToken"}
-
 // New makes the service.
 func New() *wire.Service {
 	s := &wire.Service{Name: "sts", Protocol: wire.Query, Version: "2011-06-15",
-		Namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
-		Modelled:  modelled}
+		Namespace: "https://sts.amazonaws.com/doc/2011-06-15/"}
 	wire.Handle(s, getCallerIdentity)
 	return s
 }

@@ -103,7 +103,7 @@ func TestCBOROfTheSDK(t *testing.T) {
 // watched is a service that speaks CBOR and the query protocol, as CloudWatch does.
 func watched(got *[]any) *wire.Service {
 	s := &wire.Service{Name: "monitoring", Actions: "cloudwatch", Protocol: wire.Query, Shape: "GraniteServiceVersion20100801",
-		Version: "2010-08-01", Types: awscw.TypeRegistry, Modelled: []string{"PutMetricAlarm"}}
+		Version: "2010-08-01", Types: awscw.TypeRegistry}
 	wire.Handle(s, func(_ context.Context, in *awscw.PutMetricDataInput) (*awscw.PutMetricDataOutput, error) {
 		*got = append(*got, in)
 		return nil, nil

@@ -13,10 +13,10 @@ import (
 	"net/url"
 	"reflect"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/berthdev/berth/internal/api/wire/models"
 	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/model"
 )
@@ -181,7 +181,7 @@ func (x *exchange) serve() (a answer, err error) {
 // The body's memory is given back when it is decoded.
 func (x *exchange) run(ctx context.Context, body []byte, give func()) (answer, error) {
 	op, ok := x.service.operations[x.op]
-	if !ok && !slices.Contains(x.service.Modelled, x.op) {
+	if !ok && !models.Has(x.service.Name, x.op) {
 		return answer{}, x.unknown()
 	}
 	if x.e.Access != nil {
@@ -348,7 +348,7 @@ func (x *exchange) findAction(body []byte) error {
 }
 
 func (x *exchange) unknown() error {
-	if slices.Contains(x.service.Modelled, x.op) {
+	if models.Has(x.service.Name, x.op) {
 		return model.Errorf("UnsupportedOperationException", "Berth does not support %s:%s yet", x.service.Name, x.op)
 	}
 	if x.form != nil {

@@ -59,7 +59,7 @@ func setup(t *testing.T) *fixture {
 	}
 	st := mem.New(store.Schema())
 	log := slog.New(slog.DiscardHandler)
-	broken := &wire.Service{Name: "ecs", Target: "AmazonEC2ContainerServiceV20141113", Modelled: []string{"ExecuteCommand"}}
+	broken := &wire.Service{Name: "ecs", Target: "AmazonEC2ContainerServiceV20141113"}
 	wire.Handle(broken, func(context.Context, *awsecs.ListClustersInput) (*awsecs.ListClustersOutput, error) {
 		panic("a mistake")
 	})
@@ -287,8 +287,10 @@ func TestFaultsAreHidden(t *testing.T) {
 		Interactive: true}); code(err) != "UnsupportedOperationException" {
 		t.Errorf("an operation that Berth lacks: %v", err)
 	}
-	if _, err := c.DescribeTasks(ctx, &awsecs.DescribeTasksInput{Tasks: []string{"x"}}); code(err) != "UnknownOperationException" {
-		t.Errorf("an operation that nobody has: %v", err)
+	r := f.request("{}")
+	r.Header.Set("X-Amz-Target", "AmazonEC2ContainerServiceV20141113.DescribeNothing")
+	if got := f.send(f.sign(r, hashOf("{}"), "ecs", f.now)); got.code != "UnknownOperationException" {
+		t.Errorf("an operation that nobody has: %+v", got)
 	}
 	if _, err := awsiam.NewFromConfig(f.conf).ListRoles(ctx, nil); code(err) != "UnsupportedOperationException" {
 		t.Errorf("a service that Berth lacks: %v", err)

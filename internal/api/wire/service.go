@@ -24,9 +24,6 @@ type Service struct {
 	Namespace string
 	// Routes are the schemas of every operation that exists in AWS (REST), whose http traits say where each is found.
 	Routes []*smithy.Schema
-	// Modelled lists every operation that exists in AWS. One that is modelled but not handled is refused by name; one that
-	// is neither is an UnknownOperationException.
-	Modelled []string
 	// Shape is the service's name in the paths of smithy-rpc-v2-cbor, such as "GraniteServiceVersion20100801"; a service that has
 	// one is spoken to by CBOR too.
 	Shape string
