@@ -79,7 +79,9 @@ func NewEndpoint(c Config) *Endpoint {
 		switch s.Protocol {
 		case JSON11, JSON10:
 			e.byTarget[s.Target] = s
-		case RESTJSON, RESTXML:
+		case RESTXML:
+			panic("wire: " + s.Name + ": restXml is not spoken yet")
+		case RESTJSON:
 			e.routes[s.Name] = routesOf(s)
 			fallthrough
 		default:

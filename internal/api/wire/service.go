@@ -48,7 +48,7 @@ const (
 	Query                    // awsQuery
 	EC2Query                 // ec2Query
 	RESTJSON                 // restJson1, without streams (event streams and payloads that are not read whole) and jsonName
-	RESTXML                  // restXml; S3's errors have no envelope
+	RESTXML                  // restXml, in which services are refused so far; S3's errors have no envelope
 	CBOR                     // smithy-rpc-v2-cbor, beside another protocol
 )
 
