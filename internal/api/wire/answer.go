@@ -163,7 +163,7 @@ func (x *exchange) failModelled(err modelledError) {
 	if entry, ok := x.service.Types.LookupEntry(reflect.TypeOf(err).Elem().Name()); ok {
 		text := encodeJSON(err, entry.Schema)
 		if x.proto == RESTJSON {
-			text = encodeMembers(err, entry.Schema, x.w.Header()).body
+			text = encodeMembers(err, entry.Schema, x.w.Header(), false).body
 		}
 		_ = json.Unmarshal(text, &members) // they write JSON
 	}

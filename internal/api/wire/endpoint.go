@@ -79,9 +79,7 @@ func NewEndpoint(c Config) *Endpoint {
 		switch s.Protocol {
 		case JSON11, JSON10:
 			e.byTarget[s.Target] = s
-		case RESTXML:
-			panic("wire: " + s.Name + ": restXml is not spoken yet")
-		case RESTJSON:
+		case RESTJSON, RESTXML:
 			e.routes[s.Name] = routesOf(s)
 			fallthrough
 		default:
@@ -219,8 +217,8 @@ func (x *exchange) encode(op operation, out any) answer {
 	switch x.proto {
 	case Query, EC2Query:
 		return answer{status: http.StatusOK, body: x.xmlAnswer(out)}
-	case RESTJSON:
-		return encodeREST(out, op.schema, x.w.Header())
+	case RESTJSON, RESTXML:
+		return encodeREST(out, op.schema, x.w.Header(), x.proto == RESTXML)
 	case CBOR:
 		return answer{status: http.StatusOK, body: encodeCBOR(out, op.schema.Output)}
 	}
@@ -238,8 +236,8 @@ func (x *exchange) decode(op operation, body []byte, in any) error {
 	switch x.proto {
 	case Query, EC2Query:
 		return decodeQuery(x.form, in, x.proto == EC2Query)
-	case RESTJSON:
-		return decodeREST(restRequest{x.r, x.labels, body}, op.schema.Input, in)
+	case RESTJSON, RESTXML:
+		return decodeREST(restRequest{x.r, x.labels, body, x.proto == RESTXML}, op.schema.Input, in)
 	case CBOR:
 		return decodeCBOR(body, op.schema.Input, in)
 	}

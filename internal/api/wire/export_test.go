@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"slices"
 
 	smithy "github.com/aws/smithy-go"
@@ -60,14 +61,14 @@ func DecodeREST(s *Service, r *http.Request, newInput func(op string) (*smithy.S
 		return op, nil, err
 	}
 	schema, in := newInput(op)
-	return op, in, decodeREST(restRequest{r, labels, body}, schema, in)
+	return op, in, decodeREST(restRequest{r, labels, body, false}, schema, in)
 }
 
 // EncodeREST is the answer of an operation of a REST service.
 func EncodeREST(op *smithy.OperationSchema, out any) *http.Response {
 	w := httptest.NewRecorder()
 	x := &exchange{e: NewEndpoint(Config{}), w: w, service: &Service{Protocol: RESTJSON}, proto: RESTJSON}
-	x.write(encodeREST(out, op, w.Header()))
+	x.write(encodeREST(out, op, w.Header(), false))
 	return w.Result()
 }
 
@@ -83,4 +84,17 @@ func RefuseREST(s *Service, err error) *httptest.ResponseRecorder {
 	x := &exchange{e: NewEndpoint(Config{}), w: w, r: httptest.NewRequest("POST", "/", nil), service: s, proto: s.Protocol, op: "Op", id: "request"}
 	x.fail(err)
 	return w
+}
+
+// EncodeElement and DecodeElement are a document of restXml.
+func EncodeElement(name string, s *smithy.Schema, v any) []byte {
+	return appendElement(nil, name, s, reflect.ValueOf(v))
+}
+
+func DecodeElement(body []byte, s *smithy.Schema, into any) error {
+	root, err := parseXML(body)
+	if err != nil {
+		return err
+	}
+	return assign(reflect.ValueOf(into).Elem(), s, root.value(s), "")
 }

@@ -92,9 +92,22 @@ type restRequest struct {
 	*http.Request
 	labels map[string]string
 	body   []byte
+	xml    bool // restXml, else restJson1
 }
 
-// decodeREST fills the SDK's input struct from a request of restJson1. What decodeJSON takes of a body, it takes too; members
+// parse reads the body as what assign takes for a value of the schema.
+func (r restRequest) parse(s *smithy.Schema) (any, error) {
+	if !r.xml {
+		return parseJSON(r.body)
+	}
+	root, err := parseXML(r.body)
+	if err != nil {
+		return nil, err
+	}
+	return root.value(s), nil
+}
+
+// decodeREST fills the SDK's input struct from a request of restJson1 or restXml. What decodeJSON takes of a body, it takes too; members
 // that travel elsewhere are not looked for in the body. Errors: *model.Error SerializationException.
 func decodeREST(r restRequest, s *smithy.Schema, into any) error {
 	if s == nil { // an operation without input
@@ -110,7 +123,7 @@ func decodeREST(r restRequest, s *smithy.Schema, into any) error {
 	if plan.payload || len(plan.body) == 0 || len(r.body) == 0 {
 		return nil
 	}
-	doc, err := parseJSON(r.body)
+	doc, err := r.parse(s)
 	if err != nil {
 		return err
 	}
@@ -151,7 +164,7 @@ func assignBound(v reflect.Value, f boundField, r restRequest, query url.Values)
 		}
 		return assignTextMap(v, f, all)
 	case inPayload:
-		return assignPayload(v, f, r.body)
+		return assignPayload(v, f, r)
 	}
 	return nil
 }
@@ -202,7 +215,8 @@ func assignTextMap(v reflect.Value, f boundField, all map[string][]string) error
 	return nil
 }
 
-func assignPayload(v reflect.Value, f boundField, body []byte) error {
+func assignPayload(v reflect.Value, f boundField, r restRequest) error {
+	body := r.body
 	if len(body) == 0 {
 		return nil
 	}
@@ -216,18 +230,21 @@ func assignPayload(v reflect.Value, f boundField, body []byte) error {
 	case smithy.ShapeTypeString, smithy.ShapeTypeEnum:
 		return assign(v, f.schema, string(body), "."+f.name)
 	}
-	doc, err := parseJSON(body)
+	doc, err := r.parse(f.schema)
 	if err != nil {
 		return err
 	}
 	return assign(v, f.schema, doc, "."+f.name)
 }
 
-// encodeREST writes an output of restJson1, its headers into h.
-func encodeREST(out any, op *smithy.OperationSchema, h http.Header) answer {
+// encodeREST writes an output of restJson1 or, with xml, of restXml, its headers into h.
+func encodeREST(out any, op *smithy.OperationSchema, h http.Header, xml bool) answer {
 	a := answer{body: []byte("{}")}
+	if xml {
+		a.body = nil
+	}
 	if op.Output != nil {
-		a = encodeMembers(out, op.Output, h)
+		a = encodeMembers(out, op.Output, h, xml)
 	}
 	if t, ok := smithy.SchemaTrait[*traits.HTTP](op.Schema); ok && a.status == 0 {
 		a.status = t.Code
@@ -239,7 +256,7 @@ func encodeREST(out any, op *smithy.OperationSchema, h http.Header) answer {
 }
 
 // encodeMembers writes an output or an error. The status is 0 unless a member holds it.
-func encodeMembers(out any, s *smithy.Schema, h http.Header) (a answer) {
+func encodeMembers(out any, s *smithy.Schema, h http.Header, xml bool) (a answer) {
 	v := reflect.ValueOf(out).Elem()
 	plan := boundOf(v.Type(), s)
 	for _, f := range plan.fields {
@@ -262,16 +279,21 @@ func encodeMembers(out any, s *smithy.Schema, h http.Header) (a answer) {
 		case inStatus:
 			a.status = int(value.Int())
 		case inPayload:
-			a.kind, a.body = encodePayload(f.schema, value)
+			a.kind, a.body = encodePayload(f.schema, value, xml)
 		}
 	}
-	if !plan.payload {
+	switch {
+	case plan.payload || xml && len(plan.body) == 0:
+	case xml: // the root's attributes are none: no output has any
+		name := elementOf(s, s.ID().Name)
+		a.body = append(appendElements([]byte(xmlHead+"<"+name+">"), v, plan.body), "</"+name+">"...)
+	default:
 		a.body = appendMembers(nil, v, plan.body)
 	}
 	return a
 }
 
-func encodePayload(s *smithy.Schema, v reflect.Value) (kind string, body []byte) {
+func encodePayload(s *smithy.Schema, v reflect.Value, xml bool) (kind string, body []byte) {
 	if t, ok := smithy.SchemaTrait[*traits.MediaType](s); ok {
 		kind = t.Type
 	}
@@ -287,5 +309,10 @@ func encodePayload(s *smithy.Schema, v reflect.Value) (kind string, body []byte)
 		}
 		return kind, []byte(v.String())
 	}
+	if xml {
+		return kind, appendElement([]byte(xmlHead), elementOf(s, s.TargetID().Name), s, v)
+	}
 	return kind, appendJSON(nil, s, v)
 }
+
+const xmlHead = `<?xml version="1.0" encoding="UTF-8"?>` + "\n"

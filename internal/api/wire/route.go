@@ -37,7 +37,11 @@ const (
 // whose schema has no http trait has none.
 func routesOf(s *Service) []route {
 	var all []route
-	for _, schema := range s.Routes {
+	operations := slices.Clone(s.Routes)
+	for _, o := range s.Schemas {
+		operations = append(operations, o.Schema)
+	}
+	for _, schema := range operations {
 		if http, ok := smithy.SchemaTrait[*traits.HTTP](schema); ok {
 			all = append(all, newRoute(schema.ID().Name, http))
 		}

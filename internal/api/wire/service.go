@@ -24,6 +24,9 @@ type Service struct {
 	Namespace string
 	// Routes are the schemas of every operation that exists in AWS (REST), whose http traits say where each is found.
 	Routes []*smithy.Schema
+	// Schemas are those of the operations of an SDK module that has none, as those of S3 and Route 53: written by the service's
+	// package from AWS's model. Set it before Handle.
+	Schemas []*smithy.OperationSchema
 	// Shape is the service's name in the paths of smithy-rpc-v2-cbor, such as "GraniteServiceVersion20100801"; a service that has
 	// one is spoken to by CBOR too.
 	Shape string
@@ -48,7 +51,7 @@ const (
 	Query                    // awsQuery
 	EC2Query                 // ec2Query
 	RESTJSON                 // restJson1, without streams (event streams and payloads that are not read whole) and jsonName
-	RESTXML                  // restXml, in which services are refused so far; S3's errors have no envelope
+	RESTXML                  // restXml; S3's errors have no envelope
 	CBOR                     // smithy-rpc-v2-cbor, beside another protocol
 )
 
@@ -105,6 +108,11 @@ func add(s *Service, op operation, in reflect.Type) {
 	for _, r := range s.Routes {
 		if r.ID().Name == op.name {
 			op.schema.Schema = r
+		}
+	}
+	for _, r := range s.Schemas {
+		if r.Schema.ID().Name == op.name {
+			op.schema = r
 		}
 	}
 	s.operations[op.name] = op
