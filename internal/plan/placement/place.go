@@ -89,7 +89,7 @@ func (r *refusal) of(t *model.Task) Decision {
 // holds tells whether the sentence is still true.
 func (r *refusal) holds(q *question, v *view) bool {
 	i := v.pool.of[r.closest]
-	return i != nil && i.active() && r.filter.refuses(q, i)
+	return i != nil && i.active() && q.cluster.instance(i.node).ID == r.ClosestInstanceID && r.filter.refuses(q, i)
 }
 
 // explain says why nothing fits: each instance is refused by the first filter that it fails, and the closest is the one that
