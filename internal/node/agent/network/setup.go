@@ -2,10 +2,13 @@ package network
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -218,10 +221,32 @@ func (n *Network) reach(r *record) error {
 	}
 	name := vethName(n.c.ID, r.Addr)
 	l, err := n.link.LinkByName(name)
+	if isGone(err) {
+		l, err = n.adopt(r, name)
+	}
 	if err != nil {
 		return fmt.Errorf("find the veth %s: %w", name, err)
 	}
 	return n.route(r, l)
+}
+
+// adopt takes the device of a task that an earlier version of Berth connected off the bridge. The task takes all addresses of the
+// subnet for its neighbours, and the gateway for the bridge; this machine answers for them.
+func (n *Network) adopt(r *record, name string) (netlink.Link, error) {
+	sum := sha256.Sum256([]byte(r.ID))
+	l, err := n.link.LinkByName(("v" + n.c.ID + hex.EncodeToString(sum[:]))[:15])
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(n.link.LinkSetDown(l), n.link.LinkSetNoMaster(l), n.link.LinkSetName(l, name),
+		n.link.LinkSetHardwareAddr(l, macOf(n.gateway)))
+	if err == nil {
+		err = os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/proxy_arp", []byte("1"), 0)
+	}
+	if err = errors.Join(err, n.link.LinkSetUp(l)); err != nil {
+		return nil, err
+	}
+	return n.link.LinkByName(name)
 }
 
 func (n *Network) info(r *record) agent.NetworkInfo {
