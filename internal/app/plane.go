@@ -134,7 +134,11 @@ func Proxy(ctx context.Context, file string, started bool) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(c.Verbose)
+	out, err := edge.OpenLog(c)
+	if err != nil {
+		return err
+	}
+	log := loggerTo(out, c.Verbose)
 	if c.Cgroup != "" {
 		tree, err := cgroup.Detect()
 		if err == nil {

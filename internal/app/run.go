@@ -67,12 +67,14 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 	return err
 }
 
-func newLogger(verbose bool) *slog.Logger {
+func newLogger(verbose bool) *slog.Logger { return loggerTo(os.Stderr, verbose) }
+
+func loggerTo(w io.Writer, verbose bool) *slog.Logger {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
 // welcome says where the API is and how to use it.

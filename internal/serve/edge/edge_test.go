@@ -566,3 +566,28 @@ func TestTheLineBeforeARequestIsStrict(t *testing.T) {
 		far.Close()
 	}
 }
+
+func TestTheLogIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l, err := OpenLog(Config{LogFile: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.max = 1000
+	for i := range 300 {
+		if _, err := fmt.Fprintf(l, "line %d\n", i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all string
+	for _, name := range []string{path + ".1", path} {
+		data, err := os.ReadFile(name)
+		if err != nil || len(data) > 1000 {
+			t.Errorf("%s: %d bytes, %v", name, len(data), err)
+		}
+		all += string(data)
+	}
+	if !strings.HasSuffix(all, "line 298\nline 299\n") || strings.Contains(all, "line 10\n") {
+		t.Errorf("the log holds %q", all)
+	}
+}

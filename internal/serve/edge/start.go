@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -16,9 +15,6 @@ import (
 	"github.com/berthdev/berth/internal/serve/proxy/link"
 	"github.com/berthdev/berth/internal/timeouts"
 )
-
-// maxLog is how long the log may grow before it is set aside.
-const maxLog = 8 << 20
 
 // handSize is how many sockets one message carries.
 const handSize = 64
@@ -104,18 +100,6 @@ func pair() (*link.Conn, *os.File, error) {
 		return nil, nil, errors.Join(err, theirs.Close())
 	}
 	return link.NewConn(c.(*net.UnixConn)), theirs, nil
-}
-
-func openLog(path string) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	if info, err := os.Stat(path); err == nil && info.Size() > maxLog {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, err
-		}
-	}
-	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 }
 
 // tail is the last of the log after offset, at most 600 bytes.
