@@ -14,7 +14,7 @@ export GOFLAGS += -buildvcs=false
 RACE     := ./internal/store/... ./internal/api/wire/... ./internal/nodelink/... ./internal/control/... ./internal/node/agent \
             ./internal/node/agent/logdriver/... ./internal/node/agent/metadata/... ./internal/serve/proxy/... ./internal/serve/logstore/... ./internal/serve/registry/...
 
-.PHONY: up down build shop test unit race integration bench lint clean deps
+.PHONY: up down build shop test race integration soak bench lint clean deps
 
 ## up: install what is missing, build, start Berth, deploy the example shop, say where to look.
 up: build shop
@@ -69,6 +69,11 @@ integration: build shop
 	@if [ "$$(id -u)" != 0 ]; then echo "SKIP integration tests: they need root"; else \
 	  BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -count=1 -p 1 -timeout 40m \
 	    ./internal/node/agent/... ./internal/node/daemon/... ./test/...; fi
+
+## soak: everything killed, stopped and starved in turn while deployments and traffic go on; SOAK=20m unless told.
+SOAK ?= 20m
+soak: build
+	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth BERTH_SOAK=$(SOAK) go test -count=1 -v -timeout 24h -run 'TestSoak$$' ./test/e2e
 
 ## bench: measurements with their floors, as ratios.
 bench: build
