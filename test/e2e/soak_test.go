@@ -2,18 +2,13 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,67 +31,6 @@ func soakTime(t testing.TB) time.Duration {
 	return d
 }
 
-// traffic asks an address all the time, over kept connections and over new ones, and notes every request that failed.
-type traffic struct {
-	total  atomic.Int64
-	cancel context.CancelFunc
-	ended  sync.WaitGroup
-
-	mu     sync.Mutex
-	failed []failedRequest
-	last   time.Time     // when an answer came
-	gap    time.Duration // the longest time without one
-}
-
-type failedRequest struct {
-	began, at time.Time
-	why       string
-}
-
-func startTraffic(address string, kept, brief int) *traffic {
-	ctx, cancel := context.WithCancel(context.Background())
-	f := &traffic{cancel: cancel, last: time.Now()}
-	for i := range kept + brief {
-		client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: i >= kept}}
-		f.ended.Go(func() {
-			for ctx.Err() == nil {
-				f.ask(client, address)
-				time.Sleep(5 * time.Millisecond)
-			}
-		})
-	}
-	return f
-}
-
-func (f *traffic) ask(client *http.Client, address string) {
-	began := time.Now()
-	f.total.Add(1)
-	res, err := client.Get(address + "/")
-	if err == nil {
-		_, err = io.Copy(io.Discard, res.Body)
-		res.Body.Close()
-		if err == nil && res.StatusCode != http.StatusOK {
-			err = errors.New(res.Status)
-		}
-	}
-	now := time.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err != nil {
-		f.failed = append(f.failed, failedRequest{began, now, err.Error()})
-		return
-	}
-	f.gap = max(f.gap, now.Sub(f.last))
-	f.last = now
-}
-
-// stop ends the traffic and returns what failed.
-func (f *traffic) stop() []failedRequest {
-	f.cancel()
-	f.ended.Wait()
-	return f.failed
-}
-
 // soak is one run: what was acknowledged, and what was done to Berth when.
 type soak struct {
 	*berth
@@ -112,9 +46,15 @@ type soak struct {
 
 // deed is one harm.
 type deed struct {
-	at   time.Time
-	what string
+	at, over time.Time
+	what     string
 }
+
+// Harms that excuse a failed request.
+const (
+	killProxy  = "kill -9 of the proxy"
+	everything = "kill -9 of server, proxy and containerd together"
+)
 
 // TestSoak lives through a small team's year in a minute: deployments, tasks and traffic go on while everything that Berth consists of
 // is killed, stopped and starved in turn. Nothing acknowledged is lost, no request fails that had a healthy target, nothing is left.
@@ -143,7 +83,7 @@ func TestSoak(t *testing.T) {
 		}
 		return err
 	})
-	traffic := startTraffic(address, 4, 4)
+	traffic := startTraffic(address)
 	deadline := time.Now().Add(soakTime(t))
 	for round := 0; time.Now().Before(deadline); round++ {
 		s.write(round)
@@ -153,7 +93,7 @@ func TestSoak(t *testing.T) {
 	}
 	b.stable("web")
 	b.stable("victim")
-	s.judge(traffic)
+	s.judge(t, traffic)
 	s.nothingIsLost()
 	s.nothingIsLeft()
 }
@@ -207,7 +147,7 @@ func (s *soak) harm(round int) {
 		do   func()
 	}{
 		{"kill -9 of the server", func() { s.signal(syscall.SIGKILL); s.up() }},
-		{"kill -9 of the proxy", func() { s.hit(" proxy --config", syscall.SIGKILL) }},
+		{killProxy, func() { s.hit(" proxy --config", syscall.SIGKILL) }},
 		{"a new deployment", s.deploy},
 		{"kill -9 of containerd", func() { s.hit(" containerd --config", syscall.SIGKILL) }},
 		{"restart of the server", func() { s.signal(syscall.SIGTERM); s.up() }},
@@ -221,7 +161,7 @@ func (s *soak) harm(round int) {
 		{"the server stopped for two seconds", func() { s.pause(" up --listen", 2*time.Second) }},
 		{"a task of the service stopped by a user", s.stopOne},
 		{"a thousand idle connections", s.flood},
-		{"kill -9 of server, proxy and containerd together", func() {
+		{everything, func() {
 			s.hit(" proxy --config", syscall.SIGKILL)
 			s.hit(" containerd --config", syscall.SIGKILL)
 			s.signal(syscall.SIGKILL)
@@ -232,8 +172,9 @@ func (s *soak) harm(round int) {
 	if round >= len(harms) {
 		h = harms[s.random.IntN(len(harms))]
 	}
-	s.deeds = append(s.deeds, deed{time.Now(), h.what})
+	s.deeds = append(s.deeds, deed{at: time.Now(), what: h.what})
 	h.do()
+	s.deeds[len(s.deeds)-1].over = time.Now()
 }
 
 // hit signals one of this Berth's processes whose command line has the word.
@@ -303,34 +244,34 @@ func (s *soak) flood() {
 	}
 }
 
-// judge wants every request answered. The one exception is what was under way in a proxy when that was killed.
-func (s *soak) judge(f *traffic) {
-	s.t.Helper()
+// judge wants every request answered. Excused is what was under way in a proxy when that was killed, and who came while the server was
+// dead with it: nobody held the ports then.
+func (s *soak) judge(t *testing.T, traffic *traffic) {
+	t.Helper()
 	var bad []string
 	excused := 0
-	for _, r := range f.stop() {
-		if s.excused(r) {
+	for _, f := range traffic.end(t, "all") {
+		if slices.ContainsFunc(s.deeds, func(d deed) bool { return d.excuses(f) }) {
 			excused++
 			continue
 		}
-		bad = append(bad, fmt.Sprintf("%s: %s (after %s)", r.at.Format("15:04:05.000"), r.why, s.before(r.at)))
+		bad = append(bad, fmt.Sprintf("%s: %v (after %s)", f.at.Format("15:04:05.000"), f.err, s.before(f.at)))
 	}
-	s.t.Logf("%d requests, the longest time without an answer %s, %d cut off with the proxy; %d harms; %d changes refused meanwhile",
-		f.total.Load(), f.gap, excused, len(s.deeds), s.refused)
+	t.Logf("%d harms; %d requests cut off with a proxy; %d changes refused meanwhile", len(s.deeds), excused, s.refused)
 	if len(bad) > 0 {
-		s.t.Errorf("%d of %d requests failed:\n%s", len(bad), f.total.Load(), strings.Join(bad[:min(len(bad), 20)], "\n"))
+		t.Errorf("%d requests failed:\n%s", len(bad), strings.Join(bad[:min(len(bad), 20)], "\n"))
 	}
 }
 
-// excused tells whether the connection of a request was cut because the proxy that held it was killed. A refused connection is not.
-func (s *soak) excused(r failedRequest) bool {
-	if strings.Contains(r.why, "refused") {
-		return false
+// excuses tells whether a request could only fail.
+func (d deed) excuses(f failure) bool {
+	switch {
+	case d.what == everything:
+		return f.at.After(d.at) && f.at.Before(d.over)
+	case d.what == killProxy:
+		return !f.dialled.IsZero() && f.dialled.Before(d.at) && f.at.After(d.at) && f.at.Before(d.at.Add(2*time.Second))
 	}
-	return slices.ContainsFunc(s.deeds, func(d deed) bool {
-		killed := strings.Contains(d.what, "kill -9") && strings.Contains(d.what, "proxy")
-		return killed && r.at.After(d.at) && r.began.Before(d.at.Add(time.Second)) && r.at.Before(d.at.Add(2*time.Second))
-	})
+	return false
 }
 
 func (s *soak) before(at time.Time) string {
