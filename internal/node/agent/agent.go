@@ -84,7 +84,8 @@ type Agent struct {
 	poke    chan struct{} // "look again": capacity 1
 	workers sync.WaitGroup
 	listing atomic.Bool
-	swept   time.Time // of the last sweep; only repair's goroutine touches it, of which there is one at a time
+	lists   atomic.Int64 // how often the runtime was asked for all containers
+	swept   time.Time    // of the last sweep; only repair's goroutine touches it, of which there is one at a time
 
 	mu          sync.Mutex
 	desired     map[string]model.Assignment

@@ -268,3 +268,79 @@ func TestJSONLogsStayForAWhile(t *testing.T) {
 		}
 	})
 }
+
+// A container that does not end holds up neither those that it depends on, nor its task, nor the network; its reason says why, and
+// it is removed when it has ended.
+func TestTaskGoesOnWithoutAStuckContainer(t *testing.T) {
+	inBubble(t, fake.Config{}, func(r *rig) {
+		id := r.add(define(awsvpc, container("db", "nginx", sidecar), container("web", "stubborn", after("db", "START"), stopTimeout(5))))
+		r.reach(id, model.Running)
+		stuck := &agent.Error{Name: "CannotStopContainerError", Message: "1 of its processes did not end 5s after SIGKILL: 7 (nfsd)"}
+		r.machine.Runtime.Fail("Signal", stuck, 2) // the stop signal and the first SIGKILL
+		r.machine.Runtime.Fail("Delete", stuck, 4)
+		r.stop(id)
+		o := r.reach(id, model.Stopped)
+		if c := named(o, "web"); c.Reason != stuck.Error() || c.ExitCode != nil || c.Status != model.Stopped {
+			t.Errorf("the stuck one: %+v", c)
+		}
+		if c := named(o, "db"); c.ExitCode == nil || *c.ExitCode != 0 || c.Reason != "" {
+			t.Errorf("the one that it depends on: %+v", c)
+		}
+		if took := o.StoppedAt.Sub(o.StoppingAt); took > time.Minute {
+			t.Errorf("stopped after %v", took)
+		}
+		if ids, _ := r.machine.Network.List(t.Context()); len(ids) > 0 {
+			t.Errorf("networks %v are held", ids)
+		}
+		time.Sleep(5 * time.Minute)
+		r.empty()
+	})
+}
+
+// An exit is of the run that it names: a clock that is set back does not lose it, and one of an earlier run ends no later one.
+func TestEndsAreToldByRunNotByClock(t *testing.T) {
+	var back time.Duration // what the machine's clock was set back by
+	now := func() time.Time { return time.Now().Round(0).Add(-back) }
+	inBubble(t, fake.Config{Now: now}, func(r *rig) {
+		r.cfg.Now = now
+		r.restart(nil)
+		exits := r.add(define(bridge, container("web", "nginx")))
+		vanishes := r.add(define(bridge, container("web", "nginx")))
+		restarts := r.add(define(bridge, container("web", "nginx", func(d *types.ContainerDefinition) {
+			d.RestartPolicy = &types.ContainerRestartPolicy{Enabled: new(true), RestartAttemptPeriod: new(int32(60))}
+		})))
+		slow := r.add(define(bridge, container("web", "stubborn", stopTimeout(10))))
+		for _, id := range []string{exits, vanishes, restarts, slow} {
+			r.reach(id, model.Running)
+		}
+		time.Sleep(2 * time.Minute)
+		first, _ := r.machine.Runtime.List(t.Context())
+		r.machine.Runtime.Exit(restarts+"-web", 1)
+		time.Sleep(10 * time.Second)
+		back = time.Hour
+		r.machine.Runtime.Exit(exits+"-web", 4)
+		r.machine.Runtime.Vanish(vanishes + "-web")
+		if o := r.reach(exits, model.Stopped); named(o, "web").ExitCode == nil || *named(o, "web").ExitCode != 4 {
+			t.Errorf("%+v", o)
+		}
+		r.reach(vanishes, model.Stopped)
+		r.stop(slow)
+		time.Sleep(time.Second)
+		r.restart(nil) // the next agent finds a stop that began in its future
+		begun := time.Now()
+		r.reach(slow, model.Stopped)
+		if took := time.Since(begun); took > time.Minute {
+			t.Errorf("it had stopTimeout once, and was killed after %v", took)
+		}
+		for _, s := range first { // the first run's exit, told late
+			if s.ID == restarts+"-web" {
+				s.Status, s.ExitCode, s.FinishedAt = agent.ContainerExited, 1, time.Now().Add(time.Hour)
+				r.machine.Runtime.Tell(s)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		if o := r.seen(restarts); o.Status != model.Running || !named(o, "web").FinishedAt.IsZero() {
+			t.Errorf("the later run was ended by the exit of an earlier one: %+v", o)
+		}
+	})
+}

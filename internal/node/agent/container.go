@@ -45,7 +45,8 @@ type container struct {
 	lost            bool // it ran, and an earlier agent's runtime no longer knows it
 
 	tries       int             // how often its start was tried again, see startAgain
-	startedFrom time.Time       // before Start was called: an exit before this is an earlier run's
+	startedFrom time.Time       // when this agent called Start; zero when an earlier one did
+	listed      int64           // the agent's last list before Start was called: only later ones can tell of this run
 	early       *ContainerState // its exit, when it was seen before Start returned
 	signaled    bool            // the stop signal was sent by this agent
 	finish      step            // of its log, after its exit

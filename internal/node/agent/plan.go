@@ -83,7 +83,7 @@ func (p plan) boundFiles() error {
 func (t *task) plan(c *container) plan {
 	cpu, memory := taskSize(t.as.Task, t.def)
 	spec := ContainerSpec{
-		ID: c.id, TaskID: t.id, Name: c.name(), Image: c.rec.Image, Definition: c.def,
+		ID: c.id, TaskID: t.id, Name: c.name(), Run: c.rec.Run, Image: c.rec.Image, Definition: c.def,
 		Hostname: t.hostname(c), TaskCPU: cpu, TaskMemory: memory, PIDMode: t.def.PidMode, IPCMode: t.def.IpcMode,
 		Stdout: c.logFiles.Stdout, Stderr: c.logFiles.Stderr, LogBound: c.logFiles.Bound, Labels: t.labels(c),
 	}

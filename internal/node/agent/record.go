@@ -24,6 +24,7 @@ type record struct {
 
 // containerRecord is a container's part of a record.
 type containerRecord struct {
+	Run      string `json:",omitempty"` // of its current or last run
 	Image    Image
 	Network  *NetworkInfo `json:",omitempty"` // of the container (bridge, none)
 	StopAt   time.Time    // when the stop signal was first sent

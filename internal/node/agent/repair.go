@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -24,7 +23,7 @@ func (a *Agent) repair(ctx context.Context) {
 			a.look()
 			return
 		}
-		asked := a.cfg.Now()
+		asked, list := a.cfg.Now(), a.lists.Add(1)
 		states, err := a.cfg.Runtime.List(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
@@ -32,7 +31,7 @@ func (a *Agent) repair(ctx context.Context) {
 			}
 			return
 		}
-		a.correct(asked, byTask(states))
+		a.correct(list, byTask(states))
 		a.removeOrphans(ctx, states)
 		if asked.Sub(a.swept) >= timeouts.SweepFolders {
 			a.swept = asked
@@ -41,13 +40,13 @@ func (a *Agent) repair(ctx context.Context) {
 	})
 }
 
-// correct tells each task what the runtime held at the time asked.
-func (a *Agent) correct(asked time.Time, found map[string][]ContainerState) {
+// correct tells each task what the runtime held in the list of that number.
+func (a *Agent) correct(list int64, found map[string][]ContainerState) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for id, t := range a.tasks {
 		states := found[id]
-		t.post(func() { t.compare(asked, states) })
+		t.post(func() { t.compare(list, states) })
 	}
 }
 

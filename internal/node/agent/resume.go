@@ -82,7 +82,7 @@ func (t *task) takeOver(found []ContainerState) {
 // tookOver takes over a container whose process runs, or has ended while nobody looked.
 func (t *task) tookOver(c *container, s ContainerState) {
 	c.ran = true
-	c.obs.RuntimeID = c.id
+	c.obs.RuntimeID, c.rec.Run = c.id, s.Run
 	if c.obs.Status != model.Running {
 		c.obs.Status = model.Running
 		c.obs.StartedAt = t.agent.cfg.Now()

@@ -20,7 +20,8 @@ type Runtime interface {
 	Create(ctx context.Context, spec ContainerSpec) error
 	// Start starts the process of a created container.
 	Start(ctx context.Context, id string) error
-	// Signal sends sig to the container's first process; SIGKILL goes to all its processes.
+	// Signal sends sig to the container's first process; SIGKILL goes to all its processes, and then it returns when they have
+	// ended. Errors: *Error named CannotStopContainerError when they do not end, which is final: Delete is to be tried later.
 	Signal(ctx context.Context, id string, sig syscall.Signal) error
 	// Exec runs a command in a running container and waits for it: a health check. output is at most 4 KiB.
 	Exec(ctx context.Context, id string, command []string) (exit int, output string, err error)
@@ -90,6 +91,7 @@ type NetworkInfo struct {
 // ContainerSpec is a container, complete: nothing is left to look up.
 type ContainerSpec struct {
 	ID     string // the runtime's id: <task id>-<container name>, at most 76 characters
+	Run    string // tells this run of the container from earlier and later ones with the same id; its states carry it
 	TaskID string
 	Name   string
 	Image  Image
@@ -128,6 +130,7 @@ type ContainerState struct {
 	ID         string
 	TaskID     string
 	Name       string
+	Run        string // the ContainerSpec's; "" when it was made without one
 	Status     ContainerStatus
 	PID        uint32
 	ExitCode   int32

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"github.com/google/uuid"
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/timeouts"
@@ -116,7 +117,7 @@ func (t *task) create(c *container) {
 		return
 	}
 	again := c.made
-	c.phase, c.made = creating, true
+	c.phase, c.made, c.rec.Run = creating, true, uuid.NewString()
 	plan := t.plan(c)
 	t.async(t.ctx, func(ctx context.Context) error {
 		if err := plan.prepare(); err != nil {
@@ -168,7 +169,7 @@ func (t *task) start(c *container) {
 	if err != nil || !ready {
 		return
 	}
-	c.phase, c.startedFrom = starting, t.agent.cfg.Now()
+	c.phase, c.startedFrom, c.listed = starting, t.agent.cfg.Now(), t.agent.lists.Load()
 	t.async(t.ctx, func(ctx context.Context) error {
 		return attempt(ctx, func() error { return t.agent.cfg.Runtime.Start(ctx, c.id) })
 	}, func(err error) {

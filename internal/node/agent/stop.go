@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"syscall"
 	"time"
@@ -55,7 +56,8 @@ func (t *task) signal(c *container) {
 		c.stopProbes = nil
 	}
 	t.send(c, stopSignal(c.rec.Image.StopSignal))
-	t.after(c.stopTimeout()-t.agent.cfg.Now().Sub(c.rec.StopAt), func() { t.kill(c) })
+	waited := max(t.agent.cfg.Now().Sub(c.rec.StopAt), 0) // a clock that was set back does not lengthen it
+	t.after(c.stopTimeout()-waited, func() { t.kill(c) })
 }
 
 // kill ends the container, until it has ended.
@@ -68,10 +70,25 @@ func (t *task) kill(c *container) {
 	t.after(timeouts.KillAgain, func() { t.kill(c) })
 }
 
+// stuck gives up a container whose processes the kernel does not end: its task goes on without it, as on ECS. The release deletes
+// it when they have ended.
+func (t *task) stuck(c *container, err *Error) {
+	if c.phase != running || !t.ending {
+		return
+	}
+	t.log.Error("container cannot be stopped; its task goes on without it", "container", c.name(), "error", err)
+	c.phase = exited
+	c.obs.Status, c.obs.Reason = model.Stopped, err.Error()
+}
+
 func (t *task) send(c *container, sig syscall.Signal) {
 	t.async(t.ctx, func(ctx context.Context) error {
 		return attempt(ctx, func() error { return t.agent.cfg.Runtime.Signal(ctx, c.id, sig) })
 	}, func(err error) {
+		if final, ok := errors.AsType[*Error](err); ok && sig == syscall.SIGKILL {
+			t.stuck(c, final)
+			return
+		}
 		if err != nil {
 			t.log.Warn("container cannot be signalled", "container", c.name(), "signal", sig, "error", err)
 		}
@@ -81,8 +98,11 @@ func (t *task) send(c *container, sig syscall.Signal) {
 // letGo releases what the task holds and then ends it. Everything is tried until it succeeds.
 func (t *task) letGo() {
 	if t.release == todo {
-		t.release = busy
 		t.noteEnd()
+		if !t.recorded() {
+			return // what the runtime knows of the end is deleted with the container
+		}
+		t.release = busy
 		overdue := t.after(timeouts.ReleaseWait, func() { t.overdue = true })
 		held := t.held()
 		t.async(t.ctx, held.free, func(error) {
@@ -105,6 +125,11 @@ func (t *task) letGo() {
 	t.raise(model.Stopped)
 	t.obs.StoppedAt = t.agent.cfg.Now()
 	t.log.Info("task stopped", "code", t.obs.StopCode, "reason", t.obs.StoppedReason)
+}
+
+// recorded tells whether the record on the disk is of what is observed now.
+func (t *task) recorded() bool {
+	return !t.saving && !t.dirty && t.obs.Seq == t.last.Seq && reflect.DeepEqual(*t.obs, t.last)
 }
 
 // noteEnd notes when the last container ended, and that the task's interface goes.
@@ -145,30 +170,46 @@ func (t *task) held() holding {
 	return h
 }
 
-// free gives everything back, in the order containers, networks, folders. It returns early only when ctx ends.
+// free gives everything back, in the order containers, networks, folders. It returns early only when ctx ends. A container whose
+// processes do not end holds up neither the others nor the networks.
 func (h holding) free(ctx context.Context) error {
 	rt, network := h.agent.cfg.Runtime, h.agent.cfg.Network
+	var stuck []string
 	for _, id := range h.containers {
-		if err := h.insist(ctx, "container "+id, func() error { return rt.Delete(ctx, id) }); err != nil {
+		err := h.insist(ctx, "container "+id, timeouts.ReleaseRetry, func() error {
+			err := rt.Delete(ctx, id)
+			if final, ok := errors.AsType[*Error](err); ok && final.Name == "CannotStopContainerError" {
+				h.agent.cfg.Log.Error("a container cannot be removed; trying again later", "container", id, "error", err)
+				stuck = append(stuck, id)
+				return nil
+			}
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
 	for _, id := range h.networks {
-		if err := h.insist(ctx, "network "+id, func() error { return network.Teardown(ctx, id) }); err != nil {
+		if err := h.insist(ctx, "network "+id, timeouts.ReleaseRetry, func() error { return network.Teardown(ctx, id) }); err != nil {
+			return err
+		}
+	}
+	for _, id := range stuck {
+		if err := h.insist(ctx, "container "+id, timeouts.StuckRetry, func() error { return rt.Delete(ctx, id) }); err != nil {
 			return err
 		}
 	}
 	for _, dir := range h.folders {
-		if err := h.insist(ctx, "folder "+dir, func() error { return removeFilesDir(dir) }); err != nil {
+		if err := h.insist(ctx, "folder "+dir, timeouts.ReleaseRetry, func() error { return removeFilesDir(dir) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// insist repeats op until it succeeds or ctx ends.
-func (h holding) insist(ctx context.Context, what string, op func() error) error {
-	for delay := 100 * time.Millisecond; ; delay = min(2*delay, timeouts.ReleaseRetry) {
+// insist repeats op until it succeeds or ctx ends; longest bounds the growing pauses.
+func (h holding) insist(ctx context.Context, what string, longest time.Duration, op func() error) error {
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, longest) {
 		err := op()
 		if err == nil {
 			return nil

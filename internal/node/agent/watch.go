@@ -30,7 +30,7 @@ func (t *task) observe(s ContainerState) {
 		if c.id != s.ID || s.Status != ContainerExited {
 			continue
 		}
-		if !s.FinishedAt.IsZero() && s.FinishedAt.Before(c.startedFrom) {
+		if s.Run != c.rec.Run && s.Run != "" && c.rec.Run != "" {
 			continue // of an earlier run
 		}
 		switch c.phase {
@@ -46,15 +46,15 @@ func (t *task) observe(s ContainerState) {
 	}
 }
 
-// compare repairs what events missed: states is everything that the runtime held of the task at the time asked.
-func (t *task) compare(asked time.Time, states []ContainerState) {
+// compare repairs what events missed: states is everything that the runtime held of the task in the agent's list of that number.
+func (t *task) compare(list int64, states []ContainerState) {
 	seen := map[string]bool{}
 	for _, s := range states {
 		seen[s.ID] = true
 		t.observe(s)
 	}
 	for _, c := range t.containers {
-		if c.phase == running && !seen[c.id] && c.obs.StartedAt.Before(asked) && c.startedFrom.Before(asked) {
+		if c.phase == running && !seen[c.id] && c.listed < list {
 			t.exit(c, ContainerState{ID: c.id, Status: ContainerExited}, lostReason)
 		}
 	}
@@ -108,7 +108,11 @@ func (t *task) restarts(c *container, s ContainerState) bool {
 	if p.RestartAttemptPeriod != nil {
 		period = time.Duration(*p.RestartAttemptPeriod) * time.Second
 	}
-	if s.FinishedAt.Sub(c.obs.StartedAt) < period {
+	ran := s.FinishedAt.Sub(c.obs.StartedAt)
+	if !c.startedFrom.IsZero() { // which the machine's clock does not change
+		ran = t.agent.cfg.Now().Sub(c.startedFrom)
+	}
+	if ran < period {
 		return false
 	}
 	c.rec.Restarts++

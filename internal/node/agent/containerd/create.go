@@ -162,7 +162,7 @@ func (r *Runtime) record(spec agent.ContainerSpec, image string, oci any) (conta
 	}
 	return containers.Container{
 		ID:          spec.ID,
-		Labels:      map[string]string{labelTask: spec.TaskID, labelName: spec.Name, labelBoot: r.limits.bootID},
+		Labels:      map[string]string{labelTask: spec.TaskID, labelName: spec.Name, labelBoot: r.limits.bootID, labelRun: spec.Run},
 		Image:       image,
 		Runtime:     containers.RuntimeInfo{Name: runtimeName, Options: options},
 		Spec:        encoded,
@@ -195,9 +195,13 @@ func (r *Runtime) createTask(ctx context.Context, spec agent.ContainerSpec, root
 	// containerd loses track of a shim whose start is interrupted, so a caller that goes away does not interrupt it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeouts.CreateWait)
 	defer cancel()
-	if _, err := r.client.TaskService().Create(ctx, request); err != nil {
+	made, err := r.client.TaskService().Create(ctx, request)
+	if err != nil {
 		return failure(name, "start container "+spec.Name, errgrpc.ToNative(err))
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pids[spec.ID] = made.Pid
 	return nil
 }
 

@@ -86,7 +86,7 @@ func (r *Runtime) exited(ctx context.Context, e *events.Envelope) {
 	if r.stale(ctx, exit) {
 		return
 	}
-	r.send(agent.ContainerState{ID: exit.ContainerID, TaskID: l.taskID, Name: l.name, Labels: l.own, Status: agent.ContainerExited,
+	r.send(agent.ContainerState{ID: exit.ContainerID, TaskID: l.taskID, Name: l.name, Run: l.run, Labels: l.own, Status: agent.ContainerExited,
 		ExitCode: int32(exit.ExitStatus), FinishedAt: exit.ExitedAt.AsTime(),
 		OOMKilled: r.oomKilled(l.taskID, exit.ContainerID, int32(exit.ExitStatus))})
 }

@@ -13,14 +13,14 @@ import (
 
 // labels are what a container was created with and its state repeats.
 type labels struct {
-	taskID, name, boot string
-	own                map[string]string
+	taskID, name, boot, run string
+	own                     map[string]string
 }
 
 func (r *Runtime) remember(spec agent.ContainerSpec) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.labels[spec.ID] = labels{spec.TaskID, spec.Name, r.limits.bootID, spec.Labels}
+	r.labels[spec.ID] = labels{spec.TaskID, spec.Name, r.limits.bootID, spec.Run, spec.Labels}
 }
 
 func (r *Runtime) forget(id string) {
@@ -28,6 +28,7 @@ func (r *Runtime) forget(id string) {
 	defer r.mu.Unlock()
 	delete(r.labels, id)
 	delete(r.ended, id)
+	delete(r.pids, id)
 }
 
 // labelsOf finds a container's labels, asking containerd for one that an earlier process created.
@@ -50,7 +51,7 @@ func (r *Runtime) labelsOf(ctx context.Context, id string) (labels, error) {
 }
 
 func labelsFrom(c containers.Container) labels {
-	l := labels{taskID: c.Labels[labelTask], name: c.Labels[labelName], boot: c.Labels[labelBoot]}
+	l := labels{taskID: c.Labels[labelTask], name: c.Labels[labelName], boot: c.Labels[labelBoot], run: c.Labels[labelRun]}
 	if ext, ok := c.Extensions[extLabels]; ok {
 		// What Create wrote is an object; anything else is no labels.
 		_ = json.Unmarshal(ext.GetValue(), &l.own)

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"github.com/berthdev/berth/internal/node/agent"
+	proc "github.com/berthdev/berth/internal/node/process"
 	"github.com/berthdev/berth/internal/node/recovery/note"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -24,7 +25,7 @@ import (
 // Start implements agent.Runtime.
 func (r *Runtime) Start(ctx context.Context, id string) error {
 	ctx = r.context(ctx)
-	if err := note.Begin(r.note(id)); err != nil {
+	if err := note.Begin(r.note(id), r.created(ctx, id)); err != nil {
 		return fmt.Errorf("note that container %s starts: %w", id, err)
 	}
 	_, err := r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id})
@@ -47,13 +48,18 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	return failure("CannotStartContainerError", "start container "+id, err)
 }
 
-// Signal implements agent.Runtime.
-func (r *Runtime) Signal(ctx context.Context, id string, sig syscall.Signal) error {
-	err := r.kill(r.context(ctx), id, sig)
-	if err != nil && !errdefs.IsNotFound(err) {
-		return failure("CannotStopContainerError", fmt.Sprintf("send %v to container %s", sig, id), err)
+// created returns the process of a container that was created: runc has made it, and it becomes the container's.
+func (r *Runtime) created(ctx context.Context, id string) proc.ID {
+	r.mu.Lock()
+	pid := r.pids[id]
+	r.mu.Unlock()
+	if pid == 0 { // an earlier Runtime created it
+		if p, err := r.process(ctx, id); err == nil {
+			pid = p.Pid
+		}
 	}
-	return nil
+	p, _ := proc.Inspect(int(pid)) // without it the note says only that the container was begun
+	return p
 }
 
 func (r *Runtime) kill(ctx context.Context, id string, sig syscall.Signal) error {
@@ -103,8 +109,19 @@ func (r *Runtime) delete(ctx context.Context, id string, creations int) error {
 func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeouts.DeleteCall)
 	defer cancel()
+	shimEnded := false
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		p, err := r.process(ctx, id)
+		if errdefs.IsDeadlineExceeded(err) && ctx.Err() == nil {
+			if err := r.endShim(ctx, id); err != nil {
+				return err
+			}
+			shimEnded = true // and containerd finds the connection broken, or begins anew without the shim
+			if err := wait(ctx, 200*time.Millisecond); err != nil {
+				return err
+			}
+			continue
+		}
 		if err == nil && p.Status == apitask.Status_CREATED {
 			err = note.Remove(r.note(id)) // it never ran, and has no end: whoever finds it half deleted makes it anew
 		}
@@ -119,14 +136,21 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 		if err == nil || errdefs.IsNotFound(err) {
 			return nil
 		}
-		if passing(err) || ctx.Err() != nil {
+		if _, final := errors.AsType[*agent.Error](err); final || ctx.Err() != nil || passing(err) && !shimEnded && !errdefs.IsDeadlineExceeded(err) {
 			return err
 		}
 		r.log.Debug("a container cannot be deleted yet", "container", id, "error", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		_ = wait(ctx, pause)
+	}
+}
+
+// wait returns when d has passed, or ctx's error.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }
 
@@ -154,9 +178,11 @@ func (r *Runtime) deleteRest(ctx context.Context, id, taskID string) error {
 
 // end kills the container's processes and waits for its first one.
 func (r *Runtime) end(ctx context.Context, id string) error {
-	if err := r.kill(ctx, id, syscall.SIGKILL); err != nil {
+	if err := r.Signal(ctx, id, syscall.SIGKILL); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, timeouts.SignalCall)
+	defer cancel()
 	_, err := r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
 	return errgrpc.ToNative(err)
 }

@@ -9,67 +9,81 @@ import (
 
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	apitask "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/recovery/note"
 )
 
-// List implements agent.Runtime.
+// List implements agent.Runtime. The shims of different tasks are asked side by side, so that one that hangs holds up no other.
 func (r *Runtime) List(ctx context.Context) ([]agent.ContainerState, error) {
 	ctx = r.context(ctx)
-	// Tasks first: a container made in between is then listed without its task, as one that is being created.
-	running, err := r.client.TaskService().List(ctx, &tasks.ListTasksRequest{})
-	if err != nil {
-		return nil, fmt.Errorf("list tasks: %w", errgrpc.ToNative(err))
-	}
-	byID := map[string]*apitask.Process{}
-	for _, p := range running.Tasks {
-		byID[p.ID] = p
-	}
 	all, err := r.client.ContainerService().List(ctx, fmt.Sprintf("labels.%q", labelTask))
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
-	states := make([]agent.ContainerState, 0, len(all))
-	hung := map[string]bool{} // tasks whose shim does not answer
-	for _, c := range all {
+	states := make([]agent.ContainerState, len(all))
+	byTask := map[string][]int{}
+	for i, c := range all {
 		l := labelsFrom(c)
-		s := agent.ContainerState{ID: c.ID, TaskID: l.taskID, Name: l.name, Labels: l.own, Status: agent.ContainerCreated}
-		p := byID[c.ID]
-		if p == nil && !hung[l.taskID] {
-			p, err = r.ask(ctx, c.ID)
-			hung[l.taskID] = errdefs.IsDeadlineExceeded(err) && ctx.Err() == nil
-			if err != nil && !hung[l.taskID] {
-				return nil, fmt.Errorf("look at task %s: %w", c.ID, err)
-			}
-		}
-		switch {
-		case p != nil:
-			r.describe(&s, p)
-		case hung[l.taskID]:
-			r.describeHung(&s)
-		default:
-			r.describeLost(&s, l)
-		}
-		states = append(states, s)
+		states[i] = agent.ContainerState{ID: c.ID, TaskID: l.taskID, Name: l.name, Run: l.run, Labels: l.own, Status: agent.ContainerCreated}
+		byTask[l.taskID] = append(byTask[l.taskID], i)
+	}
+	g, asking := errgroup.WithContext(ctx)
+	g.SetLimit(listedAtOnce)
+	for task, own := range byTask {
+		g.Go(func() error { return r.look(asking, task, all, states, own) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(states, func(a, b agent.ContainerState) int { return strings.Compare(a.ID, b.ID) })
 	return states, nil
 }
 
-// ask returns the task of a container that the list left out, nil when there is none: containerd leaves out a task whose shim was
-// slow to answer, and one that was started while it made the list.
-func (r *Runtime) ask(ctx context.Context, id string) (*apitask.Process, error) {
-	if _, begun := note.Read(r.note(id)); !begun {
-		return nil, nil // not started, so far
+// listedAtOnce is how many shims are asked at the same time. Each that hangs takes timeouts.ShimState.
+const listedAtOnce = 32
+
+// look fills the states of a task's containers, which own lists.
+func (r *Runtime) look(ctx context.Context, task string, all []containers.Container, states []agent.ContainerState, own []int) error {
+	silent := false
+	for _, i := range own {
+		var p *apitask.Process
+		var err error
+		if !silent {
+			p, err = r.process(ctx, all[i].ID)
+			silent = errdefs.IsDeadlineExceeded(err) && ctx.Err() == nil
+		}
+		switch {
+		case silent:
+			r.describeHung(&states[i])
+		case err == nil:
+			r.describe(&states[i], p)
+		case errdefs.IsNotFound(err):
+			r.describeLost(&states[i], labelsFrom(all[i]))
+		default:
+			return fmt.Errorf("look at container %s: %w", all[i].ID, err)
+		}
 	}
-	p, err := r.process(ctx, id)
-	if errdefs.IsNotFound(err) {
-		return nil, nil
+	r.sayHung(task, silent)
+	return nil
+}
+
+// sayHung says when a task's shim stops to answer, and when it answers again.
+func (r *Runtime) sayHung(task string, silent bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if silent && !r.hung[task] {
+		r.hung[task] = true
+		r.log.Error("the shim of a task does not answer; its containers are taken for running while their processes do", "task", task)
 	}
-	return p, err
+	if !silent && r.hung[task] {
+		delete(r.hung, task)
+		r.log.Info("the shim of a task answers again, or is gone", "task", task)
+	}
 }
 
 // process returns the task of a container. The error is one of errdefs, NotFound without a task.
@@ -104,17 +118,25 @@ func (r *Runtime) describe(s *agent.ContainerState, p *apitask.Process) {
 	}
 }
 
-// describeHung fills s of a container whose shim does not say how it is. Once begun it counts as running until an end is noted: what
-// is wrongly taken for ended would be replaced while it goes on.
+// describeHung fills s of a container whose shim does not say how it is. Once begun it counts as running until its process has
+// ended: what is wrongly taken for ended would be replaced while it goes on.
 func (r *Runtime) describeHung(s *agent.ContainerState) {
 	n, begun := note.Read(r.note(s.ID))
-	switch {
-	case n.Exited:
+	if n.Exited {
 		describeEnd(s, n)
-	case begun:
-		s.Status = agent.ContainerRunning
+		return
 	}
-	r.log.Warn("the shim of a container does not answer", "container", s.ID, "taken for", s.Status)
+	if !begun {
+		return
+	}
+	if s.Status = agent.ContainerRunning; n.Process.PID != 0 {
+		s.PID = uint32(n.Process.PID)
+	}
+	if code, ended := r.over(s.ID, n); ended {
+		s.Status, s.PID, s.ExitCode, s.FinishedAt = agent.ContainerExited, 0, code, time.Now()
+		s.OOMKilled = r.oomKilled(s.TaskID, s.ID, code)
+		r.send(*s)
+	}
 }
 
 // describeEnd fills s by the note of the container's end.

@@ -66,6 +66,8 @@ type Runtime struct {
 	mu       sync.Mutex
 	labels   map[string]labels // of the containers that are known, by id
 	ended    map[string]bool   // whose exits were passed on
+	pids     map[string]uint32 // of the containers that this Runtime created, by id
+	hung     map[string]bool   // tasks whose shim did not answer when last asked
 	creating map[string]int    // creations in flight, by task id: their cgroup must stay
 }
 
@@ -77,6 +79,7 @@ const (
 	labelTask     = "berth.dev/task"
 	labelName     = "berth.dev/name"
 	labelBoot     = "berth.dev/boot"
+	labelRun      = "berth.dev/run"
 	extLabels     = "berth.dev/labels"
 	defaultPids   = 16384
 	exitsBuffered = 256
@@ -109,7 +112,7 @@ func New(c Config) (*Runtime, error) {
 		users:  newCache[execUser](256),
 		images: newCache[imageConfig](256), exits: make(chan agent.ContainerState, exitsBuffered), stop: cancel,
 		deleted: make(chan struct{}, 1),
-		labels:  map[string]labels{}, ended: map[string]bool{}, creating: map[string]int{}}
+		labels:  map[string]labels{}, ended: map[string]bool{}, hung: map[string]bool{}, pids: map[string]uint32{}, creating: map[string]int{}}
 	r.done.Go(func() { r.watch(ctx) })
 	r.done.Go(func() { r.tidy(ctx) })
 	return r, nil
@@ -125,6 +128,7 @@ func dial(socket, namespace string) (*ctd.Client, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(addr, "unix://"))
 		}),
 		grpc.WithChainUnaryInterceptor(outlast),
+		grpc.WithChainStreamInterceptor(outlastStream),
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w", err)
@@ -135,8 +139,22 @@ func dial(socket, namespace string) (*ctd.Client, error) {
 // outlast repeats a call that could not be sent because containerd is being restarted.
 func outlast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption) error {
+	return untilSent(ctx, func() error { return invoke(ctx, method, req, reply, cc, opts...) })
+}
+
+// outlastStream does the same for a call with a stream.
+func outlastStream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
+	opts ...grpc.CallOption) (stream grpc.ClientStream, err error) {
+	err = untilSent(ctx, func() (err error) {
+		stream, err = open(ctx, desc, cc, method, opts...)
+		return err
+	})
+	return stream, err
+}
+
+func untilSent(ctx context.Context, call func() error) error {
 	for begun := time.Now(); ; {
-		err := invoke(ctx, method, req, reply, cc, opts...)
+		err := call()
 		unsent := status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "Error while dialing")
 		if !unsent || ctx.Err() != nil || time.Since(begun) > timeouts.ContainerdBack {
 			return err
@@ -194,6 +212,9 @@ func failure(name, doing string, err error) error {
 }
 
 func passing(err error) bool {
+	if errors.Is(err, errShared) {
+		return true
+	}
 	if errdefs.IsUnavailable(err) || errdefs.IsCanceled(err) || errdefs.IsDeadlineExceeded(err) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return true

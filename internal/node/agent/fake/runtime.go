@@ -74,7 +74,7 @@ func (r *Runtime) Create(ctx context.Context, spec agent.ContainerSpec) error {
 		}
 	}
 	r.containers[spec.ID] = &container{spec: spec, script: script, state: agent.ContainerState{
-		ID: spec.ID, TaskID: spec.TaskID, Name: spec.Name, Status: agent.ContainerCreated, Labels: spec.Labels,
+		ID: spec.ID, TaskID: spec.TaskID, Name: spec.Name, Run: spec.Run, Status: agent.ContainerCreated, Labels: spec.Labels,
 	}}
 	return nil
 }
@@ -248,6 +248,9 @@ func (r *Runtime) Exit(id string, code int32) {
 		r.end(c, code, false)
 	}
 }
+
+// Tell sends a state on the channel of exits, as a runtime does that tells of an exit late.
+func (r *Runtime) Tell(s agent.ContainerState) { r.exits <- s }
 
 // Vanish removes a container without a word, as a machine that restarts does.
 func (r *Runtime) Vanish(id string) {

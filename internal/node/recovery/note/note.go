@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/berthdev/berth/internal/node/process"
 )
 
 // Annotation is the key under which a container's OCI spec names its note's file.
@@ -16,19 +18,29 @@ const Annotation = "berth.dev/note"
 
 // Note is a container's run.
 type Note struct {
-	Exited     bool      `json:"exited,omitempty"` // false: it was started, and nothing is known of its end
-	ExitCode   int32     `json:"exitCode,omitempty"`
-	FinishedAt time.Time `json:"finishedAt,omitzero"`
-	OOMKilled  bool      `json:"oomKilled,omitempty"`
+	// Process is the container's first, where it was known when the container was begun.
+	Process    process.ID `json:"process,omitzero"`
+	Exited     bool       `json:"exited,omitempty"` // false: it was started, and nothing is known of its end
+	ExitCode   int32      `json:"exitCode,omitempty"`
+	FinishedAt time.Time  `json:"finishedAt,omitzero"`
+	OOMKilled  bool       `json:"oomKilled,omitempty"`
 }
 
-// Begin notes that the container is about to run. A note of its end is kept.
-func Begin(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+// Begin notes that the container is about to run as a process. What is noted already is kept.
+func Begin(path string, p process.ID) error {
+	data, err := json.Marshal(Note{Process: p})
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }
 
 // End notes how the container ended, unless it was never begun or is deleted already: nobody would remove the note. The shim and

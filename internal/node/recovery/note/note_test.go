@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/berthdev/berth/internal/node/process"
 )
 
 func TestNotes(t *testing.T) {
@@ -18,17 +20,17 @@ func TestNotes(t *testing.T) {
 	if _, err := os.Stat(path); err == nil {
 		t.Fatal("the end of a container that is deleted was noted")
 	}
-	if err := Begin(path); err != nil {
+	if err := Begin(path, process.ID{PID: 7, Started: 9}); err != nil {
 		t.Fatal(err)
 	}
-	if n, begun := Read(path); !begun || n.Exited {
+	if n, begun := Read(path); !begun || n.Exited || n.Process.PID != 7 {
 		t.Fatalf("%+v %v after Begin", n, begun)
 	}
 	want := Note{Exited: true, ExitCode: 137, FinishedAt: time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC), OOMKilled: true}
 	if err := End(path, want); err != nil {
 		t.Fatal(err)
 	}
-	if err := Begin(path); err != nil { // a Start that is repeated
+	if err := Begin(path, process.ID{PID: 7, Started: 9}); err != nil { // a Start that is repeated
 		t.Fatal(err)
 	}
 	if n, begun := Read(path); !begun || n != want {
