@@ -88,9 +88,10 @@ type Agent struct {
 	swept   time.Time    // of the last sweep; only repair's goroutine touches it, of which there is one at a time
 
 	mu          sync.Mutex
-	desired     map[string]model.Assignment
-	arrived     bool // the first assignment set is here
-	recovered   bool // what an earlier agent left has been taken over
+	desired     map[string]model.Assignment // of the server; before it has spoken, what an earlier agent was told
+	arrived     bool                        // the server's first set is here
+	recovered   bool                        // what an earlier agent left has been looked at
+	confirmed   bool                        // and again, with the server's set
 	tasks       map[string]*task
 	credentials map[string]*task // by credentials id
 }
@@ -143,6 +144,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	ticker := time.NewTicker(a.cfg.Relist)
 	defer ticker.Stop()
 	exits := a.cfg.Runtime.Exits()
+	a.remember()
 	a.look()
 	for {
 		select {
@@ -181,15 +183,16 @@ func (a *Agent) route(state ContainerState) {
 }
 
 // reconcile starts, updates and dismisses tasks so that they are the desired ones. The first time, it takes over what an
-// earlier agent left; before the first assignment set has arrived it does nothing.
+// earlier agent left. Before the server's first set has arrived it goes on with what an earlier agent was told, as far as it needs
+// nobody for that; what it was not told of it leaves alone.
 func (a *Agent) reconcile(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.arrived {
+	if !a.arrived && len(a.desired) == 0 {
 		return
 	}
 	var found map[string][]ContainerState
-	if !a.recovered {
+	if !a.recovered || a.arrived && !a.confirmed {
 		a.mu.Unlock()
 		states, err := a.cfg.Runtime.List(ctx)
 		a.mu.Lock()
@@ -200,7 +203,10 @@ func (a *Agent) reconcile(ctx context.Context) {
 			}
 			return
 		}
-		a.recovered = true
+		if a.arrived {
+			a.inventory()
+		}
+		a.recovered, a.confirmed = true, a.arrived
 		found = byTask(states)
 		defer a.repair(ctx)
 	}
@@ -212,7 +218,9 @@ func (a *Agent) reconcile(ctx context.Context) {
 			}
 			continue
 		}
-		a.adopt(ctx, as, found[id])
+		if a.arrived || a.resumable(as) {
+			a.adopt(ctx, as, found[id])
+		}
 	}
 	for id, t := range a.tasks {
 		if _, wanted := a.desired[id]; !wanted && t.told.Task != nil {

@@ -31,19 +31,25 @@ type containerRecord struct {
 	Restarts int          `json:",omitempty"` // by its restart policy
 }
 
-const recordFile = "state.json"
+const (
+	recordFile     = "state.json"
+	assignmentFile = "assignment.json"
+)
 
-// saveRecord replaces the record in dir. The file is whole at every moment as long as the machine stays up; it is not synced,
+// saveRecord replaces the record in dir.
+func saveRecord(dir string, data []byte) error { return saveFile(dir, recordFile, data) }
+
+// saveFile replaces a file in dir. The file is whole at every moment as long as the machine stays up; it is not synced,
 // because a machine that goes down takes the containers with it and the record with them.
-func saveRecord(dir string, data []byte) error {
+func saveFile(dir, name string, data []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("task record: %w", err)
 	}
-	tmp := filepath.Join(dir, recordFile+".new")
+	tmp := filepath.Join(dir, name+".new")
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
 		return fmt.Errorf("task record: %w", err)
 	}
-	if err := os.Rename(tmp, filepath.Join(dir, recordFile)); err != nil {
+	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
 		return fmt.Errorf("task record: %w", err)
 	}
 	return nil
@@ -68,6 +74,22 @@ func loadRecord(dir string) (*record, error) {
 		return nil, fmt.Errorf("task record %s: %w", dir, err)
 	}
 	return r, nil
+}
+
+// loadAssignment reads what the agent was last told of the task in dir.
+func loadAssignment(dir string) (model.Assignment, error) {
+	var as model.Assignment
+	data, err := os.ReadFile(filepath.Join(dir, assignmentFile))
+	if err != nil {
+		return as, err
+	}
+	if err := model.DecodeJSON(data, &as); err != nil {
+		return as, fmt.Errorf("assignment %s: %w", dir, err)
+	}
+	if as.Task == nil || as.Task.ID != filepath.Base(dir) {
+		return as, fmt.Errorf("assignment %s: it is not of that task", dir)
+	}
+	return as, nil
 }
 
 // safeName tells whether s may be the name of a file: it comes from outside.

@@ -17,7 +17,7 @@ func (a *Agent) repair(ctx context.Context) {
 	a.workers.Go(func() {
 		defer a.listing.Store(false)
 		a.mu.Lock()
-		ready := a.recovered
+		ready, told := a.recovered, a.arrived && a.confirmed
 		a.mu.Unlock()
 		if !ready {
 			a.look()
@@ -32,6 +32,9 @@ func (a *Agent) repair(ctx context.Context) {
 			return
 		}
 		a.correct(list, byTask(states))
+		if !told {
+			return // nobody knows yet what else the server wants here
+		}
 		a.removeOrphans(ctx, states)
 		if asked.Sub(a.swept) >= timeouts.SweepFolders {
 			a.swept = asked

@@ -231,6 +231,7 @@ func TestNothingIsRemovedBeforeTheFirstAssignments(t *testing.T) {
 		if ids, _ := r.machine.Network.List(t.Context()); len(ids) != 1 || ids[0] != keep {
 			t.Errorf("networks %v", ids)
 		}
+		time.Sleep(2 * time.Hour) // its log is kept for one
 		if _, err := os.Stat(filepath.Join(r.cfg.StateDir, drop)); !os.IsNotExist(err) {
 			t.Error("the dropped task's folder is still there")
 		}
@@ -312,6 +313,93 @@ func TestStartFailsAfterARestartBecauseOfTheEarlierAgent(t *testing.T) {
 		fresh := r.add(define(awsvpc, container("web", "nginx")))
 		if o := r.reach(fresh, model.Stopped); o.StoppedReason != clash.Error() {
 			t.Errorf("%q", o.StoppedReason)
+		}
+	})
+}
+
+// An agent that starts while its server is away goes on with what it was told: containers restart by their policy, what was to be
+// stopped is stopped, ends are seen, health is probed. What it was not told of it leaves alone, what needs the server waits for it,
+// and then the server hears of everything.
+func TestAgentWithoutItsServer(t *testing.T) {
+	inBubble(t, fake.Config{}, func(r *rig) {
+		again := r.add(define(bridge, container("web", "nginx", func(d *types.ContainerDefinition) {
+			d.RestartPolicy = &types.ContainerRestartPolicy{Enabled: new(true), RestartAttemptPeriod: new(int32(60))}
+		})))
+		ends := r.add(define(bridge, container("web", "nginx")))
+		stops := r.add(define(bridge, container("web", "stubborn", stopTimeout(20))))
+		well := r.add(define(bridge, container("web", "nginx", func(d *types.ContainerDefinition) {
+			d.HealthCheck = &types.HealthCheck{Command: []string{"CMD", "exit", "1"}, Interval: new(int32(5)), Retries: new(int32(1))}
+		})))
+		forgotten := r.add(define(bridge, container("web", "nginx")))
+		for _, id := range []string{again, ends, stops, well, forgotten} {
+			r.reach(id, model.Running)
+		}
+		fresh := r.add(define(awsvpc, container("web", "slow-start")))
+		time.Sleep(2 * time.Minute)
+		r.stop(stops)
+		unpulled := r.add(define(awsvpc, container("web", "slow-start")))
+		time.Sleep(time.Second)
+		r.kill()
+		old := pids(t, r.machine)
+		if err := os.Remove(filepath.Join(r.cfg.StateDir, forgotten, "assignment.json")); err != nil {
+			t.Fatal(err)
+		}
+		r.machine.Runtime.Exit(again+"-web", 1)
+		r.machine.Runtime.Exit(ends+"-web", 7)
+		r.boot() // and nobody assigns anything
+		time.Sleep(time.Minute)
+		if o := r.seen(again); o.Status != model.Running || pids(t, r.machine)[again+"-web"] == old[again+"-web"] {
+			t.Errorf("it did not restart by its policy: %+v", o)
+		}
+		if o := r.reach(ends, model.Stopped); *named(o, "web").ExitCode != 7 {
+			t.Errorf("%+v", o)
+		}
+		if o := r.reach(stops, model.Stopped); *named(o, "web").ExitCode != 137 {
+			t.Errorf("%+v", o)
+		}
+		if o := r.seen(well); o.Health != types.HealthStatusUnhealthy {
+			t.Errorf("its health is %s", o.Health)
+		}
+		now := pids(t, r.machine)
+		if now[forgotten+"-web"] != old[forgotten+"-web"] || now[fresh+"-web"] != old[fresh+"-web"] || now[well+"-web"] != old[well+"-web"] {
+			t.Errorf("processes %v became %v", old, now)
+		}
+		if o := r.seen(unpulled); now[unpulled+"-web"] != 0 || !o.Status.Before(model.Stopping) {
+			t.Errorf("what needs the registry did not wait for the server: %+v", o)
+		}
+		info, err := os.Stat(filepath.Join(r.cfg.StateDir, again, "assignment.json"))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v %v", info, err)
+		}
+		r.assign()
+		r.reach(unpulled, model.Running)
+		time.Sleep(time.Minute)
+		if after := pids(t, r.machine); after[forgotten+"-web"] != old[forgotten+"-web"] || after[again+"-web"] != now[again+"-web"] {
+			t.Errorf("processes %v became %v when the server was back", now, after)
+		}
+		if o := r.seen(forgotten); o.Status != model.Running {
+			t.Errorf("%+v", o)
+		}
+	})
+}
+
+// A server that has an older view than the agent, because an agent was killed before its report was sent, hears the newer one.
+func TestServerHearsWhatItMissed(t *testing.T) {
+	inBubble(t, fake.Config{}, func(r *rig) {
+		id := r.add(define(bridge, container("web", "nginx")))
+		r.reach(id, model.Running)
+		stale := r.set[id]
+		r.kill()
+		r.boot()
+		time.Sleep(time.Minute)
+		before := r.seen(id)
+		old := *stale.Task
+		old.Observed = model.Observed{Status: model.Provisioning}
+		stale.Task = &old
+		r.agent.SetAssignments([]model.Assignment{stale})
+		time.Sleep(time.Second)
+		if o := r.seen(id); o.Seq <= before.Seq || o.Status != model.Running {
+			t.Errorf("report %d %s after %d", o.Seq, o.Status, before.Seq)
 		}
 	})
 }

@@ -4,12 +4,67 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/google/uuid"
 
 	"github.com/berthdev/berth/internal/model"
 )
+
+// remember makes what an earlier agent was told the desired set, until the server has spoken.
+func (a *Agent) remember() {
+	entries, err := os.ReadDir(a.cfg.StateDir)
+	if err != nil {
+		a.cfg.Log.Warn("the agent's state cannot be read", "error", err)
+		return
+	}
+	told := map[string]model.Assignment{}
+	for _, e := range entries {
+		as, err := loadAssignment(filepath.Join(a.cfg.StateDir, e.Name()))
+		if err == nil {
+			told[e.Name()] = as
+		} else if !errors.Is(err, fs.ErrNotExist) && e.IsDir() {
+			a.cfg.Log.Warn("what was assigned is lost; the task waits for the server", "error", err)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.arrived {
+		a.desired = told
+	}
+}
+
+// resumable tells whether a task of an earlier agent can be managed without the server: it is to end, or all its images are here.
+// One that was still to be pulled would fail for want of the registry.
+func (a *Agent) resumable(as model.Assignment) bool {
+	rec, err := loadRecord(filepath.Join(a.cfg.StateDir, as.Task.ID))
+	if err != nil || rec.LogsKept {
+		return false
+	}
+	if as.Stop || rec.Observed.Status == model.Stopped {
+		return true
+	}
+	for _, c := range as.Definition.ContainerDefinitions {
+		if own := rec.Containers[deref(c.Name)]; own == nil || own.Image.Ref == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// inventory reports again what the server has not seen: the agent that reported it may have been killed before it was sent. a.mu is
+// held.
+func (a *Agent) inventory() {
+	for id, t := range a.tasks {
+		as, wanted := a.desired[id]
+		v := t.view.Load()
+		if wanted && v != nil && as.Task.Observed.Seq < v.Observed.Seq {
+			t.post(func() { t.last = model.Observed{} })
+		}
+	}
+}
 
 // restore sets the record and the containers from what was saved and what the server holds, whichever is newer.
 func (t *task) restore() {

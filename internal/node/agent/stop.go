@@ -235,7 +235,7 @@ func (t *task) erase() {
 		}
 	}
 	if t.rec.LogsKept {
-		err = errors.Join(err, t.rec.save(t.dir))
+		err = errors.Join(err, t.rec.save(t.dir), os.RemoveAll(filepath.Join(t.dir, assignmentFile)))
 	} else {
 		err = errors.Join(err, os.RemoveAll(t.dir))
 	}

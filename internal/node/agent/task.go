@@ -33,6 +33,7 @@ type task struct {
 	last       model.Observed // as last reported
 	dirty      bool           // the record differs from what was last saved
 	saving     bool
+	saved      savedAssignment
 
 	ctx         context.Context // ends with the agent
 	starts      context.Context // ends when the task's start is given up
@@ -50,6 +51,11 @@ type task struct {
 	told model.Assignment // what Agent.reconcile last said, with a nil Task for a dismissal; guarded by the agent's mu
 	mail mailbox
 	view atomic.Pointer[View]
+}
+
+// savedAssignment says which assignment is on the disk. What the server holds of the task's observation is not saved again and again.
+type savedAssignment struct {
+	done, stop bool
 }
 
 // newTask makes the worker of an assigned task, from what the runtime holds of it and from its record.
@@ -108,11 +114,12 @@ func (t *task) step() {
 // assign takes a newer assignment of the same task.
 func (t *task) assign(as model.Assignment) {
 	t.as, t.dismissed = as, false
+	t.dirty = t.dirty || t.saved.stop != as.Stop
 	t.publish()
 }
 
 // dismiss says that the node no longer has the task: it is stopped and forgotten.
-func (t *task) dismiss() { t.dismissed = true }
+func (t *task) dismiss() { t.dismissed, t.dirty = true, true }
 
 // gone tells whether nothing is left to do, and then forgets the task.
 func (t *task) gone() bool {
@@ -192,9 +199,15 @@ func (t *task) flush() {
 	t.publish()
 	data, err := json.Marshal(t.rec)
 	observed := cloneObserved(t.obs)
+	assignment := t.assignmentToSave()
 	t.async(t.ctx, func(context.Context) error {
 		if err != nil {
 			return err
+		}
+		if assignment != nil {
+			if err := saveFile(t.dir, assignmentFile, assignment); err != nil {
+				return err
+			}
 		}
 		return saveRecord(t.dir, data)
 	}, func(err error) {
@@ -206,6 +219,24 @@ func (t *task) flush() {
 			t.agent.cfg.Report(model.Report{TaskID: t.id, Observed: observed})
 		}
 	})
+}
+
+// assignmentToSave encodes the assignment when the one on the disk says something else, so that an agent without a server knows
+// what to run.
+func (t *task) assignmentToSave() []byte {
+	want := savedAssignment{done: true, stop: t.as.Stop || t.dismissed}
+	if t.saved == want {
+		return nil
+	}
+	as := t.as
+	as.Stop = want.stop
+	data, err := model.EncodeJSON(as)
+	if err != nil {
+		t.log.Error("the task's assignment cannot be saved; without the server, a restart of Berth now would leave the task alone", "error", err)
+		return nil
+	}
+	t.saved = want
+	return data
 }
 
 // byName finds a container; nil when there is none.
