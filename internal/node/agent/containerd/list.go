@@ -105,8 +105,12 @@ func (r *Runtime) describe(s *agent.ContainerState, p *apitask.Process) {
 	switch {
 	case runs(p):
 		s.Status, s.PID = agent.ContainerRunning, p.Pid
-	case p.Status == apitask.Status_UNKNOWN:
-		r.describeHung(s)
+	case p.Status == apitask.Status_UNKNOWN: // the connection broke: containerd is about to clean up, and tells the end
+		if n, begun := note.Read(r.note(s.ID)); n.Exited {
+			describeEnd(s, n)
+		} else if begun {
+			s.Status = agent.ContainerRunning
+		}
 	case p.Status == apitask.Status_STOPPED:
 		if _, begun := note.Read(r.note(s.ID)); !begun {
 			return // killed before it was started
