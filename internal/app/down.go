@@ -22,13 +22,20 @@ import (
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
-// Down is `berth down`: it stops the server, the load balancers, the tasks, containerd and the network of the
-// instance in dir, in this order. With purge it deletes the data too. What is stopped already is no error.
-func Down(ctx context.Context, dir string, purge bool, out io.Writer) error {
-	in, err := LoadInstance(dir)
+// DownConfig is what `berth down` was told.
+type DownConfig struct {
+	DataDir string
+	Purge   bool // delete the data too
+	Now     bool // kill tasks instead of asking them to end
+}
+
+// Down is `berth down`: it stops the server, the load balancers, the tasks, containerd and the network of an instance, in this order.
+// What is stopped already is no error, and it may be interrupted and repeated. What does not end holds up nothing else; the error names it.
+func Down(ctx context.Context, c DownConfig, out io.Writer) error {
+	in, err := LoadInstance(c.DataDir)
 	if errors.Is(err, ErrNoInstance) {
-		if purge {
-			return removeIfOurs(dir)
+		if c.Purge {
+			return removeIfOurs(c.DataDir)
 		}
 		return err
 	}
@@ -38,20 +45,21 @@ func Down(ctx context.Context, dir string, purge bool, out io.Writer) error {
 	if err := in.stopServer(ctx, out); err != nil {
 		return err
 	}
+	var left error
 	if in.Runtime == "containerd" {
-		if err := edge.Stop(ctx, in.edgeConfig(Config{})); err != nil {
-			return err
-		}
-		if err := in.stopMachine(ctx, out); err != nil {
-			return err
+		left = edge.Stop(ctx, in.edgeConfig(Config{}))
+		if left = errors.Join(left, in.stopMachine(ctx, c.Now, out)); ctx.Err() != nil {
+			return left
 		}
 	}
-	fmt.Fprintln(out, "Berth is down")
-	if purge {
-		fmt.Fprintf(out, "deleting %s\n", dir)
-		return os.RemoveAll(dir)
+	if left == nil {
+		fmt.Fprintln(out, "Berth is down")
 	}
-	return nil
+	if c.Purge {
+		fmt.Fprintf(out, "deleting %s\n", in.dir)
+		left = errors.Join(left, os.RemoveAll(in.dir))
+	}
+	return left
 }
 
 // removeIfOurs does not delete a directory that was never Berth's.
@@ -92,7 +100,7 @@ func (in *Instance) stopServer(ctx context.Context, out io.Writer) error {
 
 // stopMachine removes everything of the instance from this machine but its data. containerd is started when it does not run: only
 // it knows what there is to remove.
-func (in *Instance) stopMachine(ctx context.Context, out io.Writer) error {
+func (in *Instance) stopMachine(ctx context.Context, now bool, out io.Writer) error {
 	if _, err := os.Stat(in.Path("containerd")); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -111,18 +119,17 @@ func (in *Instance) stopMachine(ctx context.Context, out io.Writer) error {
 	if err := d.Start(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "stopping tasks")
-	if err := in.purgeTasks(ctx, binaries, log); err != nil {
-		return fmt.Errorf("stop tasks: %w", err)
+	left := in.endTasks(ctx, now, binaries, out, log)
+	if ctx.Err() != nil {
+		return errors.Join(left, ctx.Err())
 	}
 	fmt.Fprintln(out, "stopping containerd and the network")
-	if err := d.Stop(ctx); err != nil {
-		return err
-	}
-	return errors.Join(network.RemoveAll(in.networkConfig(log)), in.removeCgroups(), unmountBelow(in.RunDir()), os.RemoveAll(in.RunDir()))
+	return errors.Join(left, d.Stop(ctx), network.RemoveAll(in.networkConfig(log)), in.removeCgroups(), unmountBelow(in.RunDir()),
+		os.RemoveAll(in.RunDir()))
 }
 
-func (in *Instance) purgeTasks(ctx context.Context, binaries embedded.Binaries, log *slog.Logger) error {
+// endTasks stops the tasks, and removes what they leave. The error names what did not end.
+func (in *Instance) endTasks(ctx context.Context, now bool, binaries embedded.Binaries, out io.Writer, log *slog.Logger) error {
 	snapshotter, _ := daemon.Snapshotter(in.Path("containerd"))
 	r, err := containerd.New(containerd.Config{Socket: in.ContainerdSocket(), Namespace: in.Namespace(), Snapshotter: snapshotter, Runc: binaries.Runc,
 		Shim: binaries.Shim, StateDir: filepath.Join(in.RunDir(), "runtime"), CgroupParent: in.cgroup(), Log: log})
@@ -130,7 +137,20 @@ func (in *Instance) purgeTasks(ctx context.Context, binaries embedded.Binaries, 
 		return err
 	}
 	defer r.Close()
-	return r.Purge(ctx)
+	if !now {
+		left, err := in.stopTasks(ctx, r, out, log)
+		if err != nil {
+			return err
+		}
+		for _, name := range left {
+			fmt.Fprintf(out, "  task %s has not ended; going on without it\n", name)
+		}
+	}
+	fmt.Fprintln(out, "removing containers")
+	if err := r.Purge(ctx); err != nil {
+		return fmt.Errorf("these are left: %w; berth down removes them when they have ended", err)
+	}
+	return nil
 }
 
 func (in *Instance) removeCgroups() error {

@@ -64,6 +64,11 @@ var ErrNoInstance = errors.New("no Berth has run with this data directory")
 
 // LoadInstance reads the instance of a data directory. The error is ErrNoInstance when nothing ever ran there.
 func LoadInstance(dir string) (*Instance, error) {
+	// Other processes, with folders of their own, are told of it.
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
 	data, err := os.ReadFile(filepath.Join(dir, "instance.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w; start one with: berth up --data-dir %s", dir, ErrNoInstance, dir)
@@ -81,6 +86,11 @@ func LoadInstance(dir string) (*Instance, error) {
 // openInstance reads or makes the instance of c's data directory and lays c's explicit settings over it. The account cannot
 // change: it is in every stored ARN.
 func openInstance(c Config) (*Instance, error) {
+	dir, err := filepath.Abs(c.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	c.DataDir = dir
 	if err := claimDir(c.DataDir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}

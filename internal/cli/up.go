@@ -31,12 +31,16 @@ tasks running; the next "berth up" manages them again. "berth down" stops everyt
 }
 
 func (c *common) down() *cobra.Command {
-	purge := false
+	conf := app.DownConfig{}
 	cmd := &cobra.Command{Use: "down", Short: "Stop Berth, its tasks and its network", Args: noArgs,
+		Long: `Stop Berth, its tasks and its network. Tasks get their stop signal and their stopTimeout, those that others depend on last.
+It may be interrupted and repeated; what does not end is named and holds up nothing else.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return app.Down(cmd.Context(), c.dataDir, purge, cmd.OutOrStdout())
+			conf.DataDir = c.dataDir
+			return app.Down(cmd.Context(), conf, cmd.OutOrStdout())
 		}}
-	cmd.Flags().BoolVar(&purge, "purge", false, "delete the data too: state, images and logs")
+	cmd.Flags().BoolVar(&conf.Purge, "purge", false, "delete the data too: state, images and logs")
+	cmd.Flags().BoolVar(&conf.Now, "now", false, "kill tasks at once instead of asking them to end")
 	return cmd
 }
 

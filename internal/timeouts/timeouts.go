@@ -165,6 +165,8 @@ const (
 	RegistryToken   = time.Hour
 	// DownMargin is what `berth down` waits beyond a task's own stopTimeouts before it goes on without it.
 	DownMargin = 90 * time.Second
+	// DownSay is the pause between two lines that say what it waits for.
+	DownSay = 5 * time.Second
 )
 
 // The proxy: the process of the load balancers, which takes the API's port too, as `berth up` starts and watches it.

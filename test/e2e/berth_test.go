@@ -63,8 +63,8 @@ func start(t testing.TB, args ...string) *berth {
 		if t.Failed() {
 			b.showLog()
 		}
-		if out, err := exec.Command(b.bin, "--data-dir", b.dir, "down", "--purge").CombinedOutput(); err != nil {
-			t.Errorf("berth down --purge: %v\n%s", err, out)
+		if out, err := exec.Command(b.bin, "--data-dir", b.dir, "down", "--purge", "--now").CombinedOutput(); err != nil {
+			t.Errorf("berth down --purge --now: %v\n%s", err, out)
 		}
 		b.wait()
 		os.RemoveAll(dir)

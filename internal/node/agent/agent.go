@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -50,6 +52,10 @@ type Config struct {
 
 	// Report takes a task's newest observation. It must not block; a later report of a task replaces an earlier one.
 	Report func(model.Report)
+
+	// StopCode and StopReason are what tasks end of that are told to stop by somebody else than the server, which knows why.
+	StopCode   types.TaskStopCode
+	StopReason string
 
 	Relist   time.Duration // between repairs by Runtime.List; 0 means 3 s
 	KeepLogs time.Duration // how long json-file logs outlive their task's assignment; 0 means 1 h

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,21 +14,42 @@ import (
 	"github.com/berthdev/berth/internal/model"
 )
 
+// RememberedTask is what an agent was told of a task and what it saw of it.
+type RememberedTask struct {
+	model.Assignment
+	rec *record
+}
+
+// Ended tells whether the task has ended, and holds nothing any more.
+func (r RememberedTask) Ended() bool {
+	return r.rec == nil && r.Task.Observed.Status == model.Stopped || r.rec != nil && r.rec.Observed.Status == model.Stopped
+}
+
+// Remembered returns the tasks that the agent with this state directory was told of last, in the order of their ids.
+func Remembered(stateDir string, log *slog.Logger) []RememberedTask {
+	entries, err := os.ReadDir(stateDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("the agent's state cannot be read", "error", err)
+	}
+	var all []RememberedTask
+	for _, e := range entries {
+		dir := filepath.Join(stateDir, e.Name())
+		as, err := loadAssignment(dir)
+		if err == nil {
+			rec, _ := loadRecord(dir) // without it the agent goes on from the server's
+			all = append(all, RememberedTask{as, rec})
+		} else if !errors.Is(err, fs.ErrNotExist) && e.IsDir() {
+			log.Warn("what was assigned is lost; the task waits for the server", "error", err)
+		}
+	}
+	return all
+}
+
 // remember makes what an earlier agent was told the desired set, until the server has spoken.
 func (a *Agent) remember() {
-	entries, err := os.ReadDir(a.cfg.StateDir)
-	if err != nil {
-		a.cfg.Log.Warn("the agent's state cannot be read", "error", err)
-		return
-	}
 	told := map[string]model.Assignment{}
-	for _, e := range entries {
-		as, err := loadAssignment(filepath.Join(a.cfg.StateDir, e.Name()))
-		if err == nil {
-			told[e.Name()] = as
-		} else if !errors.Is(err, fs.ErrNotExist) && e.IsDir() {
-			a.cfg.Log.Warn("what was assigned is lost; the task waits for the server", "error", err)
-		}
+	for _, r := range Remembered(a.cfg.StateDir, a.cfg.Log) {
+		told[r.Task.ID] = r.Assignment
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -101,7 +101,7 @@ func (t *task) run(ctx context.Context) {
 // step does whatever can be done now. It never waits.
 func (t *task) step() {
 	if !t.ending && (t.as.Stop || t.dismissed) {
-		t.end("", "")
+		t.end(t.agent.cfg.StopCode, t.agent.cfg.StopReason)
 	}
 	if !t.ending {
 		t.stepUp()

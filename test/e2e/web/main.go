@@ -91,6 +91,9 @@ func serve() {
 	})
 	srv := &http.Server{Addr: ":" + port(), Handler: mux}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	if os.Getenv("IGNORE_TERM") != "" {
+		ctx = context.Background() // the signal is taken, and nothing comes of it
+	}
 	defer stop()
 	done := make(chan struct{})
 	go func() {
@@ -108,6 +111,9 @@ func serve() {
 		os.Exit(1)
 	}
 	<-done
+	if code, err := strconv.Atoi(os.Getenv("TERM_EXIT")); err == nil {
+		os.Exit(code)
+	}
 }
 
 // eat takes memory until the kernel ends it.

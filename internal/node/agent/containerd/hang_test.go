@@ -39,6 +39,7 @@ func TestContainerdStartsThoughAShimHangs(t *testing.T) {
 		if err := syscall.Kill(n.daemon.PID(), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
+		waitFor(t, "containerd's end", func() bool { return n.daemon.PID() == 0 })
 		begun := time.Now()
 		if err := n.daemon.Start(t.Context()); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	apitask "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/internal/node/agent"
 	proc "github.com/berthdev/berth/internal/node/process"
@@ -202,6 +203,9 @@ func (r *Runtime) removeCgroups(taskID, id string, creations int) {
 	}
 }
 
+// purgedAtOnce is how many containers Purge deletes side by side.
+const purgedAtOnce = 16
+
 // Purge deletes every container of this instance and what they left behind: `berth down`. The first error is returned after
 // all were tried.
 func (r *Runtime) Purge(ctx context.Context) error {
@@ -210,17 +214,23 @@ func (r *Runtime) Purge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, c := range all {
-		errs = append(errs, r.Delete(ctx, c.ID))
+	errs := make([]error, len(all))
+	var g errgroup.Group
+	g.SetLimit(purgedAtOnce) // one that is stuck holds up no other
+	for i, c := range all {
+		g.Go(func() error {
+			errs[i] = r.Delete(ctx, c.ID)
+			return nil
+		})
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
+	_ = g.Wait()
 	for _, task := range r.cgroup.Children(r.c.CgroupParent) {
 		if len(r.cgroup.Processes(r.taskCgroup(task))) == 0 {
 			errs = append(errs, r.cgroup.Remove(r.taskCgroup(task)))
 		}
+	}
+	if errors.Join(errs...) != nil {
+		return errors.Join(errs...)
 	}
 	errs = append(errs, os.RemoveAll(filepath.Join(r.c.StateDir, "exits")), os.MkdirAll(filepath.Join(r.c.StateDir, "exits"), 0o700))
 	return errors.Join(errs...)
