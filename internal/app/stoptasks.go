@@ -24,18 +24,18 @@ const downReason = "berth down stopped the tasks of this machine."
 // SIGKILL, those that others depend on last; all tasks side by side. It returns the names of those that have not ended when the
 // longest of their stopTimeouts is well over. Interrupted, it may be repeated: a stopTimeout goes on where it was.
 func (in *Instance) stopTasks(ctx context.Context, rt agent.Runtime, out io.Writer, log *slog.Logger) (left []string, err error) {
-	set, patience := []model.Assignment{}, time.Duration(0)
+	var set, open []model.Assignment // the agent gets those too that have ended, so that it keeps what it knows of them
+	patience := time.Duration(0)
 	for _, as := range agent.Remembered(in.Path("tasks"), log) {
-		if as.Ended() {
-			continue
-		}
 		as.Stop = true
-		set, patience = append(set, as.Assignment), max(patience, stopTime(as.Definition))
+		if set = append(set, as.Assignment); !as.Ended() {
+			open, patience = append(open, as.Assignment), max(patience, stopTime(as.Definition))
+		}
 	}
-	if len(set) == 0 {
+	if len(open) == 0 {
 		return nil, nil
 	}
-	w := newDownWatch(set, out)
+	w := newDownWatch(open, out)
 	a := agent.New(agent.Config{Runtime: rt, Network: noNetwork{}, Logs: noLogs{}, StateDir: in.Path("tasks"), VolumeDir: in.Path("volumes"),
 		RunDir: filepath.Join(in.RunDir(), "files"), Region: in.Region, Pace: in.Pace, Report: w.report, Log: log,
 		StopCode: types.TaskStopCodeTerminationNotice, StopReason: downReason})
