@@ -1,7 +1,7 @@
 // Package timeouts is the one table of how long Berth's processes wait: for each other, for the kernel, for people. A wait that is
 // longer than that of its caller is never used up, and one that is shorter takes away what the other still does: Order says which
 // must be shorter than which, and why, and its test holds them to it. No other file of the server, the node and the shim declares
-// such a constant (see the package's test); what a user sets (a health check's interval, a stopTimeout) is not here.
+// such a constant (test/arch sees to that); what a user sets (a health check's interval, a stopTimeout) is not here.
 package timeouts
 
 import "time"
@@ -109,6 +109,8 @@ const (
 	// Relist is the pause between two comparisons of tasks with the runtime; SweepFolders between two looks for folders of no task.
 	Relist       = 3 * time.Second
 	SweepFolders = time.Minute
+	// RulesKept is the pause between two looks at the network's rules, which other firewalls take away, or add chains that drop.
+	RulesKept    = 2 * time.Second
 	SweepCgroups = 15 * time.Second
 	// KeepLogs is how long json-file logs outlive their task.
 	KeepLogs = time.Hour

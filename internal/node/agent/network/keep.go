@@ -7,15 +7,13 @@ import (
 	"time"
 
 	"github.com/google/nftables"
-)
 
-// keepEvery is how often the rules are looked at: other firewalls that start, stop or are reloaded take them away, or come with
-// chains that drop.
-const keepEvery = 2 * time.Second
+	"github.com/berthdev/berth/internal/timeouts"
+)
 
 // keep has the rules be there until ctx ends.
 func (n *Network) keep(ctx context.Context) {
-	ticker := time.NewTicker(keepEvery)
+	ticker := time.NewTicker(timeouts.RulesKept)
 	defer ticker.Stop()
 	for {
 		select {
