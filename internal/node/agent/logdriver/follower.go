@@ -99,7 +99,7 @@ func (f *follower) finish() {
 func (f *follower) close() {
 	for _, s := range f.sources {
 		if s != nil {
-			s.file.Close()
+			s.close()
 		}
 	}
 	if f.out != nil {
@@ -131,7 +131,7 @@ func (f *follower) run(ctx context.Context) {
 
 // discard deletes the container's output, all of which was carried.
 func (f *follower) discard() {
-	for _, name := range []string{offsetsFile, bound.Dropped, streams[1], streams[0]} { // stdout last: its absence says that all is done
+	for _, name := range []string{offsetsFile, bound.Dropped, streams[1] + bound.Times, streams[0] + bound.Times, streams[1], streams[0]} { // stdout last: its absence says that all is done
 		if err := os.Remove(filepath.Join(f.spec.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			f.driver.cfg.Log.Warn("the output of a container cannot be deleted", "container", f.spec.ID, "error", err)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/berthdev/berth/internal/node/agent"
@@ -42,6 +43,7 @@ func (o *sinkOutput) write(ctx context.Context, events []event) (n int, err erro
 	if len(batch) == 0 {
 		return n, nil
 	}
+	slices.SortStableFunc(batch, func(a, b agent.LogEvent) int { return a.At.Compare(b.At) }) // of two outputs
 	if err := o.sink.Write(ctx, o.group, o.stream, batch); err != nil {
 		return 0, err
 	}

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
 )
 
 // maxLine is the longest event in bytes: what CloudWatch Logs takes. A longer line becomes several events.
@@ -37,6 +39,9 @@ type source struct {
 	noted   int64 // offset up to which everything was handed on
 	punched int64 // offset up to which the disk was given back; a multiple of a page
 	noHoles bool  // the file system cannot
+
+	stamps    *bound.Stamps // when the output was written
+	timesGone int64         // offset in the stamps' file up to which the disk was given back
 }
 
 func openSource(index int, path string, noted int64) (*source, error) {
@@ -44,7 +49,25 @@ func openSource(index int, path string, noted int64) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source{index: index, file: f, read: noted, noted: noted, punched: noted &^ (pageSize - 1)}, nil
+	stamps, err := bound.OpenStamps(path)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &source{index: index, file: f, read: noted, noted: noted, punched: noted &^ (pageSize - 1), stamps: stamps}, nil
+}
+
+func (s *source) close() {
+	s.file.Close()
+	_ = s.stamps.Close()
+}
+
+// written is when the line that begins at an offset was written; now, where the shim did not say.
+func (s *source) written(offset int64, now time.Time) time.Time {
+	if at := s.stamps.At(offset); !at.IsZero() && at.Before(now) {
+		return at
+	}
+	return now
 }
 
 // next reads a chunk and returns the lines that it completes. eof tells that nothing more is there now.
@@ -72,14 +95,15 @@ func (s *source) split(now time.Time) []event {
 	start := s.read - int64(len(s.buf)) // offset of buf[0]
 	rest := s.buf
 	for {
+		at := s.written(start+int64(len(s.buf)-len(rest)), now)
 		i := bytes.IndexByte(rest, '\n')
 		switch {
 		case i >= 0 && i <= maxLine:
-			events = append(events, event{at: now, text: bytes.TrimSuffix(rest[:i], []byte("\r")), ended: true, source: s.index})
+			events = append(events, event{at: at, text: bytes.TrimSuffix(rest[:i], []byte("\r")), ended: true, source: s.index})
 			rest = rest[i+1:]
 		case len(rest) > maxLine:
 			cut := wholeRunes(rest[:maxLine])
-			events = append(events, event{at: now, text: rest[:cut], source: s.index})
+			events = append(events, event{at: at, text: rest[:cut], source: s.index})
 			rest = rest[cut:]
 		default:
 			s.buf = append([]byte(nil), rest...)
@@ -94,7 +118,7 @@ func (s *source) partial(now time.Time) []event {
 	if len(s.buf) == 0 {
 		return nil
 	}
-	e := event{at: now, text: s.buf, source: s.index, end: s.read}
+	e := event{at: s.written(s.read-int64(len(s.buf)), now), text: s.buf, source: s.index, end: s.read}
 	s.buf = nil
 	return []event{e}
 }
@@ -129,6 +153,17 @@ func (s *source) reclaim(all bool) error {
 	}
 	if err == nil {
 		s.punched = end
+		s.reclaimStamps()
 	}
 	return err
+}
+
+// reclaimStamps gives back what of the stamps is not needed any more. What can't be given back is small.
+func (s *source) reclaimStamps() {
+	f, done := s.stamps.File()
+	if end := done &^ (pageSize - 1); end > s.timesGone {
+		if unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.timesGone, end-s.timesGone) == nil {
+			s.timesGone = end
+		}
+	}
 }

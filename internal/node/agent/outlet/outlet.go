@@ -61,8 +61,13 @@ func (o *Outlet) add(path string) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("make a pipe for the log: %w", err), to.Close())
 	}
+	var size int64
+	if info, err := to.Stat(); err == nil {
+		size = info.Size()
+	}
+	times, _ := bound.NewStamper(path) // a log without its times is still a log
 	o.box.files = append(o.box.files, to)
-	o.streams = append(o.streams, &stream{box: o.box, from: from, to: to, whole: true})
+	o.streams = append(o.streams, &stream{box: o.box, from: from, to: to, size: size, times: times, whole: true})
 	o.ends = append(o.ends, end)
 	return nil
 }
@@ -112,6 +117,9 @@ func (o *Outlet) Close() error {
 	<-done
 	for _, s := range o.streams {
 		errs = append(errs, s.to.Close())
+		if s.times != nil {
+			errs = append(errs, s.times.Close())
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -23,7 +23,9 @@ type stream struct {
 	box   *box
 	from  *os.File // the pipe
 	to    *os.File // opened to append
-	whole bool     // the file ends with a whole line, or is empty
+	size  int64    // of that file
+	times *bound.Stamper
+	whole bool // the file ends with a whole line, or is empty
 	lost  bound.Lost
 	cut   bool // the last line that was lost has not ended yet
 }
@@ -110,7 +112,11 @@ func (s *stream) mark() {
 
 // write appends p. What the disk does not take is lost. It tells whether all was written.
 func (s *stream) write(p []byte) bool {
+	if s.times != nil {
+		s.times.Stamp(s.size, time.Now())
+	}
 	n, err := s.to.Write(p)
+	s.size += int64(max(n, 0))
 	if n > 0 {
 		s.whole = p[n-1] == '\n'
 	}
