@@ -50,6 +50,9 @@ type platform struct {
 
 func (in *Instance) cgroup() string { return "/" + in.Namespace() }
 
+// Containerd is the config of the instance's containerd.
+func (in *Instance) Containerd() daemon.Config { return in.daemonConfig() }
+
 // daemonConfig is that of the instance's containerd.
 func (in *Instance) daemonConfig() daemon.Config {
 	return daemon.Config{Root: in.Path("containerd"), State: filepath.Join(in.RunDir(), "ctd"), Socket: in.ContainerdSocket(),

@@ -15,7 +15,7 @@ func (c *common) doctor() *cobra.Command {
 	cmd := &cobra.Command{Use: "doctor", Short: "Check that this machine can run Berth", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		conf := doctor.Config{DataDir: c.dataDir, Listen: app.DefaultListen}
 		if in, err := app.LoadInstance(c.dataDir); err == nil {
-			conf.Listen, conf.Running = in.Listen, in.Running()
+			conf.Listen, conf.Running, conf.Containerd = in.Listen, in.Running(), in.Containerd()
 		}
 		if listen != "" {
 			conf.Listen = listen

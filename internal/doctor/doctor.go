@@ -43,12 +43,14 @@ type Config struct {
 	Listen  string // host:port of the API
 	// Running: a Berth with this data directory runs, so that its port is rightly taken.
 	Running bool
+	// Containerd is that of the instance in DataDir; the zero value for none.
+	Containerd daemon.Config
 }
 
 // Check looks at everything, in the order in which a start needs it.
 func Check(ctx context.Context, c Config) []Finding {
 	return slices.Concat(root(), programs(), cgroups(), filesystem(c), firewall(), forwarding(), walls(), inotify(), port(ctx, c),
-		disk(c), clock(), awsCLI(ctx))
+		disk(c), clock(), containerd(ctx, c), awsCLI(ctx))
 }
 
 func ok(name, format string, args ...any) []Finding {
@@ -108,6 +110,30 @@ func programs() []Finding {
 			"Build Berth with: make build")
 	}
 	return ok("runc", "runc and the shim are inside this binary.")
+}
+
+// containerd is that of a Berth that runs: one that hangs is replaced within seconds, and one that stays away is worth a word.
+func containerd(ctx context.Context, c Config) []Finding {
+	if !c.Running || c.Containerd.Socket == "" {
+		return nil
+	}
+	h, err := daemon.Look(ctx, c.Containerd)
+	switch {
+	case err != nil:
+		return found("containerd", Warn, "containerd can't be looked at: "+err.Error(), "")
+	case h.PID == 0:
+		return found("containerd", Warn, "containerd does not run; tasks go on, and Berth is starting it again.",
+			"If this stays so, look at "+c.Containerd.LogFile+".")
+	case !h.Serves:
+		return found("containerd", Warn, fmt.Sprintf("containerd (process %d) does not answer; tasks go on, and Berth replaces it within seconds.", h.PID),
+			"If this stays so, look at "+c.Containerd.LogFile+".")
+	}
+	all := ok("containerd", "containerd (process %d) answers.", h.PID)
+	if len(h.Aside) > 0 {
+		all = append(all, found("shims", Warn, fmt.Sprintf("The shims of %d containers do not answer: %s. The containers run on.",
+			len(h.Aside), strings.Join(h.Aside, ", ")), "Stop their tasks, which ends them, or let the shims go on: kill -CONT.")...)
+	}
+	return all
 }
 
 // controllers that limits need.

@@ -40,6 +40,7 @@ func Order() []Rule {
 		{TidyAfter, CollectCall, "TidyAfter < CollectCall", "collections do not overlap"},
 		{CollectCall, CollectLease, "CollectCall < CollectLease", "a lease outlives the call that it is for"},
 		{CreateWait, PullLease, "CreateWait < PullLease", "an image is kept until its container exists"},
+		{ImageUsed + PullLease, ImageKeep, "ImageUsed + PullLease < ImageKeep", "an image whose use was not noted anew when it was pulled has its lease"},
 		{PullAsk, PullAnswer, "PullAsk < PullAnswer", "less patience where the machine has the image anyway"},
 		{LogDrain, ReleaseWait, "LogDrain < ReleaseWait", "a log does not hold up STOPPED longer than the release does"},
 		{LogRetry, LogDrainLater, "LogRetry < LogDrainLater", "the last lines are tried more than once"},

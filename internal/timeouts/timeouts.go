@@ -80,8 +80,8 @@ const (
 	TidyAfter    = 3 * time.Second
 	CollectCall  = time.Minute
 	CollectLease = time.Hour
-	// PullLease keeps an image that was just pulled, and that no container uses yet, from being collected.
-	PullLease = time.Hour
+	// PullLease is how long an image that was just pulled stays, though no container uses it yet.
+	PullLease = 45 * time.Minute
 )
 
 // The agent.
@@ -109,6 +109,8 @@ const (
 	// Relist is the pause between two comparisons of tasks with the runtime; SweepFolders between two looks for folders of no task.
 	Relist       = 3 * time.Second
 	SweepFolders = time.Minute
+	// Resolve is how long a resolver of the machine's has for an answer to a container's question.
+	Resolve = 2 * time.Second
 	// RulesKept is the pause between two looks at the network's rules, which other firewalls take away, or add chains that drop.
 	RulesKept    = 2 * time.Second
 	SweepCgroups = 15 * time.Second
@@ -135,7 +137,7 @@ const (
 	PullIdle      = 30 * time.Second
 	// ImageUsed is the pause between two notes of an image's use; ImageKeep how long an unused image is kept; ImageCollect the pause
 	// between two looks at the disk.
-	ImageUsed    = time.Hour
+	ImageUsed    = 10 * time.Minute
 	ImageKeep    = time.Hour
 	ImageCollect = 10 * time.Minute
 )

@@ -33,6 +33,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -53,6 +54,18 @@ type bundle struct {
 	namespace, id string
 	aside         bool   // hidden from containerd
 	socket        string // of its shim
+}
+
+// Aside returns the containers that were set aside, because their shims do not answer, sorted.
+func (s Shims) Aside() []string {
+	var ids []string
+	for _, b := range s.bundles() {
+		if b.aside {
+			ids = append(ids, b.id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // bundles returns those that name their shim, also those that were set aside.

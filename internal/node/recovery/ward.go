@@ -42,20 +42,11 @@ func (w *Ward) Admit(ctx context.Context) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var hung sync.Map
-	var asked sync.WaitGroup
-	for socket, all := range bySocket {
-		asked.Go(func() {
-			if answer(ctx, socket, all[0].id) == silent {
-				hung.Store(socket, true)
-			}
-		})
-	}
-	asked.Wait()
+	replies := ask(ctx, bySocket)
 	clear(w.held)
 	var errs []error
 	for socket, all := range bySocket {
-		_, aside := hung.Load(socket)
+		aside := replies[socket] == silent
 		for _, b := range all {
 			if err := w.move(b, aside); err != nil {
 				errs = append(errs, fmt.Errorf("set the container %s aside: %w", b.id, err))
@@ -103,14 +94,14 @@ func (w *Ward) Wait(ctx context.Context) error {
 		case <-tick.C:
 		}
 		w.mu.Lock()
-		sockets := map[string]string{}
+		held := map[string][]bundle{}
 		for _, b := range w.held {
-			sockets[b.socket] = b.id
+			held[b.socket] = append(held[b.socket], b)
 		}
 		w.mu.Unlock()
-		for socket, id := range sockets {
-			if answer(ctx, socket, id) != silent && ctx.Err() == nil {
-				log.G(ctx).WithField("id", id).Warn("a shim that did not answer is back, or has ended")
+		for socket, r := range ask(ctx, held) {
+			if r != silent && ctx.Err() == nil {
+				log.G(ctx).WithField("id", held[socket][0].id).Warn("a shim that did not answer is back, or has ended")
 				return nil
 			}
 		}
@@ -125,6 +116,23 @@ const (
 	alive
 	silent
 )
+
+// ask asks the shims of bundles, which are listed by their sockets, all at once.
+func ask(ctx context.Context, bySocket map[string][]bundle) map[string]reply {
+	var mu sync.Mutex
+	var asked sync.WaitGroup
+	replies := map[string]reply{}
+	for socket, all := range bySocket {
+		asked.Go(func() {
+			r := answer(ctx, socket, all[0].id)
+			mu.Lock()
+			defer mu.Unlock()
+			replies[socket] = r
+		})
+	}
+	asked.Wait()
+	return replies
+}
 
 // answer asks the shim behind a socket for a container; whatever it says of that, it answers.
 func answer(ctx context.Context, socket, id string) reply {

@@ -71,6 +71,9 @@ func TestWard(t *testing.T) {
 			t.Errorf("%s: held %v, shown to containerd %v", id, w.Holds("ns", id), s.shows(id))
 		}
 	}
+	if got := s.Aside(); len(got) != 40 || got[0] != "hung0-a" {
+		t.Errorf("set aside: %v", got)
+	}
 	if w.Holds("other", "hung0-a") {
 		t.Error("another namespace's container is held")
 	}

@@ -58,7 +58,7 @@ var _ agent.Images = (*Images)(nil)
 const (
 	// labelOrigin marks images that were imported or built here: no registry is asked for them.
 	labelOrigin = "berth.dev/origin"
-	// labelUsed is when an image was last asked for: RFC 3339. It may be noted usedInterval late; this process knows it exactly.
+	// labelUsed is when an image was last asked for: RFC 3339. It may be noted timeouts.ImageUsed late; this process knows it exactly.
 	labelUsed = "berth.dev/used"
 )
 

@@ -26,6 +26,7 @@ import (
 
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/containerd/imagetest"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // hub is a registry that can be broken.
@@ -237,6 +238,29 @@ func TestImportedImagesAskNobody(t *testing.T) {
 		if refs, err := n.store.Import(t.Context(), bytes.NewReader(data)); err == nil {
 			t.Errorf("%s was imported as %v", name, refs)
 		}
+	}
+}
+
+// An image that was just pulled is there until its container can be made, also when it is an old one.
+func TestAPulledImageHasALease(t *testing.T) {
+	n := newNode(t)
+	now := time.Now()
+	n.store.c.Now = func() time.Time { return now }
+	h := newHub(t)
+	h.push(t, "app:1", "x")
+	ref := h.address() + "/app:1"
+	pulls(t, n.store, ref)
+	for _, later := range []time.Duration{55 * time.Minute, 9 * time.Minute} {
+		now = now.Add(later)
+		pulls(t, n.store, ref)
+	}
+	now = now.Add(timeouts.PullLease)
+	if removed, err := n.store.Collect(t.Context(), CollectConfig{Path: n.root, Threshold: 1e-9}); err != nil || len(removed) > 0 {
+		t.Errorf("%v %v", removed, err)
+	}
+	now = now.Add(timeouts.ImageKeep)
+	if removed, err := n.store.Collect(t.Context(), CollectConfig{Path: n.root, Threshold: 1e-9}); err != nil || len(removed) != 1 {
+		t.Errorf("in the end: %v %v", removed, err)
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Config is what a Resolver works with. ResolvConf is required.
@@ -50,7 +52,7 @@ func New(c Config) *Resolver {
 		c.Port = "53"
 	}
 	if c.Timeout == 0 {
-		c.Timeout = 2 * time.Second
+		c.Timeout = timeouts.Resolve
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
