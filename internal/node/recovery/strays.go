@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -78,28 +79,34 @@ func (j *Strays) referred() map[string]bool {
 	return known
 }
 
-// dismiss asks the shim behind a socket to end, or kills it, and removes a socket that nobody listens on.
+// dismiss ends the shim behind a socket: it asks it to, or kills it. Killing needs no answer of the shim and has no deadline: one that
+// hangs takes no connection once enough of them wait. A socket is removed only when nobody listens on it: without it, a shim that
+// lives would never be found again.
 func (j *Strays) dismiss(ctx context.Context, socket string, kill bool) {
+	log := log.G(ctx).WithField("socket", socket)
+	if kill {
+		if holders := j.holders(socket); len(holders) > 0 {
+			log.Warn("killing a shim that no container belongs to")
+			for _, p := range holders {
+				p.Signal(unix.SIGKILL)
+			}
+			return
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.StrayAnswer)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	if errors.Is(err, unix.ECONNREFUSED) {
+		_ = os.Remove(socket)
+	}
 	if err != nil {
-		if ctx.Err() == nil {
-			_ = os.Remove(socket)
-		}
 		return
 	}
 	client := ttrpc.NewClient(conn)
 	defer client.Close()
-	log.G(ctx).WithField("socket", socket).WithField("kill", kill).Warn("dismissing a shim that no container belongs to")
-	if !kill {
-		// It may end before it has answered, or never answer: one whose log nobody reads waits for that.
-		_, _ = taskapi.NewTTRPCTaskClient(client).Shutdown(ctx, &taskapi.ShutdownRequest{})
-		return
-	}
-	for _, r := range j.holders(socket) {
-		r.Signal(unix.SIGKILL)
-	}
+	log.Warn("asking a shim that no container belongs to to end")
+	// It may end before it has answered, or never answer: one whose log nobody reads waits for that.
+	_, _ = taskapi.NewTTRPCTaskClient(client).Shutdown(ctx, &taskapi.ShutdownRequest{})
 }
 
 // holders returns the shims of this containerd that listen on a socket, as the kernel knows them.

@@ -3,17 +3,19 @@ package recovery
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
+	"time"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
@@ -49,16 +51,16 @@ func serveShim(t *testing.T, socket string) *fakeShim {
 	return f
 }
 
-// stubbornShim is a process that looks like a shim, listens and never answers.
+// stubbornShim is a process that looks like a shim, listens and never answers. It has room for a single connection.
 func stubbornShim(t *testing.T, socket, address string) *exec.Cmd {
 	t.Helper()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.SetUnlinkOnClose(false)
-	f, err := l.File()
-	if err != nil {
+	f := os.NewFile(uintptr(fd), socket)
+	defer f.Close()
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: socket}), unix.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", "while :; do sleep 1; done", "shim", "-address", address)
@@ -66,8 +68,6 @@ func stubbornShim(t *testing.T, socket, address string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	f.Close()
-	l.Close()
 	return cmd
 }
 
@@ -113,16 +113,18 @@ func TestStrays(t *testing.T) {
 		t.Errorf("%v would be killed; the socket is this very process's, which is no shim", got)
 	}
 	shim := stubbornShim(t, orphan+"2", j.Socket)
+	for range 3 { // seen, asked, killed
+		j.sweep(t.Context())
+	}
 	over := make(chan error, 1)
 	go func() { over <- shim.Wait() }()
-	for range 10 { // the third kills it; whom a look misses, the next one finds
-		if j.sweep(t.Context()); len(over) > 0 {
-			break
+	select {
+	case err := <-over:
+		if err == nil || !strings.Contains(err.Error(), "killed") {
+			t.Errorf("a shim that does not answer: %v, want it killed", err)
 		}
-	}
-	_ = shim.Process.Signal(syscall.SIGTERM)
-	if err := <-over; err == nil || !strings.Contains(err.Error(), "killed") {
-		t.Errorf("a shim that does not answer: %v, want it killed", err)
+	case <-time.After(20 * time.Second):
+		t.Error("a shim that does not answer was not killed by the third look")
 	}
 	if _, err := os.Stat(dead); err == nil {
 		t.Error("a socket of a dead shim is left over")
