@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,5 +66,34 @@ func TestEventsAreBounded(t *testing.T) {
 	again.CreatedAt = again.CreatedAt.Add(time.Second)
 	if events := store.EventsOf(w.view(), &again); len(events) != 0 {
 		t.Errorf("a new service shows %d events of an older one", len(events))
+	}
+}
+
+// TestStuckContainersAreTold: a container that cannot be stopped is told of once, however often it is looked at, also when its task
+// has ended meanwhile.
+func TestStuckContainersAreTold(t *testing.T) {
+	for name, status := range map[string]model.TaskStatus{"stopping": model.Stopping, "stopped before anybody looked": model.Stopped} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.service(1, 1)
+			w.turn(4)
+			var id string
+			w.update(func(tx store.Tx) {
+				for old := range store.Tasks.By(tx, store.ByService, "default/web") {
+					stuck := *old
+					id = old.ID
+					stuck.Observed.Status = status
+					stuck.Observed.Containers = []model.Container{{Name: "c", Status: model.Stopped,
+						Reason: "CannotStopContainerError: 1 of its processes did not end 5s after SIGKILL: 7 (nfsd)"}, {Name: "d", Reason: "other"}}
+					store.Tasks.Put(tx, &stuck)
+				}
+			})
+			w.turn(4)
+			want := fmt.Sprintf(`(service web) (task %s) container "c" cannot be stopped: 1 of its processes did not end 5s after SIGKILL: 7 (nfsd). `+
+				"Berth tries again until it ends.", id)
+			if got := strings.Count(w.events(), want); got != 1 || strings.Count(w.events(), "cannot be stopped") != 1 {
+				t.Errorf("told %d times:\n%s", got, w.events())
+			}
+		})
 	}
 }

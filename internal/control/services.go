@@ -84,7 +84,7 @@ func (p *pass) service(key string) {
 		s = &model.Service{Cluster: cluster, Name: name, Status: inactive}
 	}
 	v := p.scene(s)
-	stages := []func(*scene){p.moveEvents, p.plan, p.stopTasks, p.reach, p.trim}
+	stages := []func(*scene){p.moveEvents, p.tellStuck, p.plan, p.stopTasks, p.reach, p.trim}
 	if s.Status == inactive {
 		p.waits(v.owner(), false)
 		stages = []func(*scene){p.stopTasks, p.reach, p.forget}

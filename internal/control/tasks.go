@@ -1,7 +1,9 @@
 package control
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
@@ -76,6 +78,21 @@ func (p *pass) ended(old *model.Task, code types.TaskStopCode, reason string) *m
 	t.Version++
 	return &t
 }
+
+// tellStuck says which containers do not end: their tasks are STOPPING until the kernel lets go of them, or go on without them.
+func (p *pass) tellStuck(v *scene) {
+	for _, t := range v.tasks {
+		for _, c := range t.Observed.Containers {
+			if why, ok := strings.CutPrefix(c.Reason, stuck); ok && !p.full() {
+				p.event(v.Service, fmt.Sprintf("(service %s) (task %s) container %q cannot be stopped%s. Berth tries again until it ends.",
+					v.Name, t.ID, c.Name, strings.TrimRight(why, ".")))
+			}
+		}
+	}
+}
+
+// stuck begins the reason of a container that the kernel does not end.
+const stuck = "CannotStopContainerError"
 
 // event adds to a service's events unless they say the same of not long ago.
 func (p *pass) event(s *model.Service, text string) {
