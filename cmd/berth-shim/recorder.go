@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
 
@@ -34,18 +35,27 @@ func (r *recorder) Delete(ctx context.Context, req *taskapi.DeleteRequest) (*tas
 	if req.ExecID != "" {
 		return r.TTRPCTaskService.Delete(ctx, req)
 	}
-	path, cgroupPath := r.noteOf(req.ID)
-	known, begun := note.Read(path)
-	wanted := path != "" && begun && !known.Exited
-	oom := wanted && oomKilled(cgroupPath)
+	noted := r.watch(req.ID)
 	res, err := r.TTRPCTaskService.Delete(ctx, req)
-	if err == nil && wanted {
-		n := note.Note{ExitCode: int32(res.ExitStatus), FinishedAt: res.ExitedAt.AsTime(), OOMKilled: oom && res.ExitStatus != 0}
-		if nerr := note.End(path, n); nerr != nil {
+	if err == nil {
+		if nerr := noted(shim.StopStatus{ExitStatus: int(res.ExitStatus), ExitedAt: res.ExitedAt.AsTime()}); nerr != nil {
 			log.G(ctx).WithError(nerr).WithField("id", req.ID).Error("the end of a container cannot be noted")
 		}
 	}
 	return res, err
+}
+
+// watch reads what will be gone with the container. What it returns notes the container's end, if that is to be noted.
+func (r *recorder) watch(id string) (noted func(shim.StopStatus) error) {
+	path, cgroupPath := r.noteOf(id)
+	known, begun := note.Read(path)
+	if path == "" || !begun || known.Exited {
+		return func(shim.StopStatus) error { return nil }
+	}
+	oom := oomKilled(cgroupPath)
+	return func(end shim.StopStatus) error {
+		return note.End(path, note.Note{ExitCode: int32(end.ExitStatus), FinishedAt: end.ExitedAt, OOMKilled: oom && end.ExitStatus != 0})
+	}
 }
 
 // noteOf reads where a container's note is, and its cgroup, from its bundle.

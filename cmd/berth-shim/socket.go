@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/pkg/shim"
+	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +43,8 @@ func removeSocketAtEnd() func(context.Context) error {
 	}
 }
 
-// manager is the stock one, but for this: what cleans up after a shim that was killed removes its socket.
+// manager is the stock one, but for this: what cleans up after a shim that was killed notes the container's end, since whoever looks
+// finds no trace of the container until containerd tells it, and removes the shim's socket.
 type manager struct {
 	shim.Shim
 }
@@ -50,7 +52,16 @@ type manager struct {
 // Stop implements shim.Shim.
 func (m manager) Stop(ctx context.Context, id string) (shim.StopStatus, error) {
 	address := socketOf(id)
+	noted := func(shim.StopStatus) error { return nil }
+	if dir, err := os.Getwd(); err == nil {
+		noted = (&recorder{bundles: filepath.Dir(dir)}).watch(id)
+	}
 	status, err := m.Shim.Stop(ctx, id)
+	if err == nil {
+		if nerr := noted(status); nerr != nil {
+			log.G(ctx).WithError(nerr).WithField("id", id).Error("the end of a container cannot be noted")
+		}
+	}
 	if address != "" && !shim.CanConnect(address) { // a shim that lives has other containers
 		_ = shim.RemoveSocket(address)
 	}

@@ -16,6 +16,7 @@ func Order() []Rule {
 		{ContainerdStart, ShimLoad, "ContainerdStart < ShimLoad",
 			"containerd kills the containers of a shim that it gives up; before that it is killed, and its next start sets the shim aside"},
 		{ContainerdProbe, ContainerdStart, "ContainerdProbe < ContainerdStart", "one question of several"},
+		{ShimCleanup, ShimLost, "ShimCleanup < ShimLost", "the clean-up after a shim tells how its containers ended, before that is called unknown"},
 		{ShimState, SignalCall, "ShimState < SignalCall", "containerd's own refusal comes before its caller gives up"},
 		{ShimState, ContainerdAnswer, "ShimState < ContainerdAnswer", "a shim that hangs must not make containerd look hung"},
 		{CreateWait, RuncStep, "CreateWait <= RuncStep", "the shim finishes what it has begun after its caller has gone"},

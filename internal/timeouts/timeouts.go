@@ -20,6 +20,8 @@ const (
 	ShimLoad = time.Minute
 	// ShimCleanup bounds the clean-up after a shim that has died.
 	ShimCleanup = 15 * time.Second
+	// ShimLost is how long a container that nobody knows any more counts as running: containerd may be cleaning up after its shim.
+	ShimLost = 20 * time.Second
 	// RuncStep bounds one step of runc (create, start, kill, delete) in the shim, and in containerd. No caller waits longer.
 	RuncStep = 2 * time.Minute
 	// OutletEnd is how long a container that is being deleted may still wait for room in its log; OutletSay the pause between two

@@ -28,6 +28,7 @@ func (r *Runtime) forget(id string) {
 	defer r.mu.Unlock()
 	delete(r.labels, id)
 	delete(r.ended, id)
+	delete(r.lost, id)
 	delete(r.pids, id)
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/recovery/note"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // List implements agent.Runtime. The shims of different tasks are asked side by side, so that one that hangs holds up no other.
@@ -61,6 +62,7 @@ func (r *Runtime) look(ctx context.Context, task string, all []containers.Contai
 		case silent:
 			r.describeHung(&states[i])
 		case err == nil:
+			r.lostSince(all[i].ID, false)
 			r.describe(&states[i], p)
 		case errdefs.IsNotFound(err):
 			r.describeLost(&states[i], labelsFrom(all[i]))
@@ -151,15 +153,32 @@ func describeEnd(s *agent.ContainerState, n note.Note) {
 const lostExit = 255 // of a container whose end nobody saw; Docker's value
 
 // describeLost fills s of a container that has no task: it ran before the machine was restarted, its shim died, or it is not
-// yet wholly created.
+// yet wholly created. A shim that has just died leaves no trace until containerd has cleaned up after it, and noted the end: until
+// then the container counts as running, but not for ever.
 func (r *Runtime) describeLost(s *agent.ContainerState, l labels) {
 	n, begun := note.Read(r.note(s.ID))
 	switch {
 	case n.Exited:
 		describeEnd(s, n)
+	case begun && l.boot == r.limits.bootID && time.Since(r.lostSince(s.ID, true)) < timeouts.ShimLost:
+		s.Status = agent.ContainerRunning
 	case begun || l.boot != r.limits.bootID:
 		s.Status, s.ExitCode, s.FinishedAt = agent.ContainerExited, lostExit, time.Now()
 	}
+}
+
+// lostSince notes whether a container has no task, and returns since when.
+func (r *Runtime) lostSince(id string, lost bool) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !lost {
+		delete(r.lost, id)
+		return time.Time{}
+	}
+	if _, known := r.lost[id]; !known {
+		r.lost[id] = time.Now()
+	}
+	return r.lost[id]
 }
 
 // oomKilled tells whether the kernel killed a process of the container for want of memory, by the counter of its cgroup, and the

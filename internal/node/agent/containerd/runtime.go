@@ -64,11 +64,12 @@ type Runtime struct {
 	deleted chan struct{} // holds one notice: something was deleted
 
 	mu       sync.Mutex
-	labels   map[string]labels // of the containers that are known, by id
-	ended    map[string]bool   // whose exits were passed on
-	pids     map[string]uint32 // of the containers that this Runtime created, by id
-	hung     map[string]bool   // tasks whose shim did not answer when last asked
-	creating map[string]int    // creations in flight, by task id: their cgroup must stay
+	labels   map[string]labels    // of the containers that are known, by id
+	ended    map[string]bool      // whose exits were passed on
+	lost     map[string]time.Time // that have no task, though they were begun: since when that is seen
+	pids     map[string]uint32    // of the containers that this Runtime created, by id
+	hung     map[string]bool      // tasks whose shim did not answer when last asked
+	creating map[string]int       // creations in flight, by task id: their cgroup must stay
 }
 
 var _ agent.Runtime = (*Runtime)(nil)
@@ -112,7 +113,7 @@ func New(c Config) (*Runtime, error) {
 		users:  newCache[execUser](256),
 		images: newCache[imageConfig](256), exits: make(chan agent.ContainerState, exitsBuffered), stop: cancel,
 		deleted: make(chan struct{}, 1),
-		labels:  map[string]labels{}, ended: map[string]bool{}, hung: map[string]bool{}, pids: map[string]uint32{}, creating: map[string]int{}}
+		labels:  map[string]labels{}, ended: map[string]bool{}, hung: map[string]bool{}, lost: map[string]time.Time{}, pids: map[string]uint32{}, creating: map[string]int{}}
 	r.done.Go(func() { r.watch(ctx) })
 	r.done.Go(func() { r.tidy(ctx) })
 	return r, nil
