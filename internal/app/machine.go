@@ -26,6 +26,7 @@ import (
 	"github.com/berthdev/berth/internal/node/cgroup"
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
+	"github.com/berthdev/berth/internal/node/quota"
 	"github.com/berthdev/berth/internal/serve/build"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -90,9 +91,13 @@ func openPlatform(ctx context.Context, in *Instance, login func(context.Context)
 	if err := p.daemon.Start(ctx); err != nil {
 		return nil, err
 	}
+	quotas, err := in.quotas(p.snapshotter)
+	if err != nil {
+		return nil, err
+	}
 	p.runtime, err = containerd.New(containerd.Config{Socket: in.ContainerdSocket(), Namespace: in.Namespace(), Snapshotter: p.snapshotter,
 		Runc: p.binaries.Runc, Shim: p.binaries.Shim, Init: p.binaries.Init, StateDir: filepath.Join(in.RunDir(), "runtime"), CgroupParent: in.cgroup(),
-		Log: log.With("component", "runtime")})
+		Quotas: quotas, Log: log.With("component", "runtime")})
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w", err)
 	}
@@ -102,6 +107,15 @@ func openPlatform(ctx context.Context, in *Instance, login func(context.Context)
 	}
 	p.network, err = network.Open(ctx, in.networkConfig(log))
 	return p, err
+}
+
+// quotas are those of the file system that containers write to; nil where it has none, which `berth doctor` says.
+func (in *Instance) quotas(snapshotter string) (*quota.Quotas, error) {
+	disk, err := quota.Detect(in.Path("containerd"))
+	if err != nil || snapshotter != "overlayfs" { // a whole copy of the image is not the task's to pay for
+		return nil, nil
+	}
+	return quota.Open(in.Path("quotas"), disk)
 }
 
 func (in *Instance) networkConfig(log *slog.Logger) network.Config {

@@ -17,6 +17,7 @@ import (
 	"github.com/berthdev/berth/internal/node/cgroup"
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
+	"github.com/berthdev/berth/internal/node/quota"
 )
 
 // Grade is how bad a finding is.
@@ -234,8 +235,16 @@ func disk(c Config) []Finding {
 	case free < wantDisk:
 		return found("disk", Warn, fmt.Sprintf("Only %.1f GiB are free for %s: few images fit.", gib, c.DataDir), "Free some.")
 	default:
-		return ok("disk", "%.0f GiB are free for %s; what containers write to their own files is bounded by that only.", gib, c.DataDir)
+		return ok("disk", "%.0f GiB are free for %s; %s", gib, c.DataDir, bounds(existing(c.DataDir)))
 	}
+}
+
+// bounds says what bounds the disk that containers use.
+func bounds(dir string) string {
+	if _, err := quota.Detect(dir); err != nil {
+		return "what containers write to their own files is bounded by that only."
+	}
+	return "what a task's containers write to their own files is bounded by its ephemeral storage."
 }
 
 // built is a time before which no clock that is right can be.

@@ -134,6 +134,23 @@ func taskSize(task *model.Task, def *types.TaskDefinition) (cpu, memory int64) {
 	return firstNumber(task.Overrides.Cpu, def.Cpu), firstNumber(task.Overrides.Memory, def.Memory)
 }
 
+// fargateDisk is the ephemeral storage of a Fargate task that asks for none, GiB.
+const fargateDisk = 20
+
+// taskDisk is the task's ephemeral storage in bytes: the override's, else the definition's, else Fargate's, else 0.
+func taskDisk(task *model.Task, def *types.TaskDefinition) int64 {
+	gib := int32(0)
+	switch {
+	case task.Overrides.EphemeralStorage != nil:
+		gib = task.Overrides.EphemeralStorage.SizeInGiB
+	case def.EphemeralStorage != nil:
+		gib = def.EphemeralStorage.SizeInGiB
+	case task.LaunchType == types.LaunchTypeFargate:
+		gib = fargateDisk
+	}
+	return int64(gib) << 30
+}
+
 func firstNumber(candidates ...*string) int64 {
 	for _, s := range candidates {
 		if n, err := strconv.ParseInt(deref(s), 10, 64); err == nil && n > 0 {

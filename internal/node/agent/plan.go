@@ -31,6 +31,8 @@ type folder struct {
 	mode os.FileMode
 	// must tells what to say when the folder is not there; "" makes it.
 	must string
+	// scoped: it goes with the task.
+	scoped bool
 }
 
 // prepare puts everything on the disk that the container mounts.
@@ -84,7 +86,7 @@ func (t *task) plan(c *container) plan {
 	cpu, memory := taskSize(t.as.Task, t.def)
 	spec := ContainerSpec{
 		ID: c.id, TaskID: t.id, Name: c.name(), Run: c.rec.Run, Image: c.rec.Image, Definition: c.def,
-		Hostname: t.hostname(c), TaskCPU: cpu, TaskMemory: memory, PIDMode: t.def.PidMode, IPCMode: t.def.IpcMode,
+		Hostname: t.hostname(c), TaskCPU: cpu, TaskMemory: memory, TaskDisk: taskDisk(t.as.Task, t.def), PIDMode: t.def.PidMode, IPCMode: t.def.IpcMode,
 		Stdout: c.logFiles.Stdout, Stderr: c.logFiles.Stderr, LogBound: c.logFiles.Bound, Labels: t.labels(c),
 	}
 	if info := t.netInfo(c); info != nil {
@@ -132,7 +134,7 @@ func (t *task) mounts(c *container, depth int) ([]folder, []Mount) {
 		f := t.volume(deref(m.SourceVolume))
 		folders = append(folders, f)
 		mounts = append(mounts, Mount{
-			Type: "bind", Source: f.path, Destination: filepath.Clean(deref(m.ContainerPath)), ReadOnly: deref(m.ReadOnly),
+			Type: "bind", Source: f.path, Destination: filepath.Clean(deref(m.ContainerPath)), ReadOnly: deref(m.ReadOnly), TaskScoped: f.scoped,
 		})
 	}
 	for _, from := range c.def.VolumesFrom {
@@ -156,7 +158,7 @@ func (t *task) mounts(c *container, depth int) ([]folder, []Mount) {
 // volume is the folder of a volume of the task definition.
 func (t *task) volume(name string) folder {
 	i := slices.IndexFunc(t.def.Volumes, func(v types.Volume) bool { return deref(v.Name) == name })
-	own := folder{path: filepath.Join(t.dir, "volumes", name), mode: 0o777} // any user of the image may write, as in an emptyDir
+	own := folder{path: filepath.Join(t.dir, "volumes", name), mode: 0o777, scoped: true} // any user of the image may write, as in an emptyDir
 	if i < 0 {
 		return own
 	}
@@ -165,7 +167,7 @@ func (t *task) volume(name string) folder {
 		return folder{path: *v.Host.SourcePath, mode: 0o755}
 	}
 	if d := v.DockerVolumeConfiguration; d != nil && d.Scope == types.ScopeShared {
-		own.path = filepath.Join(t.agent.cfg.VolumeDir, name)
+		own.path, own.scoped = filepath.Join(t.agent.cfg.VolumeDir, name), false
 		if !deref(d.Autoprovision) {
 			own.must = fmt.Sprintf("the shared volume %s does not exist and autoprovision is false; make the folder %s or set autoprovision",
 				name, own.path)

@@ -108,8 +108,11 @@ type ContainerSpec struct {
 	// the parent cgroup that carries them.
 	TaskCPU    int64
 	TaskMemory int64
-	PIDMode    types.PidMode
-	IPCMode    types.IpcMode
+	// TaskDisk (bytes) bounds what all containers of the task write to their own files and to the task's volumes together, where the
+	// file system can; 0 means no bound.
+	TaskDisk int64
+	PIDMode  types.PidMode
+	IPCMode  types.IpcMode
 	// Stdout and Stderr are files that the shim appends the container's output to, within LogBound.
 	Stdout, Stderr string
 	LogBound       bound.Bound
@@ -122,6 +125,7 @@ type Mount struct {
 	Source      string // on this machine; bind only
 	Destination string
 	ReadOnly    bool
+	TaskScoped  bool     // Source goes with the task, and counts against its TaskDisk; bind only
 	Options     []string // tmpfs only
 }
 

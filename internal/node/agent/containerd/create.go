@@ -88,6 +88,9 @@ func (r *Runtime) create(ctx context.Context, spec agent.ContainerSpec) error {
 	if err != nil {
 		return failure(name, "prepare the file system of container "+spec.Name, err)
 	}
+	if err := r.limitDisk(spec, rootfs); err != nil {
+		return failure(name, "bound the disk of container "+spec.Name, err)
+	}
 	user, err := r.lookUpUser(ctx, config, firstOf(deref(spec.Definition.User), config.User), rootfs)
 	if err != nil {
 		return failure(name, "container "+spec.Name, err)

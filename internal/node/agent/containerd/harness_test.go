@@ -24,6 +24,7 @@ import (
 	"github.com/berthdev/berth/internal/node/cgroup"
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
+	"github.com/berthdev/berth/internal/node/quota"
 )
 
 // TestMain is also `berth containerd` for the daemons that the tests start.
@@ -70,12 +71,18 @@ func integration(t testing.TB) {
 
 func newNode(t testing.TB) *node {
 	t.Helper()
+	return newNodeIn(t, t.TempDir())
+}
+
+// newNodeIn keeps images and snapshots in dir.
+func newNodeIn(t testing.TB, dir string) *node {
+	t.Helper()
 	integration(t)
 	b := make([]byte, 3)
 	rand.Read(b)
 	n := &node{id: "t" + hex.EncodeToString(b), logs: t.TempDir()}
 	n.run = "/run/berth/" + n.id
-	root := filepath.Join(t.TempDir(), "containerd")
+	root := filepath.Join(dir, "containerd")
 	bins, err := embedded.Unpack(filepath.Join(os.TempDir(), "berth-test-bin"))
 	if err != nil {
 		t.Skip(err)
@@ -93,6 +100,11 @@ func newNode(t testing.TB) *node {
 	t.Logf("instance %s, snapshotter %s %s", n.id, snapshotter, reason)
 	n.config = Config{Socket: n.run + "/containerd.sock", Namespace: "berth-" + n.id, Snapshotter: snapshotter, Runc: bins.Runc,
 		Shim: bins.Shim, Init: bins.Init, StateDir: n.run + "/runtime", CgroupParent: "/berth-" + n.id, Log: logger}
+	if disk, err := quota.Detect(root); err == nil {
+		if n.config.Quotas, err = quota.Open(filepath.Join(dir, "quotas"), disk); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if n.Runtime, err = New(n.config); err != nil {
 		t.Fatal(err)
 	}

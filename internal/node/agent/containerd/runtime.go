@@ -27,6 +27,7 @@ import (
 
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/cgroup"
+	"github.com/berthdev/berth/internal/node/quota"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
@@ -45,7 +46,9 @@ type Config struct {
 	// PidsLimit bounds the processes and threads of one task, and of one container; 0 means 16384. A task gets no more than a quarter
 	// of what the machine has.
 	PidsLimit int64
-	Log       *slog.Logger
+	// Quotas bounds what tasks write to the disk; nil where the file system of the snapshots cannot.
+	Quotas *quota.Quotas
+	Log    *slog.Logger
 }
 
 // Runtime runs containers. Its methods may be called from many goroutines.

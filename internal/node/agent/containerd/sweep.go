@@ -5,9 +5,13 @@ import (
 	"errors"
 )
 
-// Sweep removes the cgroups of tasks that have no container any more: a kill between the end of a container and that of its cgroup
-// leaves them. It may run at any time.
+// Sweep removes the cgroups of tasks that have no container any more, which a kill between the end of a container and that of its
+// cgroup leaves, and the disk quotas of tasks whose files are gone. It may run at any time.
 func (r *Runtime) Sweep(ctx context.Context) error {
+	return errors.Join(r.sweepDisk(), r.sweepCgroups(ctx))
+}
+
+func (r *Runtime) sweepCgroups(ctx context.Context) error {
 	candidates := r.cgroup.Children(r.c.CgroupParent) // before the list: what is made from here on is none
 	if len(candidates) == 0 {
 		return nil

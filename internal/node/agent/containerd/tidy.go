@@ -24,6 +24,9 @@ func (r *Runtime) tidy(ctx context.Context) {
 			if err := r.collectGarbage(ctx); err != nil && ctx.Err() == nil {
 				r.log.Warn("containerd cannot collect its garbage; it will with the next deletion", "error", err)
 			}
+			if err := r.sweepDisk(); err != nil {
+				r.log.Warn("the disk quotas of ended tasks are left over", "error", err)
+			}
 		}
 	}
 }

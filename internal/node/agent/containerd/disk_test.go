@@ -1,0 +1,122 @@
+package containerd
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"golang.org/x/sys/unix"
+
+	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/node/quota"
+	"github.com/berthdev/berth/internal/node/quota/quotatest"
+)
+
+func TestWritableLayer(t *testing.T) {
+	overlay := []mount.Mount{{Type: "overlay", Source: "overlay", Options: []string{"index=off", "workdir=/s/7/work", "upperdir=/s/7/fs",
+		"lowerdir=/s/2/fs:/s/1/fs"}}}
+	if got := strings.Join(writableLayer(overlay), " "); got != "/s/7/work /s/7/fs" {
+		t.Errorf("overlayfs writes to %s", got)
+	}
+	if got := writableLayer([]mount.Mount{{Type: "bind", Source: "/s/1/fs", Options: []string{"rw", "rbind"}}}); len(got) != 1 || got[0] != "/s/1/fs" {
+		t.Errorf("a layer alone is written at %v", got)
+	}
+}
+
+// Two containers and a volume of a task share its bound; another task has its own; with the task everything of it goes.
+func TestATaskWritesNoMoreThanItsBound(t *testing.T) {
+	integration(t)
+	root := quotatest.Mount(t, 400<<20)
+	n := newNodeIn(t, root)
+	if n.c.Quotas == nil || n.c.Snapshotter != "overlayfs" {
+		t.Fatalf("no quotas on a disk that has them; snapshotter %s", n.c.Snapshotter)
+	}
+	image := n.busybox(t, nil)
+	volume := filepath.Join(root, "volume")
+	if err := os.Mkdir(volume, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	const bound = 8 << 20
+	const fill = `dd if=/dev/zero of=%/x bs=64k count=256 2>&1 | grep -o -E 'quota exceeded|No space left' ; rm -f /etc/hostname; sleep 100`
+	bounded := func(path string) func(*agent.ContainerSpec) {
+		return func(s *agent.ContainerSpec) {
+			s.TaskDisk = bound
+			s.Definition.Command = []string{strings.ReplaceAll(fill, "%", path)}
+			s.Mounts = []agent.Mount{{Type: "bind", Source: volume, Destination: "/v", TaskScoped: true}}
+		}
+	}
+	first := n.container(image, "", bounded(""))
+	n.start(t, first)
+	said(t, first.Stdout)
+	second := n.container(image, "", bounded("/v"), func(s *agent.ContainerSpec) { s.TaskID, s.ID = first.TaskID, first.TaskID+"-second" })
+	n.start(t, second)
+	said(t, second.Stdout)
+
+	disk, err := quota.Detect(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, ok := n.c.Quotas.ID(first.TaskID)
+	if used, limit, err := disk.Usage(id); !ok || used > bound || used < bound-(1<<20) || limit != bound || err != nil {
+		t.Errorf("the task uses %d of %d, %v", used, limit, err)
+	}
+	again, err := quota.Open(filepath.Join(root, "quotas"), disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := again.ID(first.TaskID); found != id {
+		t.Errorf("a restart finds id %#x, want %#x", found, id)
+	}
+
+	other := n.container(image, `dd if=/dev/zero of=/x bs=1M count=20 2>&1`, func(s *agent.ContainerSpec) { s.TaskDisk = 64 << 20 })
+	if state, out, _ := n.runs(t, other); state.ExitCode != 0 {
+		t.Errorf("another task cannot write: %s", out)
+	}
+	free := n.container(image, `dd if=/dev/zero of=/x bs=1M count=20 2>&1`)
+	if state, out, _ := n.runs(t, free); state.ExitCode != 0 {
+		t.Errorf("a task without a bound cannot write: %s", out)
+	}
+
+	for _, c := range []string{first.ID, second.ID} {
+		if err := n.Delete(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.ended(t)
+	if _, ok := n.c.Quotas.ID(first.TaskID); !ok {
+		t.Error("the bound went while the task's volume is there")
+	}
+	if err := os.RemoveAll(volume); err != nil {
+		t.Fatal(err)
+	}
+	n.ended(t)
+	unix.Sync()
+	if used, limit, err := disk.Usage(id); used != 0 || limit != 0 || err != nil {
+		t.Errorf("%d of %d bytes are left of the task, %v", used, limit, err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(root, "quotas")); len(left) != 0 {
+		t.Errorf("records are left: %v", left)
+	}
+}
+
+// ended collects what deleted containers leave.
+func (n *node) ended(t *testing.T) {
+	t.Helper()
+	if err := n.collectGarbage(n.context(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// said waits until a container has said that its disk is full.
+func said(t *testing.T, path string) {
+	t.Helper()
+	waitFor(t, "the container finds its disk full", func() bool {
+		out := read(t, path)
+		return strings.Contains(out, "quota exceeded") || strings.Contains(out, "No space left")
+	})
+}
