@@ -39,20 +39,23 @@ func TestATaskWritesNoMoreThanItsBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	const bound = 8 << 20
-	const fill = `dd if=/dev/zero of=%/x bs=64k count=256 2>&1 | grep -o -E 'quota exceeded|No space left' ; rm -f /etc/hostname; sleep 100`
-	bounded := func(path string) func(*agent.ContainerSpec) {
+	bounded := func(script string) func(*agent.ContainerSpec) {
 		return func(s *agent.ContainerSpec) {
 			s.TaskDisk = bound
-			s.Definition.Command = []string{strings.ReplaceAll(fill, "%", path)}
+			s.Definition.Command = []string{script}
 			s.Mounts = []agent.Mount{{Type: "bind", Source: volume, Destination: "/v", TaskScoped: true}}
 		}
 	}
-	first := n.container(image, "", bounded(""))
+	first := n.container(image, "", bounded(`dd if=/dev/zero of=/x bs=64k count=64 2>&1; sync; echo said $?; sleep 100`))
 	n.start(t, first)
-	said(t, first.Stdout)
-	second := n.container(image, "", bounded("/v"), func(s *agent.ContainerSpec) { s.TaskID, s.ID = first.TaskID, first.TaskID+"-second" })
+	waitFor(t, "half of the bound is written", func() bool { return strings.Contains(read(t, first.Stdout), "said 0") })
+	second := n.container(image, "", bounded(`dd if=/dev/zero of=/v/x bs=64k count=256 2>&1; sleep 100`),
+		func(s *agent.ContainerSpec) { s.TaskID, s.ID = first.TaskID, first.TaskID+"-second" })
 	n.start(t, second)
-	said(t, second.Stdout)
+	waitFor(t, "the task's disk is full", func() bool {
+		out := read(t, second.Stdout)
+		return strings.Contains(out, "quota exceeded") || strings.Contains(out, "No space left")
+	})
 
 	disk, err := quota.Detect(root)
 	if err != nil {
@@ -110,13 +113,4 @@ func (n *node) ended(t *testing.T) {
 	if err := n.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// said waits until a container has said that its disk is full.
-func said(t *testing.T, path string) {
-	t.Helper()
-	waitFor(t, "the container finds its disk full", func() bool {
-		out := read(t, path)
-		return strings.Contains(out, "quota exceeded") || strings.Contains(out, "No space left")
-	})
 }
