@@ -17,6 +17,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/places"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Config is what control needs.
@@ -59,7 +60,7 @@ func New(c Config) *Control {
 		c.Places = places.New(c.Store)
 	}
 	c.Repair = or(c.Repair, time.Minute)
-	c.LostGrace = or(c.LostGrace, time.Minute)
+	c.LostGrace = or(c.LostGrace, timeouts.LostGrace)
 	c.KeepEnded = or(c.KeepEnded, 72*time.Hour)
 	c.KeepNewest = or(c.KeepNewest, 10_000)
 	return &Control{Config: c, queue: newQueue(), waiting: map[owner]struct{}{}, held: map[string]owner{}}

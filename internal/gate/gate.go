@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Config is what a Gate is told. Total is required.
@@ -77,7 +79,7 @@ func (g *Gate) admit(source netip.Addr) bool {
 	}
 	g.refused++
 	g.unsaid++
-	if now := time.Now(); now.Sub(g.said) >= time.Minute {
+	if now := time.Now(); now.Sub(g.said) >= timeouts.GateWarn {
 		g.c.Log.Warn("connections are refused: one source, or all together, have too many", "of", g.c.Name, "source", source, "its", has,
 			"open", g.open, "total", g.c.Total, "refused", g.unsaid)
 		g.said, g.unsaid = now, 0
@@ -133,7 +135,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			if pause == 0 {
 				l.gate.c.Log.Warn("no connection can be accepted for now", "of", l.gate.c.Name, "error", err)
 			}
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			pause = min(max(2*pause, 5*time.Millisecond), timeouts.GatePause)
 			if !l.wait(pause) {
 				return nil, net.ErrClosed
 			}

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // ErrSlow says that a request's body came slower than a Pace allows.
@@ -19,7 +21,7 @@ type Pace struct {
 }
 
 // DefaultPace lets the slowest of lines through, and no dripping.
-var DefaultPace = Pace{Grace: 20 * time.Second, Rate: 16 << 10}
+var DefaultPace = Pace{Grace: timeouts.PaceGrace, Rate: 16 << 10}
 
 // clock is how long was waited, and for how many bytes.
 type clock struct {

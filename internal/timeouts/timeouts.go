@@ -161,9 +161,7 @@ const (
 	RequestHeader = 10 * time.Second
 	RequestIdle   = 2 * time.Minute
 	RequestDrain  = 5 * time.Second
-	// ControlTick is the pause between two looks of control at everything.
-	ControlTick  = time.Second
-	Housekeeping = time.Hour
+	Housekeeping  = time.Hour
 	// ServerStop is what `berth down` gives the server after a SIGTERM.
 	ServerStop = 15 * time.Second
 	// TaskCredentials is how long those of a task's role are good for; RegistryToken the node's own login.
@@ -206,4 +204,41 @@ const (
 	APIHold     = 10 * time.Second
 	APILine     = 5 * time.Second
 	APIContinue = time.Minute
+)
+
+// What a load balancer waits for at its clients and its targets.
+const (
+	// ProxyHead is how long a client may take to send a head that it has begun.
+	ProxyHead = 60 * time.Second
+	// ProxyWatch is about how long a request is under way before somebody looks whether its client leaves.
+	ProxyWatch = 50 * time.Millisecond
+	// ProxyLinger is how long is read, after the last answer, what a client still sends.
+	ProxyLinger = 500 * time.Millisecond
+	// ProxyDial is how long an ALB waits for a connection to a target; ProxyKeepAlive the kernel's pause between two probes of one.
+	ProxyDial      = 10 * time.Second
+	ProxyKeepAlive = 30 * time.Second
+	// ProxyLastWrite is what a target that has answered has to take the end of the request.
+	ProxyLastWrite = time.Second
+	// ProxyKept is how long a connection to a target is kept that nobody uses, ProxySweep the pause between two looks at those.
+	ProxyKept  = 50 * time.Second
+	ProxySweep = time.Second
+	// ProxyLeastIdle is the shortest idle timeout that a client's connection has.
+	ProxyLeastIdle = time.Second
+	// ProxyProbe is how often a target that was never healthy is asked at pace fast.
+	ProxyProbe = time.Second
+	// ProxyClose is what requests in flight have when a proxy is closed at once, PortDrain those of a port that no listener has any more.
+	ProxyClose = 3 * time.Second
+	PortDrain  = time.Minute
+	// PortRetry is how often a port that could not be taken is tried again, FeedRetry a write to the store that failed.
+	PortRetry = time.Second
+	FeedRetry = time.Second
+)
+
+// What strangers may take of any listener.
+const (
+	// PaceGrace is how long the other side of a body may keep Berth waiting, besides what its bytes take at the slowest rate.
+	PaceGrace = 20 * time.Second
+	// GateWarn is the pause between two lines about refused connections, GatePause the longest while none can be accepted.
+	GateWarn  = time.Minute
+	GatePause = time.Second
 )

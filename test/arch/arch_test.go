@@ -30,7 +30,7 @@ var ladder = []rung{
 	{"model", nil, "model is the bottom of the ladder"},
 	{"timeouts", nil, "a table"},
 	{"store", []string{"model"}, "the store knows the nouns only"},
-	{"gate", nil, "bounds of what strangers may take know no service"},
+	{"gate", []string{"timeouts"}, "bounds of what strangers may take know no service"},
 	{"plan", []string{"model"}, "planners see values, and not each other"},
 	{"api/wire", []string{"gate", "model"}, "protocols know no service"},
 	{"places", []string{"plan/placement", "store", "model"}, "what placement knows, kept beside the store"},

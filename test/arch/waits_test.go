@@ -13,7 +13,8 @@ import (
 
 // held are the folders whose waits all stand in the table; strangers are below them and have none of their own to keep in order.
 var (
-	held = []string{"../../internal/node", "../../internal/nodelink", "../../internal/app", "../../internal/serve/edge", "../../internal/serve/proxy/link",
+	held = []string{"../../internal/node", "../../internal/nodelink", "../../internal/app", "../../internal/serve/edge", "../../internal/serve/proxy",
+		"../../internal/gate",
 		"../../cmd/berth-shim"}
 	strangers = []string{"../../internal/node/agent/fake", "../../internal/node/agent/agenttest", "../../internal/node/agent/metadata", "../../internal/node/agent/containerd/imagetest"}
 )
@@ -54,6 +55,11 @@ func waits(file *ast.File) (found []token.Pos) {
 		case *ast.BinaryExpr:
 			for unit, other := range map[ast.Expr]ast.Expr{n.X: n.Y, n.Y: n.X} {
 				_, literal := other.(*ast.BasicLit)
+				if c, ok := unit.(*ast.CallExpr); ok && len(c.Args) == 1 { // float64(time.Second)
+					if f, ok := c.Fun.(*ast.Ident); ok && f.Name == "float64" {
+						unit = c.Args[0]
+					}
+				}
 				if isUnit(unit) && (n.Op == token.MUL && !literal || n.Op == token.QUO) {
 					conversions[unit] = true
 				}
@@ -80,7 +86,7 @@ func isUnit(e ast.Expr) bool {
 func TestWaitsAreFound(t *testing.T) {
 	for expr, want := range map[string]int{
 		"3 * time.Second": 1, "time.Minute": 1, "f(time.Hour)": 1, "time.Duration(n) * time.Second": 0, "time.Second / 100": 0,
-		"now.Sub(x) >= time.Minute": 1, "5 * time.Millisecond": 0, "time.Second * 3": 1,
+		"now.Sub(x) >= time.Minute": 1, "5 * time.Millisecond": 0, "time.Second * 3": 1, "time.Duration(x * float64(time.Second))": 0, "float64(time.Second)": 1,
 	} {
 		syntax, err := parser.ParseFile(token.NewFileSet(), "x.go", "package x\nvar y = "+expr, 0)
 		if err != nil {

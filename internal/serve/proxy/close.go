@@ -3,15 +3,14 @@ package proxy
 import (
 	"context"
 	"time"
-)
 
-// closeTimeout is how long requests in flight may take when the proxy is closed.
-const closeTimeout = 3 * time.Second
+	"github.com/berthdev/berth/internal/timeouts"
+)
 
 // Close ends every listener and check; requests in flight get a moment to end.
 func (p *Proxy) Close() error {
 	p.leave(false)
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeouts.ProxyClose)
 	defer cancel()
 	p.shut(ctx)
 	return nil

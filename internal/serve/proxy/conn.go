@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // quiet is how long a connection may be silent before its deadlines end it. A deadline is moved only when a quarter of the idle
@@ -105,7 +107,7 @@ func (c *clientConn) touch() {
 func (c *clientConn) setRead() error {
 	at := c.silent
 	if !c.between {
-		at = at.Add(attempts * dialTimeout)
+		at = at.Add(attempts * timeouts.ProxyDial)
 	}
 	if !c.asked.IsZero() && c.asked.Before(at) {
 		at = c.asked

@@ -16,10 +16,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-)
 
-// dialTimeout is how long an ALB waits for a connection to a target.
-const dialTimeout = 10 * time.Second
+	"github.com/berthdev/berth/internal/timeouts"
+)
 
 // attempts bounds how many targets one request is sent to.
 const attempts = 3
@@ -45,6 +44,7 @@ type passage struct {
 
 	stick  time.Duration // of the rule: how long the client stays with the group
 	target *target       // that answered
+	body   *endingBody   // of the request; nil when it has none, or need not be watched
 }
 
 type passageKey struct{}
@@ -53,7 +53,7 @@ func passageOf(r *http.Request) *passage { return r.Context().Value(passageKey{}
 
 func newForwarder(p *Proxy) *forwarder {
 	f := &forwarder{proxy: p, byIdle: map[time.Duration]*http.Transport{},
-		dial: (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext}
+		dial: (&net.Dialer{Timeout: timeouts.ProxyDial, KeepAlive: timeouts.ProxyKeepAlive}).DialContext}
 	f.reverse = &httputil.ReverseProxy{Rewrite: f.rewrite, Transport: f, FlushInterval: -1, BufferPool: &buffers{},
 		ModifyResponse: f.answered, ErrorHandler: f.failed, ErrorLog: stdlog.New(logWriter{p.Log}, "", 0)}
 	return f
@@ -82,11 +82,37 @@ func (b *buffers) Get() []byte {
 func (b *buffers) Put(v []byte) { b.pool.Put(&v) }
 
 func (f *forwarder) serve(w http.ResponseWriter, r *http.Request, p *passage) {
+	r = r.WithContext(context.WithValue(r.Context(), passageKey{}, p))
 	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody {
 		// A target may answer while the client still sends. A writer that can't do this reads the rest first.
 		_ = http.NewResponseController(w).EnableFullDuplex()
+		p.body = &endingBody{ReadCloser: r.Body}
+		r.Body = p.body
 	}
-	f.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), passageKey{}, p)))
+	f.reverse.ServeHTTP(w, r)
+}
+
+// endingBody is a request's body that knows whether it was read to its end.
+type endingBody struct {
+	io.ReadCloser
+	ended atomic.Bool
+}
+
+// Read implements io.Reader.
+func (b *endingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF { //nolint:errorlint // io.Reader gives it bare
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+// part makes an answer the connection's last if it begins before the request has ended: in full duplex, net/http's server reads what
+// is left of the body when the handler has returned, and fails when it then reads the next request.
+func (p *passage) part(h http.Header) {
+	if p.body != nil && !p.body.ended.Load() {
+		h.Set("Connection", "close")
+	}
 }
 
 var errNoTarget = errors.New("the target group has no target that takes requests")
@@ -284,6 +310,7 @@ func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	p := passageOf(r)
 	p.own(w)
+	p.part(w.Header())
 	f.refusal(p, err).write(w)
 }
 

@@ -128,6 +128,9 @@ func (f *forwarder) answered(res *http.Response) error {
 	for k, v := range p.listener.Headers {
 		res.Header.Set(k, v)
 	}
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		p.part(res.Header)
+	}
 	if c := p.targetCookie(f.proxy.Now()); c != "" {
 		res.Header.Add("Set-Cookie", c)
 	}

@@ -14,10 +14,8 @@ import (
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
-
-// probe is how often a target that was never healthy is asked at the fast pace.
-const probe = time.Second
 
 // watch asks the target whether it is well until it is gone.
 func (t *target) watch() {
@@ -26,7 +24,7 @@ func (t *target) watch() {
 		check, wait := t.check, t.check.Interval
 		skip := check.Disabled || !t.used || t.state == elbtypes.TargetHealthStateEnumDraining
 		if t.proxy.Pace != model.PaceAWS && !t.seen {
-			wait = min(wait, probe)
+			wait = min(wait, timeouts.ProxyProbe)
 		}
 		url := checkURL(t.conf, check)
 		t.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // atPort serves h as a port with an idle timeout of a minute does, and returns a client's connection to it.
@@ -108,7 +109,7 @@ func TestAClientWaitsForASlowAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, in := atPort(t, func(w http.ResponseWriter, r *http.Request) {
 			select { // a connection that took its time, and an answer that came at the last moment
-			case <-time.After(dialTimeout + time.Minute):
+			case <-time.After(timeouts.ProxyDial + time.Minute):
 				io.WriteString(w, "late")
 			case <-r.Context().Done():
 			}

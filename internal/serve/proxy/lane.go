@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/serve/proxy/h1"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // lane is a client's connection on the fast path: HTTP/1.1 without an upgrade, one request after the other, all by one goroutine.
@@ -44,9 +45,6 @@ const (
 // firstBytes is what a lane reads at once between requests; heads that are larger make it grow.
 const firstBytes = 4 << 10
 
-// headTimeout is how long a client may take to send a head that it has begun.
-const headTimeout = 60 * time.Second
-
 func newLane(q *port, c net.Conn) *lane {
 	l := &lane{port: q, conn: c, born: q.proxy.Now(), now: time.Now()}
 	l.quiet.idle = time.Duration(q.idle.Load())
@@ -54,7 +52,7 @@ func newLane(q *port, c net.Conn) *lane {
 		from := at.AddrPort()
 		l.remote = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	}
-	l.timer = time.AfterFunc(time.Hour, l.tick)
+	l.timer = time.AfterFunc(timeouts.ProxyHead, l.tick)
 	l.timer.Stop()
 	return l
 }
@@ -133,7 +131,7 @@ func (l *lane) read(began *time.Time) bool {
 		if began.IsZero() {
 			*began = now
 		}
-		at := began.Add(headTimeout)
+		at := began.Add(timeouts.ProxyHead)
 		if silent := now.Add(l.quiet.idle); silent.Before(at) {
 			at = silent
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // libraryVariable makes net/http read everything, as it does what the fast path does not serve.
@@ -258,7 +259,7 @@ func TestTheNextRequestMayComeWhileOneIsAnswered(t *testing.T) {
 	io.WriteString(conn, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
 	go func() {
 		for _, b := range []byte("GET /next HTTP/1.1\r\nHost: a\r\n\r\n") { // more slowly than somebody begins to watch
-			time.Sleep(watchAfter / 8)
+			time.Sleep(timeouts.ProxyWatch / 8)
 			conn.Write([]byte{b})
 		}
 		close(release)

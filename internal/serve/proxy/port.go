@@ -12,10 +12,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-)
 
-// retryPort is how often a port that could not be taken is tried again.
-const retryPort = time.Second
+	"github.com/berthdev/berth/internal/timeouts"
+)
 
 // port is a port of this machine on which listeners answer. All but the server's own work is done under the Proxy's lock.
 type port struct {
@@ -41,7 +40,7 @@ func (p *Proxy) applyPorts(l *live) {
 		delete(p.ports, number)
 		q.leave()
 		p.closing.Go(func() { // requests in flight end in their own time
-			ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
+			ctx, cancel := context.WithTimeout(p.ctx, timeouts.PortDrain)
 			defer cancel()
 			q.shut(ctx)
 		})
@@ -53,7 +52,7 @@ func (p *Proxy) applyPorts(l *live) {
 		if q == nil {
 			q = p.newPort(number)
 		}
-		idle := time.Second
+		idle := timeouts.ProxyLeastIdle
 		for _, e := range entrances {
 			if problem, ok := told[e.listener.ARN]; ok {
 				p.told[e.listener.ARN] = problem
@@ -77,7 +76,7 @@ func (p *Proxy) tell(entrances []entrance, problem string) {
 
 func (p *Proxy) newPort(number int) *port {
 	q := &port{proxy: p, number: number, handed: newHanded(), listen: map[string]net.Listener{}}
-	q.server = &http.Server{Handler: q, ReadHeaderTimeout: 60 * time.Second, MaxHeaderBytes: 64 << 10, ConnState: note,
+	q.server = &http.Server{Handler: q, ReadHeaderTimeout: timeouts.ProxyHead, MaxHeaderBytes: 64 << 10, ConnState: note,
 		ErrorLog: stdlog.New(logWriter{p.Log}, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, bornKey{}, c.(*clientConn).born)
@@ -146,7 +145,7 @@ func (q *port) open(entrances []entrance) {
 	if problem == "" {
 		q.retry = nil
 	} else if q.retry == nil {
-		q.retry = time.AfterFunc(retryPort, q.again)
+		q.retry = time.AfterFunc(timeouts.PortRetry, q.again)
 	}
 }
 

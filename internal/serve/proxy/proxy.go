@@ -12,6 +12,7 @@ import (
 
 	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Config is what a Proxy needs.
@@ -93,7 +94,7 @@ func New(c Config) *Proxy {
 	p := &Proxy{Config: c, balancers: map[string]*balancer{}, confs: map[string]Group{}, uses: map[string]int{}, groups: map[string]*group{},
 		targets: map[string]*target{}, ports: map[int]*port{}, told: map[string]string{},
 		checker: &http.Transport{DisableKeepAlives: true, DisableCompression: true,
-			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext},
+			DialContext: (&net.Dialer{Timeout: timeouts.ProxyDial}).DialContext},
 		// A request takes two descriptors, its client's and its target's.
 		gate: gate.New(gate.Config{Name: "load balancers", Total: gate.Part(1<<16, 4), Log: c.Log})}
 	if p.Listen == nil {

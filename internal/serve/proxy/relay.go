@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/serve/proxy/h1"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // relay sends the client the answer whose head was read, and keeps the target's connection if it can be used again. It fails when the
@@ -26,7 +27,7 @@ func (l *lane) relay(t *target, up *upstream) error {
 	case !whole:
 		up.conn.Close() // which also ends a companion that still sends
 	case x.begun: // it is writing the last part, or has just done so
-		_ = up.conn.SetWriteDeadline(l.now.Add(lastWrite)) // fails only on a closed connection
+		_ = up.conn.SetWriteDeadline(l.now.Add(timeouts.ProxyLastWrite)) // fails only on a closed connection
 		up.moved.Store(0)
 	}
 	l.rejoin()
@@ -41,9 +42,6 @@ func (l *lane) relay(t *target, up *upstream) error {
 	}
 	return err
 }
-
-// lastWrite is what a target that has answered has to take the end of the request.
-const lastWrite = time.Second
 
 // chunked tells whether the client gets the answer's body in chunks. One of HTTP/1.0 knows none: its connection ends with the body.
 func (x *exchange) chunked() bool { return x.res.Length < 0 && !x.old }
@@ -265,10 +263,8 @@ func (l *lane) fill() bool {
 	return n > 0
 }
 
-// lingering bounds how long, and how much of, what a client still sends is read after the last answer: a connection that is closed
-// over unread bytes is reset, and the client may lose the answer.
-const lingering = 500 * time.Millisecond
-
+// linger reads what a client still sends after the last answer, for ProxyLinger and up to maxDiscard: a connection that is closed over
+// unread bytes is reset, and the client may lose the answer.
 func (l *lane) linger() {
 	if l.head.Plain && l.x.ask.Done() && l.first == l.last {
 		return // it has nothing more to say
@@ -276,7 +272,7 @@ func (l *lane) linger() {
 	if c, ok := l.conn.(interface{ CloseWrite() error }); !ok || c.CloseWrite() != nil {
 		return
 	}
-	_ = l.conn.SetReadDeadline(time.Now().Add(lingering)) // fails only on a closed connection
+	_ = l.conn.SetReadDeadline(time.Now().Add(timeouts.ProxyLinger)) // fails only on a closed connection
 	for left := maxDiscard; left > 0; {
 		n, err := l.conn.Read(l.in)
 		if err != nil {

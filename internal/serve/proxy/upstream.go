@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // upstream is a connection to a target on the fast path. Between requests nothing is read from it: its owner looks, before it
@@ -134,17 +136,14 @@ func (k *kept) close() {
 }
 
 // keptFor is how long a connection that nobody uses is kept: well shorter than its deadline.
-func keptFor(idle time.Duration) time.Duration { return min(50*time.Second, idle/2) }
-
-// sweepEvery is the pause between two looks at the connections that are kept.
-const sweepEvery = time.Second
+func keptFor(idle time.Duration) time.Duration { return min(timeouts.ProxyKept, idle/2) }
 
 // keep puts a connection back, and sees to it that it does not stay for ever.
 func (f *forwarder) keep(t *target, u *upstream, now time.Time) {
 	u.reused = true
 	u.until = now.Add(keptFor(u.quiet.idle))
 	if t.kept.put(u) && f.sweeping.CompareAndSwap(false, true) {
-		time.AfterFunc(sweepEvery, f.sweep)
+		time.AfterFunc(timeouts.ProxySweep, f.sweep)
 	}
 }
 
@@ -162,7 +161,7 @@ func (f *forwarder) sweep() {
 		left = t.kept.sweep(now) || left
 	}
 	if left && f.sweeping.CompareAndSwap(false, true) {
-		time.AfterFunc(sweepEvery, f.sweep)
+		time.AfterFunc(timeouts.ProxySweep, f.sweep)
 	}
 }
 

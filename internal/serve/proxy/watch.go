@@ -5,10 +5,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-)
 
-// watchAfter is about how long a request is under way before somebody looks whether its client leaves.
-const watchAfter = 50 * time.Millisecond
+	"github.com/berthdev/berth/internal/timeouts"
+)
 
 // companion is the other goroutine of a lane: there is none for a request that is answered quickly. It looks whether the client
 // leaves, after sending the rest of a body that did not come with its head. While it works (phase watched) it alone reads the
@@ -33,7 +32,7 @@ func (l *lane) wait() {
 	l.count.Add(1)
 	l.phase.Store(waiting)
 	if !l.ticking.Load() && l.ticking.CompareAndSwap(false, true) {
-		l.timer.Reset(watchAfter)
+		l.timer.Reset(timeouts.ProxyWatch)
 	}
 }
 
@@ -43,7 +42,7 @@ func (l *lane) tick() {
 	n := l.count.Load()
 	if n != l.told {
 		l.told = n
-		l.timer.Reset(watchAfter)
+		l.timer.Reset(timeouts.ProxyWatch)
 		return
 	}
 	l.works.Lock()
@@ -56,7 +55,7 @@ func (l *lane) tick() {
 	}
 	l.ticking.Store(false)
 	if l.count.Load() != n && l.ticking.CompareAndSwap(false, true) { // one came just now, and saw the timer run
-		l.timer.Reset(watchAfter)
+		l.timer.Reset(timeouts.ProxyWatch)
 	}
 }
 

@@ -11,10 +11,8 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/serve/proxy"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
-
-// retry is how long a write that failed waits to be tried again.
-const retry = time.Second
 
 // Feed is both directions. Make one, give its Health and Problem to proxy.New, then Run it.
 type Feed struct {
@@ -77,7 +75,7 @@ func (f *Feed) Run(ctx context.Context, p Applier) error {
 		case <-f.wake:
 			if err := f.write(ctx); err != nil && ctx.Err() == nil {
 				f.log.Error("cannot store the health of targets", "error", err)
-				time.AfterFunc(retry, f.nudge)
+				time.AfterFunc(timeouts.FeedRetry, f.nudge)
 			}
 		}
 	}
