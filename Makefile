@@ -11,8 +11,8 @@ BERTH    := bin/berth --data-dir $(DATA_DIR)
 # The version is given by LDFLAGS; Go's own stamp fails in a checkout that belongs to another user.
 export GOFLAGS += -buildvcs=false
 # Packages in which goroutines meet.
-RACE     := ./internal/store/... ./internal/api/wire/... ./internal/nodelink/... ./internal/control/... ./internal/node/agent \
-            ./internal/node/agent/logdriver/... ./internal/node/agent/metadata/... ./internal/serve/proxy/... ./internal/serve/logstore/... ./internal/serve/registry/...
+RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire nodelink control places gate node/recovery node/agent/logdriver \
+            node/agent/metadata node/agent/outlet serve/proxy serve/edge serve/logstore serve/registry)) ./internal/node/agent
 
 .PHONY: up down build shop test race integration soak bench lint clean deps
 
@@ -78,7 +78,8 @@ soak: build
 ## bench: measurements with their floors, as ratios.
 bench: build
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -run '^$$' -bench . -benchtime 1x -timeout 30m -p 1 ./test/e2e/...
-	go test -run '^$$' -bench . -p 1 ./internal/serve/proxy/... ./internal/store/... ./internal/control/...
+	go test -run '^$$' -bench . -p 1 ./internal/serve/... ./internal/store/... ./internal/control/... \
+	  ./internal/places/... ./internal/plan/placement/...
 
 ## lint: the import ladder and the rest of .golangci.yml. Builds golangci-lint on first use.
 lint:
