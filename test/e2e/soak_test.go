@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"golang.org/x/sys/unix"
 )
 
 // soakTime is how long TestSoak goes on: BERTH_SOAK, such as 20m (make soak), else a minute.
@@ -60,6 +61,7 @@ const (
 // is killed, stopped and starved in turn. Nothing acknowledged is lost, no request fails that had a healthy target, nothing is left.
 // BERTH_SOAK=20m makes it longer; BERTH_SEED repeats a run's order of harms.
 func TestSoak(t *testing.T) {
+	smallDisk(t)
 	b := start(t)
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("BERTH_SEED"); text != "" {
@@ -161,6 +163,7 @@ func (s *soak) harm(round int) {
 		{"the server stopped for two seconds", func() { s.pause(" up --listen", 2*time.Second) }},
 		{"a task of the service stopped by a user", s.stopOne},
 		{"a thousand idle connections", s.flood},
+		{"a full disk", s.fillDisk},
 		{everything, func() {
 			s.hit(" proxy --config", syscall.SIGKILL)
 			s.hit(" containerd --config", syscall.SIGKILL)
@@ -226,6 +229,52 @@ func (s *soak) stopOne() {
 		return // one that is alone is not taken away
 	}
 	_, _ = s.ecs().StopTask(ctx, &ecs.StopTaskInput{Task: &out.TaskArns[s.random.IntN(len(out.TaskArns))]})
+}
+
+// smallDisk has what the test makes on a disk of its own, which can be filled without harm to others.
+func smallDisk(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("berth-soak", dir, "tmpfs", 0, "size=3g,mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount the test's disk: %v", err)
+		}
+	})
+	t.Setenv("TMPDIR", dir)
+}
+
+// fillDisk takes nearly all room for a moment. What fills a disk can be stopped all the same.
+func (s *soak) fillDisk() {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.dir, &fs); err != nil {
+		s.t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(s.dir, "filler"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(fs.Bavail)*fs.Bsize-20<<20); err != nil {
+		s.t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	out, err := s.ecs().ListTasks(ctx, &ecs.ListTasksInput{ServiceName: aws.String("victim")})
+	if err == nil && len(out.TaskArns) > 0 {
+		_, err = s.ecs().StopTask(ctx, &ecs.StopTaskInput{Task: &out.TaskArns[0]})
+	}
+	if err != nil {
+		s.t.Errorf("on a full disk a task cannot be stopped: %v", err)
+	}
+	time.Sleep(time.Second)
 }
 
 // flood holds idle connections to the API's port for a moment.
