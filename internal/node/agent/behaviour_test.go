@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -299,8 +300,8 @@ func TestTaskGoesOnWithoutAStuckContainer(t *testing.T) {
 
 // An exit is of the run that it names: a clock that is set back does not lose it, and one of an earlier run ends no later one.
 func TestEndsAreToldByRunNotByClock(t *testing.T) {
-	var back time.Duration // what the machine's clock was set back by
-	now := func() time.Time { return time.Now().Round(0).Add(-back) }
+	var back atomic.Int64 // nanoseconds that the machine's clock was set back by
+	now := func() time.Time { return time.Now().Round(0).Add(-time.Duration(back.Load())) }
 	inBubble(t, fake.Config{Now: now}, func(r *rig) {
 		r.cfg.Now = now
 		r.restart(nil)
@@ -317,7 +318,7 @@ func TestEndsAreToldByRunNotByClock(t *testing.T) {
 		first, _ := r.machine.Runtime.List(t.Context())
 		r.machine.Runtime.Exit(restarts+"-web", 1)
 		time.Sleep(10 * time.Second)
-		back = time.Hour
+		back.Store(int64(time.Hour))
 		r.machine.Runtime.Exit(exits+"-web", 4)
 		r.machine.Runtime.Vanish(vanishes + "-web")
 		if o := r.reach(exits, model.Stopped); named(o, "web").ExitCode == nil || *named(o, "web").ExitCode != 4 {
