@@ -95,7 +95,7 @@ func (r *Runtime) create(ctx context.Context, spec agent.ContainerSpec) error {
 	if err != nil {
 		return failure(name, "container "+spec.Name, err)
 	}
-	oci, warnings, err := ociSpec(blueprint{spec: spec, image: config, user: user, machine: r.limits, pids: r.c.PidsLimit,
+	oci, warnings, err := ociSpec(blueprint{spec: spec, image: config, user: user, machine: r.limits, pids: r.c.PidsLimit, bounded: r.boundsDisk(spec),
 		note:   r.note(spec.ID),
 		cgroup: r.containerCgroup(spec.TaskID, spec.ID), init: r.c.Init})
 	if err != nil {

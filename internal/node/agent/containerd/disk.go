@@ -11,7 +11,7 @@ import (
 // limitDisk counts the container's writable layer and the task's volumes against the task's bound. It comes before the first mount:
 // what overlayfs makes for itself must be counted too, because a file is not moved between what counts and what does not.
 func (r *Runtime) limitDisk(spec agent.ContainerSpec, rootfs []mount.Mount) error {
-	if r.c.Quotas == nil || spec.TaskDisk <= 0 {
+	if !r.boundsDisk(spec) {
 		return nil
 	}
 	dirs := writableLayer(rootfs)
@@ -21,6 +21,10 @@ func (r *Runtime) limitDisk(spec agent.ContainerSpec, rootfs []mount.Mount) erro
 		}
 	}
 	return r.c.Quotas.Assign(spec.TaskID, spec.TaskDisk, dirs...)
+}
+
+func (r *Runtime) boundsDisk(spec agent.ContainerSpec) bool {
+	return r.c.Quotas != nil && spec.TaskDisk > 0
 }
 
 // writableLayer are the directories that overlayfs writes to.

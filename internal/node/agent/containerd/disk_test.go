@@ -1,8 +1,11 @@
 package containerd
 
 import (
+	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -10,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/node/agent/containerd/imagetest"
 	"github.com/berthdev/berth/internal/node/quota"
 	"github.com/berthdev/berth/internal/node/quota/quotatest"
 )
@@ -112,5 +116,56 @@ func (n *node) ended(t *testing.T) {
 	}
 	if err := n.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// ioctlProgram is a program for x86-64 that makes one ioctl on its standard input, with zeros as argument, and exits with its errno.
+func ioctlProgram(request uint64) string {
+	const base, header = 0x400000, 64 + 56
+	le := binary.LittleEndian
+	code := append([]byte{0x31, 0xff, 0x48, 0xbe}, le.AppendUint64(nil, request)...) // xor edi, edi; mov rsi, request
+	code = append(code, 0x48, 0x8d, 0x15, 18, 0, 0, 0)                               // lea rdx, [what follows the code]
+	code = append(code, 0xb8, unix.SYS_IOCTL, 0, 0, 0, 0x0f, 0x05)                   // mov eax; syscall
+	code = append(code, 0x89, 0xc7, 0xf7, 0xdf)                                      // mov edi, eax; neg edi
+	code = append(code, 0xb8, 60, 0, 0, 0, 0x0f, 0x05)                               // mov eax, SYS_exit; syscall
+	code = append(code, make([]byte, 32)...)
+	elf := []byte{0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	for _, n := range []uint16{2, 62} { // executable, x86-64
+		elf = le.AppendUint16(elf, n)
+	}
+	elf = le.AppendUint32(elf, 1)
+	for _, n := range []uint64{base + header, 64, 0} { // entry, program headers, section headers
+		elf = le.AppendUint64(elf, n)
+	}
+	elf = le.AppendUint32(elf, 0)
+	for _, n := range []uint16{64, 56, 1, 0, 0, 0} {
+		elf = le.AppendUint16(elf, n)
+	}
+	elf = le.AppendUint32(le.AppendUint32(elf, 1), 5) // to load, readable and executable
+	size := uint64(header + len(code))
+	for _, n := range []uint64{0, base, base, size, size, 0x1000} {
+		elf = le.AppendUint64(elf, n)
+	}
+	return string(append(elf, code...))
+}
+
+// A container that owns its files cannot take them out of its task's bound.
+func TestAContainerCannotLeaveItsProject(t *testing.T) {
+	integration(t)
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the program that tries is for x86-64")
+	}
+	root := quotatest.Mount(t, 200<<20)
+	n := newNodeIn(t, root)
+	image := n.busybox(t, nil, imagetest.File{Path: "xattr", Content: ioctlProgram(uint64(projectIoctls[0])), Mode: 0o755},
+		imagetest.File{Path: "high", Content: ioctlProgram(0xabc<<32 | uint64(projectIoctls[0])), Mode: 0o755},
+		imagetest.File{Path: "flags", Content: ioctlProgram(uint64(projectIoctls[1])), Mode: 0o755},
+		imagetest.File{Path: "other", Content: ioctlProgram(0x5450), Mode: 0o755}) // FIONCLEX
+	s := n.container(image, `mkdir /d; for p in xattr high flags other; do /$p </d; echo $p $?; done; dd if=/dev/zero of=/d/x bs=64k count=256 2>&1`,
+		func(s *agent.ContainerSpec) { s.TaskDisk = 8 << 20 })
+	state, out, stderr := n.runs(t, s)
+	want := fmt.Sprintf("xattr %[1]d\nhigh %[1]d\nflags %[1]d\nother 0\n", int(unix.ENOTTY))
+	if state.ExitCode == 0 || !strings.HasPrefix(out, want) {
+		t.Errorf("exit %d, want a full disk; it said %s %s", state.ExitCode, out, stderr)
 	}
 }

@@ -24,6 +24,7 @@ type blueprint struct {
 	machine machine
 	cgroup  string // of the container
 	pids    int64
+	bounded bool   // its disk is
 	note    string // the file in which its run is noted
 	init    string // the program that initProcessEnabled puts before the container's own
 }
@@ -70,6 +71,9 @@ func ociSpec(b blueprint) (spec *specs.Spec, warnings []string, err error) {
 	}
 	b.machine.confine(spec)
 	spec.Linux.Seccomp = seccomp.DefaultProfile(spec)
+	if b.bounded {
+		holdProject(spec.Linux.Seccomp)
+	}
 	return spec, warnings, nil
 }
 
