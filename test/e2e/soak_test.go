@@ -318,7 +318,7 @@ func (d deed) excuses(f failure) bool {
 	case d.what == everything:
 		return f.at.After(d.at) && f.at.Before(d.over)
 	case d.what == killProxy:
-		return !f.dialled.IsZero() && f.dialled.Before(d.at) && f.at.After(d.at) && f.at.Before(d.at.Add(2*time.Second))
+		return !f.dialled.IsZero() && f.dialled.Before(d.over) && f.at.After(d.at) && f.at.Before(d.at.Add(2*time.Second))
 	}
 	return false
 }

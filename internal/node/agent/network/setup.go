@@ -241,7 +241,8 @@ func (n *Network) adopt(r *record, name string) (netlink.Link, error) {
 	err = errors.Join(n.link.LinkSetDown(l), n.link.LinkSetNoMaster(l), n.link.LinkSetName(l, name),
 		n.link.LinkSetHardwareAddr(l, macOf(n.gateway)))
 	if err == nil {
-		err = os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/proxy_arp", []byte("1"), 0)
+		err = errors.Join(os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/proxy_arp", []byte("1"), 0),
+			os.WriteFile("/proc/sys/net/ipv4/neigh/"+name+"/proxy_delay", []byte("0"), 0)) // else an answer may wait for 0.8 s
 	}
 	if err = errors.Join(err, n.link.LinkSetUp(l)); err != nil {
 		return nil, err
