@@ -14,7 +14,7 @@ export GOFLAGS += -buildvcs=false
 RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire nodelink control places gate node/recovery node/agent/logdriver \
             node/agent/metadata node/agent/outlet serve/proxy serve/edge serve/logstore serve/registry)) ./internal/node/agent
 
-.PHONY: up down build shop test race integration soak bench lint clean deps
+.PHONY: up down build shop test race integration test-cgroup2 soak bench lint clean deps
 
 ## up: install what is missing, build, start Berth, deploy the example shop, say where to look.
 up: build shop
@@ -69,6 +69,10 @@ integration: build shop
 	@if [ "$$(id -u)" != 0 ]; then echo "SKIP integration tests: they need root"; else \
 	  BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -count=1 -p 1 -timeout 40m \
 	    ./internal/node/agent/... ./internal/node/daemon/... ./test/...; fi
+
+## test-cgroup2: what concerns cgroups, in a virtual machine that has v2 only: on a machine and nested, as in a container. No part of test.
+test-cgroup2: build
+	@test/cgroup2/run.sh
 
 ## soak: everything killed, stopped and starved in turn while deployments and traffic go on; SOAK=20m unless told.
 SOAK ?= 20m

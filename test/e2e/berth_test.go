@@ -58,7 +58,6 @@ func start(t testing.TB, args ...string) *berth {
 		t.Fatal(err)
 	}
 	b := &berth{t: t, dir: dir, port: freePort(t), bin: bin, args: args}
-	b.up()
 	t.Cleanup(func() {
 		if t.Failed() {
 			b.showLog()
@@ -69,6 +68,7 @@ func start(t testing.TB, args ...string) *berth {
 		b.wait()
 		os.RemoveAll(dir)
 	})
+	b.up()
 	return b
 }
 
@@ -191,9 +191,16 @@ func (b *berth) environ(extra ...string) []string {
 	return append(env, extra...)
 }
 
+// patience multiplies the waits of eventually: an emulated machine is slow.
+var patience = func() time.Duration {
+	n, _ := strconv.Atoi(os.Getenv("BERTH_E2E_PATIENCE"))
+	return time.Duration(max(n, 1))
+}()
+
 // eventually polls f until it returns nil.
 func (b *berth) eventually(limit time.Duration, what string, f func() error) {
 	b.t.Helper()
+	limit *= patience
 	deadline := time.Now().Add(limit)
 	for {
 		err := f()

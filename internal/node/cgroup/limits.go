@@ -54,10 +54,7 @@ func (t *Tree) createV2(path string) error {
 		return !slices.Contains([]string{"cpu", "memory", "pids", "io", "cpuset"}, c)
 	})
 	for _, name := range strings.Split(strings.Trim(filepath.Clean("/"+path), "/"), "/") {
-		for _, c := range wanted {
-			// A controller that cannot be handed down is found when a limit needs it.
-			_ = write(dir, "cgroup.subtree_control", "+"+c)
-		}
+		handDown(dir, wanted, dir == t.hierarchies["unified"], write)
 		dir = filepath.Join(dir, name)
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make cgroup: %w", err)

@@ -89,6 +89,15 @@ func serve() {
 		time.Sleep(d)
 		fmt.Fprintln(w, "slow done")
 	})
+	mux.HandleFunc("/stats", func(w http.ResponseWriter, r *http.Request) { // what the metadata endpoint counts of this container
+		res, err := http.Get(os.Getenv("ECS_CONTAINER_METADATA_URI_V4") + "/stats")
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer res.Body.Close()
+		_, _ = io.Copy(w, res.Body)
+	})
 	srv := &http.Server{Addr: ":" + port(), Handler: mux}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	if os.Getenv("IGNORE_TERM") != "" {
