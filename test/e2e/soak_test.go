@@ -180,10 +180,18 @@ func (s *soak) harm(round int) {
 	s.deeds[len(s.deeds)-1].over = time.Now()
 }
 
-// hit signals one of this Berth's processes whose command line has the word.
+// hit signals this Berth's processes whose command line has the word, and waits until those that it kills are dead: some of their threads
+// serve for a moment longer.
 func (s *soak) hit(word string, sig syscall.Signal) {
 	for _, pid := range processes(word, s.instanceID()) {
-		_ = syscall.Kill(pid, sig)
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // gone already
+		}
+		if err := syscall.Kill(pid, sig); err == nil && sig == syscall.SIGKILL {
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000)
+		}
+		unix.Close(fd)
 	}
 }
 
