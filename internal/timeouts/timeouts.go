@@ -190,8 +190,8 @@ const (
 	ProxyLongestPause = 5 * time.Second
 	ProxySteady       = time.Second
 	ProxyExit         = time.Second
-	// PortBack is how long a port may take to be free after the process that had it was killed.
-	PortBack = time.Second
+	// PortBack is how long a port may take to be free, or its new holder to be found, after the process that had it was killed.
+	PortBack = 5 * time.Second
 	// ProxyIdle is how long silent connections to a proxy that was upgraded stay open: each is asked to end with its next answer.
 	// ProxyDrain is what its requests in flight have, WebSockets among them.
 	ProxyIdle  = 30 * time.Second

@@ -276,6 +276,28 @@ func TestAKilledProcessIsBack(t *testing.T) {
 	}
 }
 
+// A process that was being started when its keeper was killed has the port before it can be heard: the next keeper finds it then.
+func TestAProcessThatIsStillStartingIsFound(t *testing.T) {
+	r := newRig(t)
+	r.keep("one")
+	r.answers("hello")
+	r.stop()
+	first, hidden := r.pid(), r.conf.Socket()+".hidden"
+	if err := os.Rename(r.conf.Socket(), hidden); err != nil {
+		t.Fatal(err)
+	}
+	back := make(chan error, 1)
+	time.AfterFunc(200*time.Millisecond, func() { back <- os.Rename(hidden, r.conf.Socket()) })
+	r.keep("one")
+	if err := <-back; err != nil {
+		t.Fatal(err)
+	}
+	r.answers("hello")
+	if pid := r.pid(); pid != first {
+		t.Errorf("process %d was replaced by %d", first, pid)
+	}
+}
+
 // A port that is given back can be taken at once, though the keeper holds a duplicate of its socket.
 func TestAPortThatIsGivenBackIsFree(t *testing.T) {
 	r := newRig(t)

@@ -66,7 +66,7 @@ func OpenKeeper(c KeeperConfig) (*Keeper, error) {
 			return nil, err
 		}
 	}
-	if died && last.Listen == c.Listen {
+	if died && k.running == nil && last.Listen == c.Listen {
 		if err := k.start(context.Background(), last); err != nil {
 			k.log.Warn("the proxy cannot be started as it was", "error", err)
 		}
@@ -74,11 +74,17 @@ func OpenKeeper(c KeeperConfig) (*Keeper, error) {
 	return k, nil
 }
 
-// take opens the API's port. A process that died a moment ago may still be giving it back.
+// take opens the API's port. A process that died a moment ago may still be giving it back, and one that was being started when its keeper
+// died may hold it and not be heard yet: it is found as soon as it serves.
 func (k *Keeper) take(address string, died bool) error {
 	l, err := listen(address)
 	for deadline := time.Now().Add(timeouts.PortBack); died && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
+		if found := k.find(); found == nil && k.running != nil {
+			if _, ok := k.sockets[address]; ok {
+				return nil
+			}
+		}
 		l, err = listen(address)
 	}
 	if err != nil {
