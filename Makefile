@@ -36,7 +36,7 @@ $(EMBEDDED)/runc: go.mod | deps
 	CGO_ENABLED=1 go build -trimpath -tags 'seccomp netgo osusergo urfave_cli_no_docs' \
 	  -ldflags '-s -w -extldflags -static -X main.version=1.5.2' -o $@ github.com/opencontainers/runc
 
-$(EMBEDDED)/containerd-shim-runc-v2: go.mod $(wildcard cmd/berth-shim/*.go) $(wildcard internal/node/agent/containerd/note/*.go internal/node/agent/outlet/*.go internal/node/agent/outlet/bound/*.go internal/node/cgroup/*.go)
+$(EMBEDDED)/containerd-shim-runc-v2: go.mod $(wildcard cmd/berth-shim/*.go) $(wildcard internal/node/recovery/note/*.go internal/timeouts/*.go internal/node/agent/outlet/*.go internal/node/agent/outlet/bound/*.go internal/node/cgroup/*.go)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ ./cmd/berth-shim
 
 ## shop: the example's programs, linked statically.
