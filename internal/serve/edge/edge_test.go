@@ -282,12 +282,13 @@ func TestAProcessThatIsStillStartingIsFound(t *testing.T) {
 	r.keep("one")
 	r.answers("hello")
 	r.stop()
-	first, hidden := r.pid(), r.conf.Socket()+".hidden"
-	if err := os.Rename(r.conf.Socket(), hidden); err != nil {
+	first, socket := r.pid(), r.conf.Socket()
+	hidden := socket + ".hidden"
+	if err := os.Rename(socket, hidden); err != nil {
 		t.Fatal(err)
 	}
 	back := make(chan error, 1)
-	time.AfterFunc(200*time.Millisecond, func() { back <- os.Rename(hidden, r.conf.Socket()) })
+	time.AfterFunc(200*time.Millisecond, func() { back <- os.Rename(hidden, socket) })
 	r.keep("one")
 	if err := <-back; err != nil {
 		t.Fatal(err)
