@@ -137,21 +137,19 @@ func (a *api) describeClusters(_ context.Context, in *sdk.DescribeClustersInput)
 		return nil, err
 	}
 	out := &sdk.DescribeClustersOutput{Clusters: []types.Cluster{}, Failures: []types.Failure{}}
-	twice := seen()
 	a.store.View(func(r store.Reader) {
-		for _, ref := range refs {
-			if name, _ := a.clusterName(&ref); twice(name) {
-				continue
+		eachOnce(refs, func(ref string) (*model.Cluster, string, bool) {
+			if c, err := a.anyCluster(r, &ref); err == nil {
+				return c, c.ARN, true
 			}
-			c, err := a.anyCluster(r, &ref)
-			if err != nil {
-				out.Failures = append(out.Failures, failure(arnOf(ref, a.scope.ClusterARN), missing))
-				continue
-			}
+			return nil, arnOf(ref, a.scope.ClusterARN), false
+		}, func(c *model.Cluster) {
 			drawn := a.drawCluster(r, c)
 			drawn.Tags = filled(c.Tags)
 			out.Clusters = append(out.Clusters, include(drawn, in.Include))
-		}
+		}, func(arn string) {
+			out.Failures = append(out.Failures, failure(arn, missing))
+		})
 	})
 	return out, nil
 }

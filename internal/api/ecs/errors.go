@@ -52,13 +52,20 @@ func included[T ~string](asked, values []T) error {
 var launchTypes = []types.LaunchType{types.LaunchTypeEc2, types.LaunchTypeFargate, types.LaunchTypeExternal, "FMI",
 	types.LaunchTypeManagedInstances}
 
-// seen tells for each key whether it came before: AWS describes what is named twice once.
-func seen() func(string) bool {
+// eachOnce finds what refs name and calls found or lacking once for each, however often and in whichever spelling it is named. find
+// returns a key of the thing, or of what is lacking.
+func eachOnce[T any](refs []string, find func(ref string) (thing T, key string, ok bool), found func(T), lacking func(key string)) {
 	before := map[string]bool{}
-	return func(key string) bool {
-		was := before[key]
+	for _, ref := range refs {
+		thing, key, ok := find(ref)
+		switch {
+		case before[key]:
+		case ok:
+			found(thing)
+		default:
+			lacking(key)
+		}
 		before[key] = true
-		return was
 	}
 }
 

@@ -33,17 +33,22 @@ func (a *api) describeContainerInstances(
 	case n > maxDescribed:
 		return nil, tooMany("Container instances", maxDescribed)
 	}
+	if err := included(in.Include, types.ContainerInstanceField("").Values()); err != nil {
+		return nil, err
+	}
 	out := &sdk.DescribeContainerInstancesOutput{ContainerInstances: []types.ContainerInstance{}, Failures: []types.Failure{}}
 	tags := slices.Contains(in.Include, types.ContainerInstanceFieldTags)
 	err := a.viewCluster(a.anyCluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
-		for _, ref := range in.ContainerInstances {
-			i, ok := a.instance(r, c.Name, ref)
-			if !ok {
-				out.Failures = append(out.Failures, a.missingInstance(c.Name, ref))
-				continue
+		eachOnce(in.ContainerInstances, func(ref string) (*model.Instance, string, bool) {
+			if i, ok := a.instance(r, c.Name, ref); ok {
+				return i, i.ARN, true
 			}
+			return nil, arnOf(ref, func(id string) string { return a.scope.InstanceARN(c.Name, id) }), false
+		}, func(i *model.Instance) {
 			out.ContainerInstances = append(out.ContainerInstances, a.drawInstance(r, i, tags))
-		}
+		}, func(arn string) {
+			out.Failures = append(out.Failures, failure(arn, missing))
+		})
 		return nil
 	})
 	return out, err

@@ -50,20 +50,19 @@ func (a *api) describeServices(_ context.Context, in *sdk.DescribeServicesInput)
 	if err := included(in.Include, types.ServiceField("").Values()); err != nil {
 		return nil, err
 	}
-	twice := seen()
 	out := &sdk.DescribeServicesOutput{Services: []types.Service{}, Failures: []types.Failure{}}
 	tags := slices.Contains(in.Include, types.ServiceFieldTags)
 	err := a.viewCluster(a.anyCluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
-		for _, ref := range in.Services {
-			arn := arnOf(ref, func(id string) string { return a.scope.ServiceARN(c.Name, id) })
-			svc, err := a.service(r, c.Name, ref)
-			switch {
-			case err != nil && !twice(arn):
-				out.Failures = append(out.Failures, failure(arn, missing))
-			case err == nil && !twice(svc.ARN):
-				out.Services = append(out.Services, a.drawService(r, svc, tags))
+		eachOnce(in.Services, func(ref string) (*model.Service, string, bool) {
+			if svc, err := a.service(r, c.Name, ref); err == nil {
+				return svc, svc.ARN, true
 			}
-		}
+			return nil, arnOf(ref, func(id string) string { return a.scope.ServiceARN(c.Name, id) }), false
+		}, func(svc *model.Service) {
+			out.Services = append(out.Services, a.drawService(r, svc, tags))
+		}, func(arn string) {
+			out.Failures = append(out.Failures, failure(arn, missing))
+		})
 		return nil
 	})
 	return out, err

@@ -83,19 +83,19 @@ func (a *api) describeTasks(_ context.Context, in *sdk.DescribeTasksInput) (*sdk
 	if err := included(in.Include, types.TaskField("").Values()); err != nil {
 		return nil, err
 	}
-	twice := seen()
 	out := &sdk.DescribeTasksOutput{Tasks: []types.Task{}, Failures: []types.Failure{}}
 	tags := slices.Contains(in.Include, types.TaskFieldTags)
 	err := a.viewCluster(a.anyCluster, in.Cluster, func(r store.Reader, c *model.Cluster) error {
-		for _, ref := range in.Tasks {
-			t, ok := a.task(r, c.Name, ref)
-			switch {
-			case !ok && !twice(ref):
-				out.Failures = append(out.Failures, failure(ref, missing)) // as it was sent
-			case ok && !twice(t.ID):
-				out.Tasks = append(out.Tasks, a.drawTask(r, t, tags))
+		eachOnce(in.Tasks, func(ref string) (*model.Task, string, bool) {
+			if t, ok := a.task(r, c.Name, ref); ok {
+				return t, t.ID, true
 			}
-		}
+			return nil, ref, false
+		}, func(t *model.Task) {
+			out.Tasks = append(out.Tasks, a.drawTask(r, t, tags))
+		}, func(ref string) {
+			out.Failures = append(out.Failures, failure(ref, missing)) // as it was sent
+		})
 		return nil
 	})
 	return out, err

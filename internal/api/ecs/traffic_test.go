@@ -152,6 +152,12 @@ var traffic = []struct {
 	{name: "deleting one that is not there", op: "DeleteService", body: `{"service":"none"}`, code: "ServiceNotFoundException"},
 	{name: "deleted", op: "DeleteService", body: `{"service":"s"}`, has: []string{`service.status="DRAINING"`, `service.desiredCount=0`}, lacks: []string{"service.tags.0"}},
 
+	// Container instances.
+	{name: "instances that are not there", op: "DescribeContainerInstances", body: `{"containerInstances":["nope","nope"]}`,
+		has: []string{`failures.#=1`, `failures.0.arn="arn:aws:ecs:us-east-1:000000000000:container-instance/default/nope"`, `failures.0.reason="MISSING"`}},
+	{name: "what to include of instances", op: "DescribeContainerInstances", body: `{"containerInstances":["nope"],"include":["ALL"]}`,
+		code: "InvalidParameterException", text: "include should be one of [TAGS,CONTAINER_INSTANCE_HEALTH]"},
+
 	// Tasks.
 	{name: "launch type of a run", op: "RunTask", body: `{"taskDefinition":"web","launchType":"MOON"}`,
 		code: "InvalidParameterException", text: "launch type should be one of [EC2,FARGATE,EXTERNAL,FMI,MANAGED_INSTANCES]"},
