@@ -32,6 +32,9 @@ var (
 	Instances = table[model.Instance]("instances",
 		by(ByCluster, func(i *model.Instance) string { return i.Cluster }),
 		by(ByNode, func(i *model.Instance) string { return i.NodeID }))
+	Servers = table[model.Server]("servers")
+	// ClusterSettings has one row, model.SettingsKey.
+	ClusterSettings = table[model.Settings]("cluster-settings")
 	// Regions lists the partitions; see Partition.
 	Regions         = table[model.Region]("regions")
 	AccountSettings = table[model.AccountSetting]("settings")
@@ -87,7 +90,7 @@ var (
 // Schema lists every table.
 func Schema() []Kind {
 	return []Kind{
-		Clusters.kind(), Nodes.kind(), Instances.kind(), Regions.kind(), AccountSettings.kind(), Idempotencies.kind(),
+		Clusters.kind(), Nodes.kind(), Instances.kind(), Servers.kind(), ClusterSettings.kind(), Regions.kind(), AccountSettings.kind(), Idempotencies.kind(),
 		Families.kind(), TaskDefinitions.kind(), Tasks.kind(),
 		Services.kind(), ServiceRevisions.kind(), Deployments.kind(), ServiceEvents.kind(),
 		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),
