@@ -160,7 +160,7 @@ func TestBackups(t *testing.T) {
 	}
 }
 
-// TestAFailedStartIsOneSentence: whatever openServer does not find as it should be, nothing panics and the sentence names the file.
+// TestAFailedStartIsOneSentence: whatever a server does not find as it should be, nothing panics and the sentence names the file.
 func TestAFailedStartIsOneSentence(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(dir string) error

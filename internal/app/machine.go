@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/containerd"
@@ -33,9 +32,6 @@ import (
 
 // The ports of the metadata server at the bridge's address. Each instance has a bridge of its own, so they never collide.
 const metadataPort = 51679
-
-// sessionLife is how long the credentials of a task's role are good for; SDKs renew them (ecs.md 1.8).
-const sessionLife = timeouts.TaskCredentials
 
 // platform is containerd, runc and this machine's network as an instance uses them; `berth up` and `berth down` share it.
 type platform struct {
@@ -138,12 +134,8 @@ func (p *platform) close() {
 }
 
 // openMachine makes this machine the place where tasks run.
-func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger) (*machine, error) {
-	login := func(context.Context) (string, string, error) {
-		password, _ := s.keys.IssueRegistryToken("", timeouts.RegistryToken)
-		return "AWS", password, nil
-	}
-	p, err := openPlatform(ctx, in, login, log)
+func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger) (*machine, error) {
+	p, err := openPlatform(ctx, in, up.login, log)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +150,7 @@ func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger)
 		return nil, err
 	}
 	processes := func(taskID string) []int { return tree.Processes(path.Join(in.cgroup(), taskID)) }
-	logs := logdriver.New(logdriver.Config{Sink: s.logs, Log: log.With("component", "logs")})
+	logs := logdriver.New(logdriver.Config{Sink: up.logs, Log: log.With("component", "logs")})
 	m := &machine{runtimeVersion: "containerd", gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
 		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), RunDir: filepath.Join(in.RunDir(), "files"),
 			HostMetadataURL: "http://" + outside.Addr().String(), NameServer: p.network.Gateway().String()},
@@ -172,7 +164,7 @@ func openMachine(ctx context.Context, in *Instance, s *server, log *slog.Logger)
 	tasks := gate.New(gate.Config{Name: "task metadata", Total: gate.Part(8192, 8), PerSource: 64, Log: log})
 	host := gate.New(gate.Config{Name: "task metadata of host mode", Total: gate.Part(1024, 16), Log: log})
 	m.start = func(a *agent.Agent) {
-		meta := metadata.New(metadata.Config{Tasks: a, Credentials: roles{s.keys}, AvailabilityZone: in.Region + "a", Subnet: p.network.Subnet(),
+		meta := metadata.New(metadata.Config{Tasks: a, Credentials: up.credentials, AvailabilityZone: in.Region + "a", Subnet: p.network.Subnet(),
 			Log: log.With("component", "metadata")})
 		m.loops = append(m.loops,
 			func(ctx context.Context) error {
@@ -209,15 +201,6 @@ func (p *platform) nameServer(log *slog.Logger) []func(context.Context) error {
 	}
 	bounded := gate.New(gate.Config{Name: "the tasks' name server", Total: gate.Part(512, 32), PerSource: 16, Log: log}).Listener(streams)
 	return append(loops, func(ctx context.Context) error { return r.ServeStreams(ctx, bounded) })
-}
-
-// roles issues the credentials of task roles.
-type roles struct{ keys *iam.Authority }
-
-// Issue implements metadata.Credentials.
-func (r roles) Issue(_ context.Context, roleARN, session string) (metadata.RoleCredentials, error) {
-	s := r.keys.Issue(roleARN, session, sessionLife)
-	return metadata.RoleCredentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey, Token: s.Token, Expiration: s.Expiration}, nil
 }
 
 // metadataListeners are those of the metadata server: one at the bridge, for tasks with a namespace, and one at 127.0.0.1, for tasks

@@ -22,6 +22,7 @@ type node struct {
 	in      *Instance
 	log     *slog.Logger
 	version string
+	up      uplink
 	agent   *agent.Agent
 	machine *machine
 	client  *nodelink.Client
@@ -38,14 +39,14 @@ type machine struct {
 	close          func()
 }
 
-func openNode(ctx context.Context, in *Instance, s *server, version string, log *slog.Logger) (*node, error) {
-	n := &node{in: in, log: log, version: version}
+func openNode(ctx context.Context, in *Instance, up uplink, version string, log *slog.Logger) (*node, error) {
+	n := &node{in: in, log: log, version: version, up: up}
 	open := openMachine
 	if in.Runtime == "fake" {
 		open = openFake
 	}
 	var err error
-	if n.machine, err = open(ctx, in, s, log); err != nil {
+	if n.machine, err = open(ctx, in, up, log); err != nil {
 		return nil, err
 	}
 	conf := n.machine.Config
@@ -60,15 +61,15 @@ func openNode(ctx context.Context, in *Instance, s *server, version string, log 
 }
 
 // openFake is a machine in memory: for user interfaces, demonstrations and tests without root.
-func openFake(_ context.Context, _ *Instance, _ *server, _ *slog.Logger) (*machine, error) {
+func openFake(_ context.Context, _ *Instance, _ uplink, _ *slog.Logger) (*machine, error) {
 	m := fake.New(fake.Config{})
 	return &machine{Config: agent.Config{Runtime: m.Runtime, Images: m.Images, Network: m.Network, Logs: m.Logs}, runtimeVersion: "fake",
 		close: func() { m.Runtime.Close() }}, nil
 }
 
 // run manages tasks until ctx is done.
-func (n *node) run(ctx context.Context, dial func(context.Context) (nodelink.Conn, error)) error {
-	n.client = nodelink.NewClient(nodelink.ClientConfig{Node: n.describe, Dial: dial, OnAssign: n.agent.SetAssignments,
+func (n *node) run(ctx context.Context) error {
+	n.client = nodelink.NewClient(nodelink.ClientConfig{Declare: n.declare, Dial: n.up.dial, OnAssign: n.agent.SetAssignments,
 		Log: n.log.With("component", "nodelink")})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.agent.Run(ctx) })
@@ -88,17 +89,18 @@ func (n *node) close() {
 // reservedMemory is what is kept for the machine itself, MiB.
 const reservedMemory = 512
 
-// describe is what the node says of itself. The reserved ports are those of the ECS agent's documentation and the API's own.
-func (n *node) describe() model.Node {
+// declare is what the node says of itself. The reserved ports are those of the ECS agent's documentation and the API's own.
+func (n *node) declare() model.Declaration {
 	host, _ := os.Hostname()
 	api, _ := strconv.Atoi(n.in.Port())
 	arch := map[string]string{"amd64": "x86_64"}[runtime.GOARCH]
 	if arch == "" {
 		arch = runtime.GOARCH
 	}
-	return model.Node{ID: n.in.NodeID, Hostname: host, Address: "127.0.0.1", CPU: int64(runtime.NumCPU()) * 1024,
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return model.Declaration{Hostname: host, Address: "127.0.0.1", CPU: int64(runtime.NumCPU()) * 1024,
 		Memory: max(totalMemory()-reservedMemory, 256), ReservedPorts: append([]int32{22, 2375, 2376, int32(api)}, n.machine.ports...),
-		Arch: runtime.GOARCH, Version: n.version, RuntimeVersion: n.machine.runtimeVersion,
+		Arch: runtime.GOARCH, Version: n.version, RuntimeVersion: n.machine.runtimeVersion, Boot: strings.TrimSpace(string(boot)),
 		Attributes: map[string]string{"ecs.os-type": "linux", "ecs.cpu-architecture": arch, "ecs.instance-type": "berth.local",
 			"ecs.availability-zone": n.in.Region + "a", "ecs.ami-id": "berth"}}
 }

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/internal/gate"
-	"github.com/berthdev/berth/internal/nodelink"
 	"github.com/berthdev/berth/internal/serve/proxy/feed"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -38,27 +37,32 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		return err
 	}
 	defer p.close()
-	s, err := openServer(ctx, in, log)
+	near := newInside(in.NodeID)
+	n, err := openNode(ctx, in, near.uplink(), c.Version, log)
 	if err != nil {
 		return err
 	}
+	s := &server{in: in, log: log}
 	defer s.close()
-	n, err := openNode(ctx, in, s, c.Version, log)
-	if err != nil {
-		return err
-	}
 	defer n.close()
-	if err := p.start(ctx, feed.New(s.store, p.log), n.machine.gateway); err != nil {
-		return err
-	}
-	if err := s.links.Forget(ctx); err != nil {
-		return err
-	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.run(ctx, s.handler()) })
-	g.Go(func() error { return s.run(ctx) })
-	g.Go(func() error { return n.run(ctx, s.dialInside) })
-	welcome(out, in)
+	g.Go(func() error { return n.run(ctx) }) // what runs is looked after while the server is still opened
+	g.Go(func() error {
+		if err := s.open(ctx); err != nil {
+			return err
+		}
+		if err := p.start(ctx, feed.New(s.store, p.log), n.machine.gateway); err != nil {
+			return err
+		}
+		if err := s.links.Forget(ctx); err != nil {
+			return err
+		}
+		near.open(s)
+		g.Go(func() error { return p.run(ctx, s.handler()) })
+		g.Go(func() error { return s.run(ctx) })
+		welcome(out, in)
+		return nil
+	})
 	err = g.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		log.Info("stopped; tasks go on, and the next berth up manages them")
@@ -108,15 +112,4 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	}
 	<-stopped
 	return nil
-}
-
-// dialInside opens a session between the two halves of one process.
-func (s *server) dialInside(ctx context.Context) (nodelink.Conn, error) {
-	near, far := nodelink.Pipe()
-	go func() {
-		if err := s.links.Serve(ctx, near); err != nil && ctx.Err() == nil {
-			s.log.Warn("node session ended", "error", err)
-		}
-	}()
-	return far, nil
 }

@@ -41,16 +41,7 @@ type server struct {
 	backedUp uint64 // the revision of the last of its own backups
 }
 
-// openServer opens the data directory. What it opened before an error is closed.
-func openServer(ctx context.Context, in *Instance, log *slog.Logger) (*server, error) {
-	s := &server{in: in, log: log}
-	if err := s.open(ctx); err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
-}
-
+// open opens the data directory. What is open, after an error too, close closes.
 func (s *server) open(ctx context.Context) (err error) {
 	in, log := s.in, s.log
 	if s.keys, err = iam.Open(in.RootKey(), in.Scope(), time.Now); err != nil {

@@ -38,8 +38,8 @@ func newPlant(b *testing.B, st store.Store, nodes int) *plant {
 	p.update(func(tx store.Tx) {
 		store.Clusters.Put(tx, &model.Cluster{Name: "default", ARN: scope.ClusterARN("default"), Status: "ACTIVE"})
 		for k := range nodes {
-			store.Nodes.Put(tx, &model.Node{ID: fmt.Sprintf("n%05d", k), CPU: 1 << 20, Memory: 1 << 20, Connected: true, Epoch: 1,
-				Attributes: map[string]string{"ecs.availability-zone": fmt.Sprint("z", k%3)}})
+			store.Nodes.Put(tx, &model.Node{ID: fmt.Sprintf("n%05d", k), Connected: true, Epoch: 1,
+				Declaration: model.Declaration{CPU: 1 << 20, Memory: 1 << 20, Attributes: map[string]string{"ecs.availability-zone": fmt.Sprint("z", k%3)}}})
 		}
 		store.TaskDefinitions.Put(tx, &model.TaskDefinition{Family: "web", Revision: 1, Definition: types.TaskDefinition{
 			Family: new("web"), NetworkMode: types.NetworkModeBridge, Status: types.TaskDefinitionStatusActive,

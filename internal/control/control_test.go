@@ -35,7 +35,8 @@ func newWorld(t testing.TB) *world {
 		NewID: w.id, Log: slog.New(slog.DiscardHandler)})
 	w.update(func(tx store.Tx) {
 		store.Clusters.Put(tx, &model.Cluster{Name: "default", ARN: scope.ClusterARN("default"), Status: "ACTIVE"})
-		store.Nodes.Put(tx, &model.Node{ID: "n1", CPU: 2048, Memory: 4096, Connected: true, Epoch: 1, Attributes: map[string]string{}})
+		store.Nodes.Put(tx, &model.Node{ID: "n1", Connected: true, Epoch: 1,
+			Declaration: model.Declaration{CPU: 2048, Memory: 4096, Attributes: map[string]string{}}})
 		for rev, image := range map[int]string{1: "good", 2: "bad"} {
 			store.TaskDefinitions.Put(tx, &model.TaskDefinition{Family: "web", Revision: rev, Definition: types.TaskDefinition{
 				Family: new("web"), NetworkMode: types.NetworkModeBridge, Status: types.TaskDefinitionStatusActive,

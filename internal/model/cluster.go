@@ -30,26 +30,33 @@ type Cluster struct {
 // Key is the cluster's name.
 func (c *Cluster) Key() string { return c.Name }
 
-// Node is a machine that runs tasks. The nodelink's server half writes every field but Draining and Custom: a node says
-// what it is when its session opens. Heartbeats never enter the store; Connected changes only when a session opens or is lost.
+// Node is a machine that runs tasks: what it says of itself, and what the server knows of it. The nodelink's server half writes every
+// field. Heartbeats never enter the store; Connected changes only when a session opens or is lost.
 type Node struct {
-	ID             string // 32 hexadecimal digits, made by the node on its first start
+	ID string // 32 hexadecimal digits, made by the node on its first start; its certificate proves it
+	Declaration
+	RegisteredAt time.Time // when the server first met it
+	Connected    bool
+	ConnectedAt  time.Time
+	LostAt       time.Time // when the session was lost; zero while Connected
+	Epoch        int64     // rises with each session; a stale session's observations are refused
+}
+
+// Declaration is what a node says of itself when its session opens. Nothing in it proves anything, and it is stored as it came.
+type Declaration struct {
 	Hostname       string
 	Address        string            // an IPv4 address at which other machines reach this one's host ports
 	CPU            int64             // CPU units: 1024 a core
 	Memory         int64             // MiB that tasks may reserve
 	ReservedPorts  []int32           // TCP host ports that tasks may not take
 	Arch           string            // as in GOARCH
-	Attributes     map[string]string // what the node says of itself, such as ecs.os-type, ecs.availability-zone
+	Attributes     map[string]string // such as ecs.os-type, ecs.availability-zone
 	Version        string            // of Berth
 	RuntimeVersion string            // of containerd
 	// Clusters are those of which the node is a container instance; nil means every active cluster.
-	Clusters     []string
-	RegisteredAt time.Time // when the server first met it
-	Connected    bool
-	ConnectedAt  time.Time
-	LostAt       time.Time // when the session was lost; zero while Connected
-	Epoch        int64     // rises with each session; a stale session's observations are refused
+	Clusters []string
+	// Boot is the kernel's id of the machine's run; "" where it has none. Two machines never have the same, though one was cloned.
+	Boot string
 }
 
 // Key is the node's id.

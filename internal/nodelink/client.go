@@ -18,9 +18,9 @@ import (
 
 // ClientConfig is what a node's half needs.
 type ClientConfig struct {
-	// Node says what the node is; it is asked at the start of each session.
-	Node func() model.Node
-	Dial func(ctx context.Context) (Conn, error)
+	// Declare says what the node is; it is asked at the start of each session.
+	Declare func() model.Declaration
+	Dial    func(ctx context.Context) (Conn, error)
 	// OnAssign gets the whole set of assignments after each change, in the order of their task ids.
 	OnAssign  func([]model.Assignment)
 	Heartbeat time.Duration // default 5 s
@@ -94,7 +94,7 @@ func (c *Client) session(ctx context.Context) (welcomed bool, err error) {
 		return false, fmt.Errorf("dial: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.Send(ctx, Message{Hello: &Hello{Node: c.Node()}}); err != nil {
+	if err := conn.Send(ctx, Message{Hello: &Hello{c.Declare()}}); err != nil {
 		return false, fmt.Errorf("say hello: %w", err)
 	}
 	m, err := conn.Recv(ctx)

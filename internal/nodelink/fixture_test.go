@@ -95,7 +95,7 @@ type member struct {
 func (w *world) join(id string) *member {
 	m := &member{done: make(chan struct{})}
 	m.Client = nodelink.NewClient(nodelink.ClientConfig{
-		Node: func() model.Node { return model.Node{ID: id, Hostname: "host-" + id, CPU: 1024} },
+		Declare: func() model.Declaration { return model.Declaration{Hostname: "host-" + id, CPU: 1024} },
 		Dial: func(ctx context.Context) (nodelink.Conn, error) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -105,7 +105,7 @@ func (w *world) join(id string) *member {
 			}
 			server, node := nodelink.Pipe()
 			m.conn = node
-			go w.server.Serve(w.ctx, server)
+			go w.server.Serve(w.ctx, id, server)
 			return node, nil
 		},
 		OnAssign: func(all []model.Assignment) {

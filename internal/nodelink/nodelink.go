@@ -27,9 +27,9 @@ type Message struct {
 	Heartbeat   *Heartbeat   // node -> server
 }
 
-// Hello says what the node is.
+// Hello says what the node is. Which node it is, only the transport can tell.
 type Hello struct {
-	Node model.Node // the fields that the node writes
+	model.Declaration
 }
 
 // Welcome accepts the node. A message of an older epoch is refused.

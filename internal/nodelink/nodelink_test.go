@@ -151,9 +151,9 @@ func TestSilentNode(t *testing.T) {
 		m := w.join("alive")
 		server, node := nodelink.Pipe()
 		served := make(chan error, 1)
-		go func() { served <- w.server.Serve(w.ctx, server) }()
+		go func() { served <- w.server.Serve(w.ctx, "mute", server) }()
 		began := time.Now()
-		if err := node.Send(w.ctx, nodelink.Message{Hello: &nodelink.Hello{Node: model.Node{ID: "mute"}}}); err != nil {
+		if err := node.Send(w.ctx, nodelink.Message{Hello: &nodelink.Hello{}}); err != nil {
 			t.Fatal(err)
 		}
 		<-served
@@ -169,11 +169,11 @@ func TestEpochs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.put(assigned("a", "n1"))
-		hello := nodelink.Message{Hello: &nodelink.Hello{Node: model.Node{ID: "n1"}}}
+		hello := nodelink.Message{Hello: &nodelink.Hello{}}
 		open := func() (nodelink.Conn, chan error) {
 			server, node := nodelink.Pipe()
 			served := make(chan error, 1)
-			go func() { served <- w.server.Serve(w.ctx, server) }()
+			go func() { served <- w.server.Serve(w.ctx, "n1", server) }()
 			if err := node.Send(w.ctx, hello); err != nil {
 				t.Fatal(err)
 			}
@@ -222,8 +222,8 @@ func TestShutdownIsNoLoss(t *testing.T) {
 		ctx, cancel := context.WithCancel(w.ctx)
 		server, node := nodelink.Pipe()
 		served := make(chan error, 1)
-		go func() { served <- w.server.Serve(ctx, server) }()
-		if err := node.Send(w.ctx, nodelink.Message{Hello: &nodelink.Hello{Node: model.Node{ID: "n1"}}}); err != nil {
+		go func() { served <- w.server.Serve(ctx, "n1", server) }()
+		if err := node.Send(w.ctx, nodelink.Message{Hello: &nodelink.Hello{}}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -66,26 +66,26 @@ func (s *Server) Forget(ctx context.Context) error {
 	return nil
 }
 
-// Serve runs one session until it is lost or ctx is done. The node is Connected meanwhile.
-func (s *Server) Serve(ctx context.Context, conn Conn) error {
+// Serve runs one session of a node, which the transport has identified, until it is lost or ctx is done. The node is Connected meanwhile.
+func (s *Server) Serve(ctx context.Context, node string, conn Conn) error {
 	defer func() { _ = conn.Close() }()
 	m, err := conn.Recv(ctx)
 	if err != nil {
 		return fmt.Errorf("wait for hello: %w", err)
 	}
-	if m.Hello == nil || m.Hello.Node.ID == "" {
-		return errors.New("the session did not begin with a hello that names its node")
+	if m.Hello == nil || node == "" {
+		return errors.New("the session did not begin with the hello of a node")
 	}
-	epoch, err := s.welcome(ctx, m.Hello.Node)
+	epoch, err := s.welcome(ctx, node, m.Hello.Declaration)
 	if err != nil {
-		return fmt.Errorf("register node %s: %w", m.Hello.Node.ID, err)
+		return fmt.Errorf("register node %s: %w", node, err)
 	}
-	log := s.Log.With("node", m.Hello.Node.ID, "epoch", epoch)
+	log := s.Log.With("node", node, "epoch", epoch)
 	if err := conn.Send(ctx, Message{Welcome: &Welcome{Epoch: epoch}}); err != nil {
 		return err
 	}
-	log.Info("node connected", "hostname", m.Hello.Node.Hostname)
-	ss := &serverSession{s: s, conn: conn, node: m.Hello.Node.ID, epoch: epoch, began: time.Now(), sent: map[string]sent{}}
+	log.Info("node connected", "hostname", m.Hello.Hostname)
+	ss := &serverSession{s: s, conn: conn, node: node, epoch: epoch, began: time.Now(), sent: map[string]sent{}}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ss.send(gctx) })
 	g.Go(func() error { return ss.receive(gctx) })
@@ -99,16 +99,17 @@ func (s *Server) Serve(ctx context.Context, conn Conn) error {
 }
 
 // welcome stores what the node says of itself under a new epoch.
-func (s *Server) welcome(ctx context.Context, hello model.Node) (epoch int64, err error) {
+func (s *Server) welcome(ctx context.Context, id string, says model.Declaration) (epoch int64, err error) {
 	err = s.Store.Update(store.Freeing(ctx), func(tx store.Tx) error { // without a session nothing can be stopped
-		node := hello
-		node.Epoch, node.RegisteredAt = 1, s.Now()
-		if old, ok := store.Nodes.Get(tx, hello.ID); ok {
-			node.Epoch = old.Epoch + 1
-			if !old.RegisteredAt.IsZero() {
-				node.RegisteredAt = old.RegisteredAt
-			}
+		node := model.Node{ID: id}
+		if old, ok := store.Nodes.Get(tx, id); ok {
+			node = *old
 		}
+		if node.RegisteredAt.IsZero() {
+			node.RegisteredAt = s.Now()
+		}
+		node.Declaration = says
+		node.Epoch++
 		node.Connected, node.ConnectedAt, node.LostAt = true, s.Now(), time.Time{}
 		store.Nodes.Put(tx, &node)
 		epoch = node.Epoch

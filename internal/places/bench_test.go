@@ -64,8 +64,9 @@ func fill(b *testing.B, st store.Store, k *Keeper, tasks int) {
 	update(func(tx store.Tx) {
 		store.Clusters.Put(tx, &model.Cluster{Name: "default", ARN: scope.ClusterARN("default"), Status: "ACTIVE"})
 		for n := range benchNodes {
-			store.Nodes.Put(tx, &model.Node{ID: newID(), CPU: 65536, Memory: 262144, Connected: true, Arch: "amd64", ReservedPorts: []int32{22, 2375, 2376},
-				Attributes: map[string]string{"ecs.availability-zone": fmt.Sprint("us-east-1", string(rune('a'+n%3)))}})
+			store.Nodes.Put(tx, &model.Node{ID: newID(), Connected: true,
+				Declaration: model.Declaration{CPU: 65536, Memory: 262144, Arch: "amd64", ReservedPorts: []int32{22, 2375, 2376},
+					Attributes: map[string]string{"ecs.availability-zone": fmt.Sprint("us-east-1", string(rune('a'+n%3)))}}})
 		}
 	})
 	for at := 0; at < tasks; at += 2000 {

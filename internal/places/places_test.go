@@ -34,8 +34,8 @@ func cluster(n int) *mem.Store {
 }
 
 func node(k int) *model.Node {
-	return &model.Node{ID: fmt.Sprint("n", k), CPU: 1000, Memory: 1000, Connected: true,
-		Attributes: map[string]string{"ecs.availability-zone": fmt.Sprint(k % 3)}}
+	return &model.Node{ID: fmt.Sprint("n", k), Connected: true,
+		Declaration: model.Declaration{CPU: 1000, Memory: 1000, Attributes: map[string]string{"ecs.availability-zone": fmt.Sprint(k % 3)}}}
 }
 
 func task(id string) *model.Task {

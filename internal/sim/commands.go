@@ -129,9 +129,9 @@ func (c *Cluster) addNodes(a args) (string, error) {
 	}
 	for range n {
 		k := len(c.nodes) + 1
-		c.addNode(model.Node{ID: fmt.Sprintf("%031xf", k), Hostname: fmt.Sprintf("n%d", k), Address: fmt.Sprintf("10.0.0.%d", k),
-			CPU: a.number("cpu", 2048), Memory: a.number("memory", 4096), Arch: "amd64",
-			Attributes: map[string]string{"ecs.availability-zone": string(rune('a' + (k-1)%3))}})
+		c.addNode(model.Node{ID: fmt.Sprintf("%031xf", k),
+			Declaration: model.Declaration{Hostname: fmt.Sprintf("n%d", k), Address: fmt.Sprintf("10.0.0.%d", k), CPU: a.number("cpu", 2048), Memory: a.number("memory", 4096), Arch: "amd64",
+				Attributes: map[string]string{"ecs.availability-zone": string(rune('a' + (k-1)%3))}}})
 	}
 	return "", nil
 }

@@ -63,8 +63,8 @@ var errNoNetwork = errors.New("the network is down")
 func (c *Cluster) addNode(n model.Node) {
 	out := &node{Node: n, runs: map[string]*run{}, ctx: c.serving, server: c.server}
 	out.client = nodelink.NewClient(nodelink.ClientConfig{
-		Node: func() model.Node { return out.Node },
-		Dial: out.dial,
+		Declare: func() model.Declaration { return out.Declaration },
+		Dial:    out.dial,
 		OnAssign: func(all []model.Assignment) {
 			out.mu.Lock()
 			defer out.mu.Unlock()
@@ -91,7 +91,7 @@ func (n *node) dial(context.Context) (nodelink.Conn, error) {
 	server, mine := nodelink.Pipe()
 	n.conn = mine
 	ctx, s := n.ctx, n.server
-	go func() { _ = s.Serve(ctx, server) }()
+	go func() { _ = s.Serve(ctx, n.ID, server) }()
 	return mine, nil
 }
 

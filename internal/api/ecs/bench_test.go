@@ -34,8 +34,9 @@ func BenchmarkRunTask(b *testing.B) {
 		err := st.Update(ctx, func(tx store.Tx) error {
 			for n := at; n < at+10_000; n++ {
 				if id := fmt.Sprintf("%032x", n); n < nodes {
-					store.Nodes.Put(tx, &model.Node{ID: id, CPU: 65536, Memory: 262144, Arch: "amd64", Connected: true,
-						Attributes: map[string]string{"ecs.availability-zone": fmt.Sprint(n % 3)}})
+					store.Nodes.Put(tx, &model.Node{ID: id, Connected: true,
+						Declaration: model.Declaration{CPU: 65536, Memory: 262144, Arch: "amd64",
+							Attributes: map[string]string{"ecs.availability-zone": fmt.Sprint(n % 3)}}})
 				} else {
 					store.Tasks.Put(tx, &model.Task{ID: id, Cluster: "default", Service: fmt.Sprint("s", n%nodes), Group: fmt.Sprint("service:s", n%nodes),
 						NodeID: fmt.Sprintf("%032x", n%nodes), InstanceID: "i", Needs: model.Resources{CPU: 128, Memory: 256}})

@@ -60,10 +60,9 @@ func (r *rig) write(f func(tx store.Tx)) {
 func (r *rig) node() {
 	r.t.Helper()
 	r.write(func(tx store.Tx) {
-		store.Nodes.Put(tx, &model.Node{
-			ID: "n1", CPU: 2048, Memory: 4096, ReservedPorts: []int32{22, 4566}, Arch: "amd64", Connected: true, Version: "0.1",
-			Attributes: map[string]string{"ecs.os-type": "linux", "ecs.availability-zone": "us-east-1b"}, RuntimeVersion: "2.4.2",
-		})
+		store.Nodes.Put(tx, &model.Node{ID: "n1", Connected: true,
+			Declaration: model.Declaration{CPU: 2048, Memory: 4096, ReservedPorts: []int32{22, 4566}, Arch: "amd64", Version: "0.1",
+				Attributes: map[string]string{"ecs.os-type": "linux", "ecs.availability-zone": "us-east-1b"}, RuntimeVersion: "2.4.2"}})
 		store.Instances.Put(tx, &model.Instance{
 			ID: instanceID, ARN: scope.InstanceARN("default", instanceID), Cluster: "default", NodeID: "n1",
 			EC2ID: "i-0123456789abcdef0", Status: "ACTIVE", RegisteredAt: r.clock, Version: 1,

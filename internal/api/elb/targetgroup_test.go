@@ -271,7 +271,7 @@ func TestInstanceTargets(t *testing.T) {
 	r := newRig(t)
 	g := r.group("g", func(in *awselb.CreateTargetGroupInput) { in.TargetType = types.TargetTypeEnumInstance })
 	r.put(func(tx store.Tx) {
-		store.Nodes.Put(tx, &model.Node{ID: "n1", Address: "192.168.7.8"})
+		store.Nodes.Put(tx, &model.Node{ID: "n1", Declaration: model.Declaration{Address: "192.168.7.8"}})
 	})
 	_, err := r.RegisterTargets(ctx, &awselb.RegisterTargetsInput{TargetGroupArn: &g, Targets: []types.TargetDescription{target(model.EC2ID("n1"), 32768)}})
 	if err != nil {

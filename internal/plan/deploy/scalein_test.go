@@ -26,7 +26,8 @@ func (f *fixture) at(machines map[string]machine, on ...string) *fixture {
 	}
 	f.Where = func(t *model.Task) Place {
 		m := machines[t.NodeID]
-		return Place{Node: &model.Node{ID: t.NodeID, Attributes: map[string]string{"ecs.availability-zone": m.zone, "rack": m.rack}},
+		return Place{Node: &model.Node{ID: t.NodeID,
+			Declaration: model.Declaration{Attributes: map[string]string{"ecs.availability-zone": m.zone, "rack": m.rack}}},
 			FreeCPU: m.freeCPU, FreeMemory: m.freeMem}
 	}
 	return f

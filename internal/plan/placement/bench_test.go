@@ -16,8 +16,9 @@ const manyNodes, manyServices, manyTasks = 10_000, 10_000, 200_000
 // large is a cluster in which each of many services has some tasks; every machine is about half full.
 func large() (nodes []*model.Node, tasks []*model.Task) {
 	for k := range manyNodes {
-		nodes = append(nodes, &model.Node{ID: fmt.Sprintf("%032x", k*7919), CPU: 8192, Memory: 16384, Connected: true, ReservedPorts: []int32{22, 2375, 2376},
-			Attributes: map[string]string{"ecs.availability-zone": string(rune('a' + k%3)), "rack": fmt.Sprint(k % 200), "few": fmt.Sprint(k % 1000)}})
+		nodes = append(nodes, &model.Node{ID: fmt.Sprintf("%032x", k*7919), Connected: true,
+			Declaration: model.Declaration{CPU: 8192, Memory: 16384, ReservedPorts: []int32{22, 2375, 2376},
+				Attributes: map[string]string{"ecs.availability-zone": string(rune('a' + k%3)), "rack": fmt.Sprint(k % 200), "few": fmt.Sprint(k % 1000)}}})
 	}
 	for k := range manyTasks {
 		tasks = append(tasks, &model.Task{ID: fmt.Sprintf("%032x", k), Cluster: "c", Group: fmt.Sprint("service:", k%manyServices), Service: "s",
@@ -82,8 +83,8 @@ func BenchmarkService(b *testing.B) {
 	for b.Loop() {
 		s := NewState(inC, nil, nil, nil)
 		for k := range 1000 {
-			s.PutNode(&model.Node{ID: fmt.Sprint(k), CPU: 1 << 20, Memory: 1 << 20, Connected: true,
-				Attributes: map[string]string{"ecs.availability-zone": string(rune('a' + k%3))}})
+			s.PutNode(&model.Node{ID: fmt.Sprint(k), Connected: true,
+				Declaration: model.Declaration{CPU: 1 << 20, Memory: 1 << 20, Attributes: map[string]string{"ecs.availability-zone": string(rune('a' + k%3))}}})
 		}
 		for k := range 5000 {
 			if d := s.Place(small(fmt.Sprint(k), nil)); d.NodeID == "" {

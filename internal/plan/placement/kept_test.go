@@ -95,9 +95,10 @@ func (w *truth) change(t *rapid.T) {
 }
 
 func drawNode(t *rapid.T, id string) *model.Node {
-	n := &model.Node{ID: id, CPU: rapid.Int64Range(0, 500).Draw(t, "cpu"), Memory: rapid.Int64Range(0, 500).Draw(t, "memory"),
-		Connected: rapid.IntRange(0, 4).Draw(t, "connected") > 0, Attributes: map[string]string{
-			"ecs.availability-zone": rapid.SampledFrom(zones).Draw(t, "zone"), "rack": rapid.SampledFrom(racks).Draw(t, "rack")}}
+	n := &model.Node{ID: id, Connected: rapid.IntRange(0, 4).Draw(t, "connected") > 0,
+		Declaration: model.Declaration{CPU: rapid.Int64Range(0, 500).Draw(t, "cpu"), Memory: rapid.Int64Range(0, 500).Draw(t, "memory"),
+			Attributes: map[string]string{
+				"ecs.availability-zone": rapid.SampledFrom(zones).Draw(t, "zone"), "rack": rapid.SampledFrom(racks).Draw(t, "rack")}}}
 	if rapid.IntRange(0, 5).Draw(t, "one cluster") == 0 {
 		n.Clusters = []string{rapid.SampledFrom([]string{"c", "d"}).Draw(t, "member of")}
 	}

@@ -15,8 +15,9 @@ func fleet(n int) ([]*model.Node, []*model.Instance) {
 	var instances []*model.Instance
 	for k := range n {
 		id := fmt.Sprintf("%02d", k)
-		nodes = append(nodes, &model.Node{ID: "n" + id, CPU: 1024, Memory: 1024, Connected: true, ReservedPorts: []int32{22},
-			Attributes: map[string]string{"ecs.availability-zone": string(rune('a' + k%3))}})
+		nodes = append(nodes, &model.Node{ID: "n" + id, Connected: true,
+			Declaration: model.Declaration{CPU: 1024, Memory: 1024, ReservedPorts: []int32{22},
+				Attributes: map[string]string{"ecs.availability-zone": string(rune('a' + k%3))}}})
 		instances = append(instances, &model.Instance{ID: "i" + id, NodeID: "n" + id, Cluster: "c", Status: "ACTIVE"})
 	}
 	return nodes, instances

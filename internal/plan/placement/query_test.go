@@ -12,9 +12,10 @@ import (
 
 func facts() *Facts {
 	return &Facts{
-		Node: &model.Node{ID: "n", Connected: true, Version: "1.10.2", CPU: 4096, Memory: 8000,
-			Attributes: map[string]string{"ecs.instance-type": "t2.micro", "ecs.availability-zone": "us-east-1a", "stack": "prod",
-				"rack": "9", "empty": ""}},
+		Node: &model.Node{ID: "n", Connected: true,
+			Declaration: model.Declaration{Version: "1.10.2", CPU: 4096, Memory: 8000,
+				Attributes: map[string]string{"ecs.instance-type": "t2.micro", "ecs.availability-zone": "us-east-1a", "stack": "prod",
+					"rack": "9", "empty": ""}}},
 		FreeCPU: 1000, FreeMemory: 2000,
 		Live: &still{registered: time.Date(2026, 2, 18, 13, 22, 9, 0, time.UTC), running: 3, groups: []string{"family:batch", "service:web"}},
 	}
@@ -101,7 +102,7 @@ func TestQueryErrors(t *testing.T) {
 
 // TestMatch: a query looks at the node, at what clients changed of the instance, and at the tasks of its cluster.
 func TestMatch(t *testing.T) {
-	n := &model.Node{ID: "n", CPU: 1000, Memory: 1000, Attributes: map[string]string{"stack": "node's"}}
+	n := &model.Node{ID: "n", Declaration: model.Declaration{CPU: 1000, Memory: 1000, Attributes: map[string]string{"stack": "node's"}}}
 	i := &model.Instance{NodeID: "n", Cluster: "c", Attributes: []types.Attribute{{Name: new("stack"), Value: new("own")}}}
 	on := []*model.Task{
 		{ID: "1", Cluster: "c", Group: "service:web", Needs: model.Resources{CPU: 100, Memory: 10}, Observed: model.Observed{Status: model.Running}},

@@ -141,7 +141,7 @@ func TestBatchIsOneByOne(t *testing.T) {
 }
 
 func TestAttributes(t *testing.T) {
-	n := &model.Node{Arch: "amd64", Attributes: map[string]string{"ecs.os-type": "linux", "stack": "node's"}}
+	n := &model.Node{Declaration: model.Declaration{Arch: "amd64", Attributes: map[string]string{"ecs.os-type": "linux", "stack": "node's"}}}
 	i := &model.Instance{Attributes: []types.Attribute{{Name: new("stack"), Value: new("own")}, {Name: new("flag")}, {}}}
 	want := map[string]string{"ecs.os-type": "linux", "stack": "own", "flag": "", "ecs.cpu-architecture": "x86_64"}
 	for name, value := range want {

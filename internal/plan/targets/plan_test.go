@@ -23,8 +23,8 @@ func web(groups ...string) *fixture {
 	f := &fixture{Input{
 		Health: map[string]*model.TargetHealth{}, Groups: map[string]*model.TargetGroup{},
 		Nodes: map[string]*model.Node{
-			"n1": {ID: "n1", Address: "192.0.2.1", Attributes: map[string]string{"ecs.availability-zone": "us-east-1a"}},
-			"n2": {ID: "n2", Address: "192.0.2.2"},
+			"n1": {ID: "n1", Declaration: model.Declaration{Address: "192.0.2.1", Attributes: map[string]string{"ecs.availability-zone": "us-east-1a"}}},
+			"n2": {ID: "n2", Declaration: model.Declaration{Address: "192.0.2.2"}},
 		},
 		Now: now, Pace: model.PaceFast,
 	}}

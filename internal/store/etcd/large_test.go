@@ -26,11 +26,10 @@ type plant struct{ nodes, services, tasks int }
 func hex(kind, n int) string { return fmt.Sprintf("%04x%028x", kind, n*2654435761) }
 
 func (p plant) node(n int) *model.Node {
-	return &model.Node{ID: hex(1, n), Hostname: fmt.Sprint("machine-", n), Address: fmt.Sprintf("10.%d.%d.7", n>>8, n&255), CPU: 65536, Memory: 262144,
-		ReservedPorts: []int32{22, 2375, 2376, 51678, 51679, 4566}, Arch: "amd64", Version: "v1.2.3", RuntimeVersion: "containerd 2.4.2",
-		Attributes: map[string]string{"ecs.os-type": "linux", "ecs.cpu-architecture": "x86_64", "ecs.instance-type": "berth.local",
-			"ecs.availability-zone": fmt.Sprint("us-east-1", string(rune('a'+n%3))), "ecs.ami-id": "berth"},
-		Connected: true, ConnectedAt: noon, Epoch: 3}
+	return &model.Node{ID: hex(1, n), Connected: true, ConnectedAt: noon, Epoch: 3,
+		Declaration: model.Declaration{Hostname: fmt.Sprint("machine-", n), Address: fmt.Sprintf("10.%d.%d.7", n>>8, n&255), CPU: 65536, Memory: 262144, ReservedPorts: []int32{22, 2375, 2376, 51678, 51679, 4566}, Arch: "amd64", Version: "v1.2.3", RuntimeVersion: "containerd 2.4.2",
+			Attributes: map[string]string{"ecs.os-type": "linux", "ecs.cpu-architecture": "x86_64", "ecs.instance-type": "berth.local",
+				"ecs.availability-zone": fmt.Sprint("us-east-1", string(rune('a'+n%3))), "ecs.ami-id": "berth"}}}
 }
 
 func (p plant) instance(n int) *model.Instance {

@@ -80,7 +80,7 @@ func TestTaskInterface(t *testing.T) {
 		Interface: &model.NetworkInterface{AttachmentID: "att", ENIID: "eni-1", SubnetID: "subnet-1", MAC: "0a:00", IPv4: "10.0.0.9",
 			Status: "ATTACHED"},
 	}}
-	got := Task(scope, task, nil, &model.Node{Arch: "arm64"})
+	got := Task(scope, task, nil, &model.Node{Declaration: model.Declaration{Arch: "arm64"}})
 	var details []string
 	for _, d := range got.Attachments[0].Details {
 		details = append(details, *d.Name+"="+*d.Value)
@@ -100,7 +100,7 @@ func TestTaskInterface(t *testing.T) {
 
 // TestInstanceSharesItsNode: tasks of other clusters take resources, but are not counted as this cluster's.
 func TestInstanceSharesItsNode(t *testing.T) {
-	node := &model.Node{CPU: 1024, Memory: 1024}
+	node := &model.Node{Declaration: model.Declaration{CPU: 1024, Memory: 1024}}
 	binding := types.NetworkBinding{HostPort: new(int32(49153)), Protocol: types.TransportProtocolTcp}
 	mine := &model.Task{Cluster: "c", InstanceID: "i", Needs: model.Resources{CPU: 100, Memory: 10},
 		Observed: model.Observed{Status: model.Running,

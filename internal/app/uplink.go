@@ -1,0 +1,105 @@
+package app
+
+import (
+	"context"
+
+	"github.com/berthdev/berth/internal/api/iam"
+	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/node/agent/metadata"
+	"github.com/berthdev/berth/internal/nodelink"
+	"github.com/berthdev/berth/internal/timeouts"
+)
+
+// uplink is all that a node needs of a server: it has no store, no keys and no log store of its own.
+type uplink struct {
+	dial        func(context.Context) (nodelink.Conn, error) // opens a session
+	credentials metadata.Credentials                         // those of tasks' roles
+	logs        agent.LogSink
+	login       func(context.Context) (user, password string, err error) // to Berth's registry
+}
+
+// inside is the uplink to the server of this process. Whoever needs the server before it is open waits.
+type inside struct {
+	node   string // the id of this machine's
+	opened chan struct{}
+	server *server // once opened is closed
+}
+
+func newInside(node string) *inside { return &inside{node: node, opened: make(chan struct{})} }
+
+// open lets in who waits. It is called once.
+func (i *inside) open(s *server) {
+	i.server = s
+	close(i.opened)
+}
+
+func (i *inside) uplink() uplink {
+	return uplink{dial: i.dial, credentials: i, logs: i, login: i.login}
+}
+
+func (i *inside) wait(ctx context.Context) (*server, error) {
+	select {
+	case <-i.opened:
+		return i.server, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// dial opens a session between the two halves of one process.
+func (i *inside) dial(ctx context.Context) (nodelink.Conn, error) {
+	s, err := i.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	near, far := nodelink.Pipe()
+	go func() {
+		if err := s.links.Serve(ctx, i.node, near); err != nil && ctx.Err() == nil {
+			s.log.Warn("node session ended", "error", err)
+		}
+	}()
+	return far, nil
+}
+
+// Issue implements metadata.Credentials.
+func (i *inside) Issue(ctx context.Context, roleARN, session string) (metadata.RoleCredentials, error) {
+	s, err := i.wait(ctx)
+	if err != nil {
+		return metadata.RoleCredentials{}, err
+	}
+	return issueRole(s.keys, roleARN, session), nil
+}
+
+// issueRole makes credentials of a task's role. SDKs renew them (ecs.md 1.8).
+func issueRole(keys *iam.Authority, roleARN, session string) metadata.RoleCredentials {
+	c := keys.Issue(roleARN, session, timeouts.TaskCredentials)
+	return metadata.RoleCredentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, Token: c.Token, Expiration: c.Expiration}
+}
+
+// login is that of the registry.
+func (i *inside) login(ctx context.Context) (user, password string, err error) {
+	s, err := i.wait(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	password, _ = s.keys.IssueRegistryToken("", timeouts.RegistryToken)
+	return "AWS", password, nil
+}
+
+// Prepare implements agent.LogSink.
+func (i *inside) Prepare(ctx context.Context, group, stream string, createGroup bool) error {
+	s, err := i.wait(ctx)
+	if err != nil {
+		return err
+	}
+	return s.logs.Prepare(ctx, group, stream, createGroup)
+}
+
+// Write implements agent.LogSink.
+func (i *inside) Write(ctx context.Context, group, stream string, events []agent.LogEvent) error {
+	s, err := i.wait(ctx)
+	if err != nil {
+		return err
+	}
+	return s.logs.Write(ctx, group, stream, events)
+}
