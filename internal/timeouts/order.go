@@ -36,6 +36,8 @@ func Order() []Rule {
 		{StopDefault, StopLongest, "StopDefault < StopLongest", "the default is within the bound"},
 		{2 * Heartbeat, SessionLost, "2 * Heartbeat < SessionLost", "one lost heartbeat is no lost session"},
 		{SessionLost, LostGrace, "SessionLost < LostGrace", "a session comes back before its tasks are given up"},
+		{PeerDial, PeerHandshake, "PeerDial < PeerHandshake", "who dials gives up first, and tries another server"},
+		{PeerClose, RequestDrain, "PeerClose < RequestDrain", "a goodbye is within a server's end"},
 		{SessionRetry, SessionLonger, "SessionRetry < SessionLonger", "pauses grow"},
 		{SessionLonger, LostGrace, "SessionLonger < LostGrace", "a node tries again before its tasks are given up"},
 		{TidyAfter, CollectCall, "TidyAfter < CollectCall", "collections do not overlap"},

@@ -154,6 +154,18 @@ const (
 	LostGrace = time.Minute
 )
 
+// The cluster port.
+const (
+	// PeerDial bounds a connection to a server, with its handshake; PeerHandshake is what a server waits for one.
+	PeerDial      = 5 * time.Second
+	PeerHandshake = 10 * time.Second
+	// PeerKeepAlive is how long a connection is silent before the other side is asked whether it lives, and how long it has to answer:
+	// a short cut of the network must not end sessions (machines.md §5).
+	PeerKeepAlive = 10 * time.Second
+	// PeerClose is what the goodbye of a connection that is closed has.
+	PeerClose = time.Second
+)
+
 // The server.
 const (
 	// RequestHeader bounds the reading of a request's header, RequestIdle a connection without a request, and RequestDrain what

@@ -31,6 +31,8 @@ var ladder = []rung{
 	{"timeouts", nil, "a table"},
 	{"store", []string{"model"}, "the store knows the nouns only"},
 	{"gate", []string{"timeouts"}, "bounds of what strangers may take know no service"},
+	{"pki", nil, "keys and certificates know no noun of Berth's"},
+	{"peer", []string{"pki", "timeouts"}, "the cluster port carries, and knows nothing of what"},
 	{"plan", []string{"model"}, "planners see values, and not each other"},
 	{"api/wire", []string{"gate", "model"}, "protocols know no service"},
 	{"places", []string{"plan/placement", "store", "model"}, "what placement knows, kept beside the store"},

@@ -1,0 +1,209 @@
+package pki
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// The files of a machine's pki folder, and those that servers have besides.
+const (
+	keyFile, certFile, rootsFile = "key.pem", "cert.pem", "roots.pem"
+	caKeyFile, caFile            = "ca.key", "ca.pem"
+	beatFile                     = "beat.key"
+)
+
+// BeatKeySize is the size of the keys of beats, in bytes.
+const BeatKeySize = 32
+
+// Load reads a machine's identity. The error is fs.ErrNotExist when the folder holds none.
+func Load(dir string) (*Identity, error) {
+	key, err := readKey(filepath.Join(dir, keyFile))
+	if err != nil {
+		return nil, err
+	}
+	certs, err := readCerts(filepath.Join(dir, certFile))
+	if err != nil {
+		return nil, err
+	}
+	roots, err := readCerts(filepath.Join(dir, rootsFile))
+	if err != nil {
+		return nil, err
+	}
+	id, err := NewIdentity(key, certs[0].Raw, roots)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return id, nil
+}
+
+// Save writes the identity, with its key, so that a crash leaves the old or the new one whole.
+func (id *Identity) Save(dir string) error {
+	key, err := encodeKey(id.Key)
+	if err != nil {
+		return err
+	}
+	// With a new key the old certificate would be wrong, so that is taken away first.
+	if old, err := os.ReadFile(filepath.Join(dir, keyFile)); err == nil && !bytes.Equal(old, key) {
+		if err := os.Remove(filepath.Join(dir, certFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return errors.Join(
+		write(dir, rootsFile, EncodeCerts(id.Roots)),
+		write(dir, keyFile, key),
+		write(dir, certFile, EncodeCerts([]*x509.Certificate{id.Cert})))
+}
+
+// LoadCA reads the authority of a server. The error is fs.ErrNotExist when the folder holds none.
+func LoadCA(dir string) (*CA, error) {
+	key, err := readKey(filepath.Join(dir, caKeyFile))
+	if err != nil {
+		return nil, err
+	}
+	certs, err := readCerts(filepath.Join(dir, caFile))
+	if err != nil {
+		return nil, err
+	}
+	return newCA(certs[0], key)
+}
+
+func newCA(cert *x509.Certificate, key *ecdsa.PrivateKey) (*CA, error) {
+	if !key.PublicKey.Equal(cert.PublicKey) || !cert.IsCA || len(cert.URIs) != 1 || cert.URIs[0].Scheme != "berth" {
+		return nil, errors.New("the certificate is not that of a Berth's authority with this key")
+	}
+	return &CA{Cluster: cert.URIs[0].Host, Cert: cert, Key: key}, nil
+}
+
+// Save writes the authority, its key last.
+func (ca *CA) Save(dir string) error {
+	key, err := encodeKey(ca.Key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(dir, caFile, EncodeCerts([]*x509.Certificate{ca.Cert})), write(dir, caKeyFile, key))
+}
+
+// LoadBeatKey reads the key of beats: a server's is the cluster's, a node's its own (see NodeBeatKey).
+func LoadBeatKey(dir string) ([]byte, error) {
+	file := filepath.Join(dir, beatFile)
+	key, err := os.ReadFile(file)
+	if err == nil && len(key) != BeatKeySize {
+		return nil, fmt.Errorf("%s: %d bytes, want %d", file, len(key), BeatKeySize)
+	}
+	return key, err
+}
+
+// SaveBeatKey writes it.
+func SaveBeatKey(dir string, key []byte) error { return write(dir, beatFile, key) }
+
+// NewBeatKey makes a cluster's.
+func NewBeatKey() []byte {
+	key := make([]byte, BeatKeySize)
+	rand.Read(key)
+	return key
+}
+
+// EncodeCerts writes certificates as PEM.
+func EncodeCerts(certs []*x509.Certificate) []byte {
+	var out []byte
+	for _, c := range certs {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	return out
+}
+
+// DecodeCerts reads at least one certificate from PEM.
+func DecodeCerts(data []byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("it holds no certificate")
+	}
+	return certs, nil
+}
+
+func readCerts(file string) ([]*x509.Certificate, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := DecodeCerts(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return certs, nil
+}
+
+func readKey(file string) (*ecdsa.PrivateKey, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	key, err := decodeKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return key, nil
+}
+
+func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+func decodeKey(data []byte) (*ecdsa.PrivateKey, error) {
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, errors.New("it holds no key")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	ec, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("it holds no P-256 key")
+	}
+	return ec, nil
+}
+
+// write puts a file of mode 0600 in the place of the old one, in a folder that only its owner may enter.
+func write(dir, name string, data []byte) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, name+".*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), filepath.Join(dir, name))
+}
