@@ -35,6 +35,9 @@ var (
 	Servers = table[model.Server]("servers")
 	// ClusterSettings has one row, model.SettingsKey.
 	ClusterSettings = table[model.Settings]("cluster-settings")
+	// Blocks by ByNode.
+	Blocks = table[model.Block]("blocks",
+		by(ByNode, func(b *model.Block) string { return b.Node }))
 	// Regions lists the partitions; see Partition.
 	Regions         = table[model.Region]("regions")
 	AccountSettings = table[model.AccountSetting]("settings")
@@ -91,6 +94,7 @@ var (
 func Schema() []Kind {
 	return []Kind{
 		Clusters.kind(), Nodes.kind(), Instances.kind(), Servers.kind(), ClusterSettings.kind(), Regions.kind(), AccountSettings.kind(), Idempotencies.kind(),
+		Blocks.kind(),
 		Families.kind(), TaskDefinitions.kind(), Tasks.kind(),
 		Services.kind(), ServiceRevisions.kind(), Deployments.kind(), ServiceEvents.kind(),
 		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),

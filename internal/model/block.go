@@ -1,0 +1,44 @@
+package model
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Block is a range of the VPC's addresses that one node gives to its tasks. Written by the server, as plan/blocks decides.
+type Block struct {
+	CIDR  string // a /26, such as 172.31.0.64/26
+	Node  string // its id
+	First bool   // the node's gateway and its end of the overlay have their addresses from this one; it stays for as long as the node
+	// GivenAt is when the node got it.
+	GivenAt time.Time
+	// Recalled: the node is to let go of it, and has not said yet that it has.
+	Recalled bool
+	// OrphanedAt is when the node was first seen to be gone; zero while it is there.
+	OrphanedAt time.Time
+}
+
+// Key is the block's CIDR.
+func (b *Block) Key() string { return b.CIDR }
+
+// Prefix is the block's range; the zero Prefix for a row that nobody can have written.
+func (b *Block) Prefix() netip.Prefix {
+	p, _ := netip.ParsePrefix(b.CIDR)
+	return p
+}
+
+// BlockUse is what a node says of a block from which it gives addresses.
+type BlockUse struct {
+	Block netip.Prefix
+	Used  int // addresses that tasks have, or had a moment ago
+	// Empty is for how long it has had no task; 0 while it has one.
+	Empty time.Duration
+}
+
+// Addresses is what a node has of the VPC's addresses, and what it needs.
+type Addresses struct {
+	Has  []BlockUse // every block from which it gives addresses; its gateway's comes first
+	Want int        // addresses that tasks wait for
+	// Avoid are networks that the machine reaches otherwise: blocks there would hide them.
+	Avoid []netip.Prefix
+}
