@@ -20,6 +20,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/berthdev/berth/test/images"
 )
 
 // rounds is how often each variant runs; variants take turns.
@@ -145,7 +147,7 @@ func (b *berth) runcStarter(out string) starter {
 	bundle := filepath.Join(b.dir, "bundle")
 	root := filepath.Join(bundle, "rootfs")
 	os.MkdirAll(root, 0o755)
-	program, err := webProgram()
+	program, err := images.Program()
 	if err != nil {
 		b.t.Fatal(err)
 	}
