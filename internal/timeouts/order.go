@@ -11,7 +11,7 @@ type Rule struct {
 
 // Order is the required order of the table.
 func Order() []Rule {
-	return []Rule{
+	return append(lifeOrder(), []Rule{
 		{ShimProbe, ContainerdStart, "ShimProbe < ContainerdStart", "a shim that hangs must not keep containerd from starting"},
 		{ContainerdStart, ShimLoad, "ContainerdStart < ShimLoad",
 			"containerd kills the containers of a shim that it gives up; before that it is killed, and its next start sets the shim aside"},
@@ -65,5 +65,5 @@ func Order() []Rule {
 		{ProxyIdle, ProxyDrain, "ProxyIdle < ProxyDrain", "silent connections go before busy ones"},
 		{ProxyShut, ProxyStop, "ProxyShut < ProxyStop", "down kills a proxy only when it does not end by itself"},
 		{RequestDrain, APIHold, "RequestDrain < APIHold", "a request waits for the next server while the last one still ends"},
-	}
+	}...)
 }

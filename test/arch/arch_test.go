@@ -38,6 +38,7 @@ var ladder = []rung{
 	{"places", []string{"plan/placement", "store", "model"}, "what placement knows, kept beside the store"},
 	{"api", []string{"api/wire", "plan", "places", "store", "model", "serve/registry", "serve/logstore"}, "handlers decide, controllers and agents act; never sideways between two APIs"},
 	{"control", []string{"plan", "places", "store", "timeouts", "model"}, "arrows point down"},
+	{"beat", []string{"timeouts"}, "packets know no noun but the node's id"},
 	{"nodelink", []string{"store", "timeouts", "model"}, "a session carries assignments and reports"},
 	{"node/agent/agenttest", []string{"node", "plan/task", "timeouts", "model"}, "the suite makes tasks as the API does"},
 	{"node", []string{"node", "timeouts", "model"}, "an agent knows only its assignments"},

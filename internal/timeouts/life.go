@@ -1,0 +1,32 @@
+package timeouts
+
+import "time"
+
+// Life and death of nodes (machines.md, section 5).
+const (
+	// Beat is the time between two beats of a node, BeatMany that of each in a fleet of more than 3,000; BeatLeast is the shortest that a
+	// node believes.
+	Beat      = 300 * time.Millisecond
+	BeatMany  = 500 * time.Millisecond
+	BeatLeast = 50 * time.Millisecond
+	// BeatStood is how late a machine's timer, or its clock, may be before that counts as a pause of the machine.
+	BeatStood = 100 * time.Millisecond
+	// BeatAnswer is when an answer, to a beat or to a probe, is too old to count.
+	BeatAnswer = 2 * time.Second
+	// BeatPasses is how long without an answer UDP still counts as getting through; then a node beats in its session.
+	BeatPasses = 2 * time.Second
+	// BeatBye is the pause between the beats that say that a machine shuts down.
+	BeatBye = 20 * time.Millisecond
+	// BeatClone is how long a boot must be silent before another boot of the node is believed: no machine boots so fast.
+	BeatClone = time.Second
+)
+
+// lifeOrder is the part of Order that is about nodes' lives.
+func lifeOrder() []Rule {
+	return []Rule{
+		{Beat, BeatMany, "Beat < BeatMany", "many nodes beat more slowly"},
+		{3 * Beat, BeatClone, "3*Beat < BeatClone", "a live machine has beaten before another of its id is believed"},
+		{BeatLeast, Beat, "BeatLeast < Beat", "a node believes the period that it is told"},
+		{BeatMany + BeatMany/10, BeatPasses, "1.1 * BeatMany < BeatPasses", "one lost answer is no broken path"},
+	}
+}
