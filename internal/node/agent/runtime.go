@@ -153,13 +153,15 @@ const (
 	ContainerExited  ContainerStatus = "exited"
 )
 
-// LogSink takes the lines of a container whose log driver is awslogs.
+// LogSink takes the lines of a container whose log driver is awslogs: the log store of this process, or servers elsewhere.
 type LogSink interface {
 	// Prepare checks that the stream can be written, making group and stream as the options allow.
 	// Errors: *Error named ResourceInitializationError.
 	Prepare(ctx context.Context, group, stream string, createGroup bool) error
-	// Write appends events, oldest first. It returns after they are stored; a repeated batch may be stored twice.
-	Write(ctx context.Context, group, stream string, events []LogEvent) error
+	// Position tells up to where the lines of a source are stored: a sender that begins anew goes on from there.
+	Position(ctx context.Context, group, stream, source string) (model.LogPosition, error)
+	// Append adds lines and returns after they are stored. A batch that is sent again adds nothing.
+	Append(ctx context.Context, batch model.LogBatch) error
 }
 
 // LogEvent is one line of a container's output.

@@ -12,7 +12,7 @@ import (
 type Position struct {
 	At     int64  // Unix milliseconds
 	Stream uint64 // the stream's ID
-	N      uint64 // the event's number in its stream
+	N      uint64 // the event's number in its stream, not the same for two of one time
 }
 
 // Event is a stored event.
@@ -24,7 +24,7 @@ type Event struct {
 }
 
 // ID is the event's name: 56 digits as in AWS, the same on every read.
-func (p Position) ID() string { return fmt.Sprintf("%020d%018d%018d", p.At, p.Stream, p.N) }
+func (p Position) ID() string { return fmt.Sprintf("%016d%020d%020d", p.At, p.Stream, p.N) }
 
 // Compare orders positions.
 func (p Position) Compare(q Position) int {

@@ -91,6 +91,10 @@ func (s *Store) DeleteGroup(name string) error {
 		if err := b.DeleteRange(streams, under(streams), nil); err != nil {
 			return err
 		}
+		sources := positionKey(g.ID, 0, "")[:9]
+		if err := b.DeleteRange(sources, under(sources), nil); err != nil {
+			return err
+		}
 		return b.DeleteRange(events, under(events), nil)
 	})
 }

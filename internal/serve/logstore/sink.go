@@ -3,6 +3,8 @@ package logstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
 
 	"github.com/cockroachdb/pebble"
 
@@ -31,8 +33,8 @@ func (s *Store) Prepare(_ context.Context, group, stream string, createGroup boo
 		Message: "failed to validate logger args: failed to create Cloudwatch log stream: " + cause}
 }
 
-// Write implements the log driver's sink: it returns after the events are synced. Events may come in any order of time; those of one
-// millisecond keep the order of their writing. Errors: ErrNoGroup, ErrNoStream, ErrDiskFull, ErrClosed.
+// Write adds events that come from no container's output; it returns after they are synced. Events may come in any order of time; those
+// of one millisecond keep the order of their writing. Errors: ErrNoGroup, ErrNoStream, ErrDiskFull, ErrClosed.
 func (s *Store) Write(ctx context.Context, group, stream string, events []model.LogEvent) error {
 	if len(events) == 0 {
 		return nil
@@ -54,17 +56,124 @@ func (s *Store) Write(ctx context.Context, group, stream string, events []model.
 			if err := b.Set(eventKey(g.ID, st.ID, at, st.Next), encodeEvent(now, e.Message), nil); err != nil {
 				return err
 			}
-			if !st.HasEvents {
-				st.HasEvents, st.FirstAt, st.LastAt = true, at, at
-			}
-			st.FirstAt, st.LastAt = min(st.FirstAt, at), max(st.LastAt, at)
-			st.Next++
+			st.wrote(at, now)
 		}
-		st.LastIngestion = now
 		return put(b, streamKey(g.ID, stream), st)
 	})
 	if err == nil {
 		s.feed.tell(group)
 	}
 	return err
+}
+
+// wrote notes an event in the stream's record.
+func (st *Stream) wrote(at, now int64) {
+	if !st.HasEvents {
+		st.HasEvents, st.FirstAt, st.LastAt = true, at, at
+	}
+	st.FirstAt, st.LastAt = min(st.FirstAt, at), max(st.LastAt, at)
+	st.Next++
+	st.LastIngestion = now
+}
+
+// Position implements the log driver's sink; a source that is not known is at the beginning. Errors: ErrNoGroup, ErrNoStream, ErrClosed.
+func (s *Store) Position(_ context.Context, group, stream, source string) (at model.LogPosition, err error) {
+	leave, err := s.enter()
+	if err != nil {
+		return at, err
+	}
+	defer leave()
+	g, st, err := s.stream(group, stream)
+	if err != nil {
+		return at, err
+	}
+	return s.position(g, st, source)
+}
+
+func (s *Store) position(g Group, st Stream, source string) (at model.LogPosition, err error) {
+	data, release, err := s.db.Get(positionKey(g.ID, st.ID, source))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return at, nil
+	}
+	if err != nil {
+		return at, fmt.Errorf("read log store: %w", err)
+	}
+	defer release.Close()
+	return decodePosition(data)
+}
+
+// Append implements the log driver's sink: it returns after the lines are synced. Lines that end at or before the position of their
+// source are there already, and so a batch that is sent again adds nothing. Errors: ErrNoGroup, ErrNoStream, ErrBadName for a source
+// without a name, ErrDiskFull, ErrClosed.
+func (s *Store) Append(ctx context.Context, batch model.LogBatch) error {
+	if len(batch.Lines) == 0 {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if batch.Source == "" || len(batch.Source) > maxSource {
+		return fmt.Errorf("%w: the source of a log batch has 1 to %d characters", ErrBadName, maxSource)
+	}
+	if err := s.checkSpace(); err != nil {
+		return err
+	}
+	added := false
+	err := s.change(func(b *pebble.Batch) (err error) {
+		added, err = s.add(b, batch)
+		return err
+	})
+	if err == nil && added {
+		s.feed.tell(batch.Group)
+	}
+	return err
+}
+
+// maxSource is the longest name of a source.
+const maxSource = 128
+
+// add puts the lines of batch that are new into b; it needs mu.
+func (s *Store) add(b *pebble.Batch, batch model.LogBatch) (added bool, err error) {
+	g, st, err := s.stream(batch.Group, batch.Stream)
+	if err != nil {
+		return false, err
+	}
+	had, err := s.position(g, st, batch.Source)
+	if err != nil {
+		return false, err
+	}
+	now, has, number := s.now().UnixMilli(), had, sourceNumber(batch.Source)
+	for _, l := range batch.Lines {
+		if l.End <= had[l.Output] {
+			continue
+		}
+		at := max(0, l.At.UnixMilli())
+		if err := b.Set(eventKey(g.ID, st.ID, at, lineNumber(number, l)), encodeEvent(now, l.Message), nil); err != nil {
+			return false, err
+		}
+		has[l.Output] = max(has[l.Output], l.End)
+		st.wrote(at, now)
+		added = true
+	}
+	if !added {
+		return false, nil
+	}
+	if err := b.Set(positionKey(g.ID, st.ID, batch.Source), encodePosition(has, now), nil); err != nil {
+		return false, err
+	}
+	return true, put(b, streamKey(g.ID, batch.Stream), st)
+}
+
+// A line's number within its millisecond is the same wherever it is stored, so that copies of a stream are the same: 19 bits of its
+// source's name, the output, and the line's offset in it. Events without a source are numbered from 0 by their streams.
+const offsetBits = 44
+
+func sourceNumber(source string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(source))
+	return max(1, h.Sum64()>>45)
+}
+
+func lineNumber(source uint64, l model.LogLine) uint64 {
+	return source<<(offsetBits+1) | uint64(l.Output)<<offsetBits | uint64(l.Start)&(1<<offsetBits-1)
 }

@@ -56,6 +56,10 @@ func (s *Store) DeleteStream(group, stream string) error {
 		if err := b.Delete(streamKey(g.ID, stream), nil); err != nil {
 			return err
 		}
+		sources := positionKey(g.ID, st.ID, "")
+		if err := b.DeleteRange(sources, under(sources), nil); err != nil {
+			return err
+		}
 		events := streamEvents(g.ID, st.ID)
 		return b.DeleteRange(events, under(events), nil)
 	})

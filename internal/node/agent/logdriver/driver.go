@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/timeouts"
@@ -32,6 +33,7 @@ type Driver struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
+	credit  *semaphore.Weighted
 
 	mu        sync.Mutex
 	followers map[string]*follower // by container id
@@ -54,7 +56,7 @@ func New(cfg Config) *Driver {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Driver{cfg: cfg, followers: map[string]*follower{}, byDir: map[string]*follower{}}
+	d := &Driver{cfg: cfg, credit: semaphore.NewWeighted(creditBytes), followers: map[string]*follower{}, byDir: map[string]*follower{}}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	watcher, err := fsnotify.NewBufferedWatcher(256)
 	if err != nil {

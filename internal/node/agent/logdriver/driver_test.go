@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"pgregory.net/rapid"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
 )
@@ -32,6 +33,14 @@ type memory struct {
 	lines    []string
 	largest  int
 	wrote    chan struct{}
+	has      map[string]model.LogPosition // by source
+}
+
+// Position implements agent.LogSink.
+func (m *memory) Position(_ context.Context, _, _, source string) (model.LogPosition, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.has[source], nil
 }
 
 func (m *memory) Prepare(_ context.Context, group, stream string, create bool) error {
@@ -44,7 +53,7 @@ func (m *memory) Prepare(_ context.Context, group, stream string, create bool) e
 	return nil
 }
 
-func (m *memory) Write(_ context.Context, _, _ string, events []agent.LogEvent) error {
+func (m *memory) Append(_ context.Context, batch model.LogBatch) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fails > 0 {
@@ -52,10 +61,19 @@ func (m *memory) Write(_ context.Context, _, _ string, events []agent.LogEvent) 
 		return errors.New("not now")
 	}
 	size := 0
+	events, had := batch.Lines, m.has[batch.Source]
+	has := had
 	for _, e := range events {
-		if e.Message == "" || e.At.IsZero() {
+		if e.Message == "" || e.At.IsZero() || e.End <= e.Start {
 			return errors.New("an empty event")
 		}
+		if e.End <= had[e.Output] {
+			continue
+		}
+		if e.Start < had[e.Output] {
+			return fmt.Errorf("a line from %d to %d, though the position is %v", e.Start, e.End, had)
+		}
+		has[e.Output] = max(has[e.Output], e.End)
 		size += len(e.Message) + 26
 		m.lines = append(m.lines, e.Message)
 	}
@@ -63,6 +81,10 @@ func (m *memory) Write(_ context.Context, _, _ string, events []agent.LogEvent) 
 		return fmt.Errorf("a batch of %d events, %d bytes", len(events), size)
 	}
 	m.largest = max(m.largest, len(events))
+	if m.has == nil {
+		m.has = map[string]model.LogPosition{}
+	}
+	m.has[batch.Source] = has
 	select {
 	case m.wrote <- struct{}{}:
 	default:

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 )
 
@@ -16,6 +17,7 @@ import (
 type sinkOutput struct {
 	sink          agent.LogSink
 	group, stream string
+	source        *string // the follower's
 }
 
 // One call of PutLogEvents takes at most so many events, and so many bytes with eventOverhead for each event.
@@ -25,10 +27,15 @@ const (
 	eventOverhead = 26
 )
 
+// position tells up to where the sink has the source's output.
+func (o *sinkOutput) position(ctx context.Context) (model.LogPosition, error) {
+	return o.sink.Position(ctx, o.group, o.stream, *o.source)
+}
+
 // write implements output. Empty lines are left out, as CloudWatch Logs takes none.
 func (o *sinkOutput) write(ctx context.Context, events []event) (n int, err error) {
-	batch, size := make([]agent.LogEvent, 0, min(len(events), sinkEvents)), 0
-	for ; n < len(events) && len(batch) < sinkEvents; n++ {
+	lines, size := make([]model.LogLine, 0, min(len(events), sinkEvents)), 0
+	for ; n < len(events) && len(lines) < sinkEvents; n++ {
 		e := events[n]
 		message := string(bytes.ToValidUTF8(e.text, []byte("\uFFFD")))
 		if message == "" {
@@ -38,13 +45,13 @@ func (o *sinkOutput) write(ctx context.Context, events []event) (n int, err erro
 			break
 		}
 		size += len(message) + eventOverhead
-		batch = append(batch, agent.LogEvent{At: e.at, Message: message})
+		lines = append(lines, model.LogLine{At: e.at, Message: message, Output: e.source, Start: e.start, End: e.end})
 	}
-	if len(batch) == 0 {
+	if len(lines) == 0 {
 		return n, nil
 	}
-	slices.SortStableFunc(batch, func(a, b agent.LogEvent) int { return a.At.Compare(b.At) }) // of two outputs
-	if err := o.sink.Write(ctx, o.group, o.stream, batch); err != nil {
+	slices.SortStableFunc(lines, func(a, b model.LogLine) int { return a.At.Compare(b.At) }) // of two outputs
+	if err := o.sink.Append(ctx, model.LogBatch{Group: o.group, Stream: o.stream, Source: *o.source, Lines: lines}); err != nil {
 		return 0, err
 	}
 	return n, nil
@@ -80,6 +87,11 @@ type jsonLine struct {
 	Log    string    `json:"log"`
 	Stream string    `json:"stream"`
 	Time   time.Time `json:"time"`
+}
+
+// position implements output: what was written and not noted is repeated after a crash.
+func (j *jsonFile) position(context.Context) (model.LogPosition, error) {
+	return model.LogPosition{}, nil
 }
 
 // write implements output. It stores as many events as the file takes before it is rotated.

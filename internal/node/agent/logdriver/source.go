@@ -26,6 +26,7 @@ type event struct {
 	text   []byte // without the final newline
 	ended  bool   // the newline was there
 	source int
+	start  int64 // offset in the source's file of its first byte
 	end    int64 // offset in the source's file after the event
 }
 
@@ -41,7 +42,9 @@ type source struct {
 	noHoles bool  // the file system cannot
 
 	stamps    *bound.Stamps // when the output was written
+	mark      bound.Stamps  // as they were at noted, or before
 	timesGone int64         // offset in the stamps' file up to which the disk was given back
+	cut       bool          // somebody cut the file: what it holds now is another output
 }
 
 func openSource(index int, path string, noted int64) (*source, error) {
@@ -54,7 +57,13 @@ func openSource(index int, path string, noted int64) (*source, error) {
 		f.Close()
 		return nil, err
 	}
-	return &source{index: index, file: f, read: noted, noted: noted, punched: noted &^ (pageSize - 1), stamps: stamps}, nil
+	return &source{index: index, file: f, read: noted, noted: noted, punched: noted &^ (pageSize - 1), stamps: stamps, mark: stamps.Mark()}, nil
+}
+
+// rewind has what was read beyond noted read again.
+func (s *source) rewind() {
+	s.read, s.buf = s.noted, nil
+	s.stamps.Reset(s.mark)
 }
 
 func (s *source) close() {
@@ -73,7 +82,7 @@ func (s *source) written(offset int64, now time.Time) time.Time {
 // next reads a chunk and returns the lines that it completes. eof tells that nothing more is there now.
 func (s *source) next(now time.Time) (events []event, eof bool, err error) {
 	if info, err := s.file.Stat(); err == nil && info.Size() < s.read { // somebody cut it: begin again
-		s.read, s.noted, s.punched, s.buf = 0, 0, 0, nil
+		s.read, s.noted, s.punched, s.buf, s.cut = 0, 0, 0, nil, true
 	}
 	piece := make([]byte, chunk)
 	n, err := s.file.ReadAt(piece, s.read)
@@ -95,7 +104,8 @@ func (s *source) split(now time.Time) []event {
 	start := s.read - int64(len(s.buf)) // offset of buf[0]
 	rest := s.buf
 	for {
-		at := s.written(start+int64(len(s.buf)-len(rest)), now)
+		begin := start + int64(len(s.buf)-len(rest))
+		at := s.written(begin, now)
 		i := bytes.IndexByte(rest, '\n')
 		switch {
 		case i >= 0 && i <= maxLine:
@@ -109,6 +119,7 @@ func (s *source) split(now time.Time) []event {
 			s.buf = append([]byte(nil), rest...)
 			return events
 		}
+		events[len(events)-1].start = begin
 		events[len(events)-1].end = start + int64(len(s.buf)-len(rest))
 	}
 }
@@ -118,7 +129,8 @@ func (s *source) partial(now time.Time) []event {
 	if len(s.buf) == 0 {
 		return nil
 	}
-	e := event{at: s.written(s.read-int64(len(s.buf)), now), text: s.buf, source: s.index, end: s.read}
+	e := event{at: s.written(s.read-int64(len(s.buf)), now), text: s.buf, source: s.index,
+		start: s.read - int64(len(s.buf)), end: s.read}
 	s.buf = nil
 	return []event{e}
 }
@@ -160,7 +172,7 @@ func (s *source) reclaim(all bool) error {
 
 // reclaimStamps gives back what of the stamps is not needed any more. What can't be given back is small.
 func (s *source) reclaimStamps() {
-	f, done := s.stamps.File()
+	f, done := s.mark.File()
 	if end := done &^ (pageSize - 1); end > s.timesGone {
 		if unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.timesGone, end-s.timesGone) == nil {
 			s.timesGone = end

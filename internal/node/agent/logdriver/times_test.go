@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent/outlet"
 	"github.com/berthdev/berth/internal/node/agent/outlet/bound"
 )
@@ -17,15 +17,24 @@ import (
 // keeper is a sink that keeps the events.
 type keeper struct {
 	mu  sync.Mutex
-	all []agent.LogEvent
+	all []model.LogLine
 }
 
 func (k *keeper) Prepare(context.Context, string, string, bool) error { return nil }
 
-func (k *keeper) Write(_ context.Context, _, _ string, events []agent.LogEvent) error {
+func (k *keeper) Position(context.Context, string, string, string) (at model.LogPosition, _ error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.all = append(k.all, events...)
+	for _, l := range k.all {
+		at[l.Output] = max(at[l.Output], l.End)
+	}
+	return at, nil
+}
+
+func (k *keeper) Append(_ context.Context, batch model.LogBatch) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.all = append(k.all, batch.Lines...)
 	return nil
 }
 
@@ -80,7 +89,7 @@ func TestLinesKeepTheTimeOfTheirWriting(t *testing.T) {
 			t.Errorf("%q has a time that is %v off", e.Message, late)
 		}
 	}
-	if !slices.IsSortedFunc(k.all, func(a, b agent.LogEvent) int { return a.At.Compare(b.At) }) {
+	if !slices.IsSortedFunc(k.all, func(a, b model.LogLine) int { return a.At.Compare(b.At) }) {
 		t.Errorf("%+v", k.all)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*"+bound.Times)); len(left) > 0 {

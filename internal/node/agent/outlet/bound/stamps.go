@@ -86,8 +86,17 @@ func (s *Stamps) At(offset int64) time.Time {
 			return s.now
 		}
 		s.now, s.next = s.next.at, nil
+		if s.now.UnixNano() == 0 { // a hole, which was given back
+			s.now = time.Time{}
+		}
 	}
 }
+
+// Mark returns where the reading is, for Reset.
+func (s *Stamps) Mark() Stamps { return *s }
+
+// Reset goes back to where Mark was called.
+func (s *Stamps) Reset(to Stamps) { s.read, s.now, s.next = to.read, to.now, to.next }
 
 // File is the file that the stamps are in, and Done how much of it is not needed any more.
 func (s *Stamps) File() (f *os.File, done int64) { return s.file, max(s.read-2*stampSize, 0) }
