@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/berthdev/berth/internal/api/iam"
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/metadata"
 	"github.com/berthdev/berth/internal/nodelink"
@@ -95,11 +96,20 @@ func (i *inside) Prepare(ctx context.Context, group, stream string, createGroup 
 	return s.logs.Prepare(ctx, group, stream, createGroup)
 }
 
-// Write implements agent.LogSink.
-func (i *inside) Write(ctx context.Context, group, stream string, events []agent.LogEvent) error {
+// Position implements agent.LogSink.
+func (i *inside) Position(ctx context.Context, group, stream, source string) (model.LogPosition, error) {
+	s, err := i.wait(ctx)
+	if err != nil {
+		return model.LogPosition{}, err
+	}
+	return s.logs.Position(ctx, group, stream, source)
+}
+
+// Append implements agent.LogSink.
+func (i *inside) Append(ctx context.Context, batch model.LogBatch) error {
 	s, err := i.wait(ctx)
 	if err != nil {
 		return err
 	}
-	return s.logs.Write(ctx, group, stream, events)
+	return s.logs.Append(ctx, batch)
 }
