@@ -35,11 +35,15 @@ func (c *Cluster) Key() string { return c.Name }
 type Node struct {
 	ID string // 32 hexadecimal digits, made by the node on its first start; its certificate proves it
 	Declaration
-	RegisteredAt time.Time // when the server first met it
-	Connected    bool
-	ConnectedAt  time.Time
-	LostAt       time.Time // when the session was lost; zero while Connected
-	Epoch        int64     // rises with each session; a stale session's observations are refused
+	// KeyHash is the hexadecimal SHA-256 of the node's public key (SPKI): who has the key is the node. "" for the node of `berth up`,
+	// whose session is inside the server's process. Authority is that of the authority which signed its certificate last. The registrar
+	// writes both when the node joins and renews.
+	KeyHash, Authority string
+	RegisteredAt       time.Time // when the server first met it
+	Connected          bool
+	ConnectedAt        time.Time
+	LostAt             time.Time // when the session was lost; zero while Connected
+	Epoch              int64     // rises with each session; a stale session's observations are refused
 }
 
 // Declaration is what a node says of itself when its session opens. Nothing in it proves anything, and it is stored as it came.

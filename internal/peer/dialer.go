@@ -6,8 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -31,16 +34,24 @@ func NewDialer(c Config) *Dialer {
 func (d *Dialer) Dial(ctx context.Context, address, protocol string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeouts.PeerDial)
 	defer cancel()
+	c, err := d.dial(ctx, address, protocol)
+	if badDate(err) && d.learn(ctx, address) {
+		return d.dial(ctx, address, protocol)
+	}
+	return c, err
+}
+
+func (d *Dialer) dial(ctx context.Context, address, protocol string) (net.Conn, error) {
 	raw, err := d.connect(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	return d.handshake(ctx, raw, address, protocol)
+	return d.handshake(ctx, raw, d.config(address, protocol, d.c.Clock.Now), address)
 }
 
 // handshake makes raw a connection to a server of the cluster, or closes it.
-func (d *Dialer) handshake(ctx context.Context, raw net.Conn, address, protocol string) (net.Conn, error) {
-	c := tls.Client(raw, d.config(address, protocol))
+func (d *Dialer) handshake(ctx context.Context, raw net.Conn, conf *tls.Config, address string) (net.Conn, error) {
+	c := tls.Client(raw, conf)
 	if err := c.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
 		return nil, unwrapped(address, err)
@@ -64,39 +75,94 @@ func (d *Dialer) connect(ctx context.Context, address string) (net.Conn, error) 
 		DialContext(ctx, "tcp", address)
 }
 
-func (d *Dialer) config(address, protocol string) *tls.Config {
+// config is that of a client of the address. With a nil now, certificates' dates are not looked at.
+func (d *Dialer) config(address, protocol string, now func() time.Time) *tls.Config {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		host = address
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, Time: d.c.Now, ServerName: host, NextProtos: []string{protocol},
+	return &tls.Config{MinVersion: tls.VersionTLS13, ServerName: host, NextProtos: []string{protocol},
 		InsecureSkipVerify:   true, // VerifyConnection does: a certificate names the machine's id, which has several addresses
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return d.c.Identity().TLS(), nil },
 		VerifyConnection: func(state tls.ConnectionState) error {
-			who, err := d.c.who(state)
+			if len(state.PeerCertificates) == 0 {
+				return errAnonymous
+			}
+			cert := state.PeerCertificates[0]
+			at := cert.NotAfter
+			if now != nil {
+				at = now()
+			}
+			p, err := d.c.Identity().Verify(cert, at)
 			switch {
 			case err != nil:
 				return err
-			case who.expired:
-				return pki.ErrExpired
-			case !who.known || who.peer.Role != pki.RoleServer:
-				return fmt.Errorf("the certificate there is that of %s", who.peer)
-			case !mayServe(state.PeerCertificates[0]):
-				return errors.New("the certificate there is not for a server")
+			case p.Role != pki.RoleServer || !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth):
+				return fmt.Errorf("the certificate there is that of %s", p)
 			case state.NegotiatedProtocol != protocol:
 				return fmt.Errorf("it does not speak %s", protocol)
 			}
-			return who.refused
+			return d.c.Admit(p)
 		}}
 }
 
-func mayServe(cert *x509.Certificate) bool {
-	for _, u := range cert.ExtKeyUsage {
-		if u == x509.ExtKeyUsageServerAuth {
-			return true
-		}
+// badDate tells that a certificate is good, but not now.
+func badDate(err error) bool {
+	_, early := errors.AsType[*pki.DateError](err)
+	return early || errors.Is(err, pki.ErrExpired)
+}
+
+// clockPath answers with the server's time.
+const clockPath = "/v1/clock"
+
+// learn takes a server's clock for this process's, which makes a good certificate look bad: the server must have the key of one of this
+// cluster's, whatever its dates.
+func (d *Dialer) learn(ctx context.Context, address string) bool {
+	if d.c.Clock == nil {
+		return false
 	}
-	return false
+	raw, err := d.connect(ctx, address)
+	if err != nil {
+		return false
+	}
+	c, err := d.handshake(ctx, raw, d.config(address, ProtocolHTTP, nil), address)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	offset, apart, err := AskClock(ctx, c, d.c.Clock)
+	if err != nil || !apart {
+		return false
+	}
+	d.c.Log.Warn("this machine's clock is wrong, or a server's: certificates are read by the server's; set both by NTP (timedatectl set-ntp true)",
+		"server", address, "server ahead by", offset.Round(time.Second))
+	return true
+}
+
+// AskClock asks the server at the other end of a connection of ProtocolHTTP for its time, and has the clock learn it.
+func AskClock(ctx context.Context, c net.Conn, clock *pki.Clock) (offset time.Duration, apart bool, err error) {
+	once := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return c, nil }}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://server"+clockPath, nil)
+	if err != nil {
+		return 0, false, err
+	}
+	asked := clock.Now()
+	res, err := once.Do(req)
+	if err != nil {
+		return 0, false, err
+	}
+	defer res.Body.Close()
+	said, err := io.ReadAll(io.LimitReader(res.Body, 64))
+	if err != nil {
+		return 0, false, err
+	}
+	now, err := time.Parse(time.RFC3339Nano, string(said))
+	if err != nil {
+		return 0, false, fmt.Errorf("the server's time cannot be read: %w", err)
+	}
+	offset, apart = clock.Learn(now, asked)
+	return offset, apart, nil
 }
 
 // HTTP is a client of the server at the address; the URLs' host is not looked at (http://server/…). Its connections are its own: close
@@ -126,7 +192,10 @@ type dialing struct {
 func (d dialing) ClientHandshake(ctx context.Context, _ string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeouts.PeerDial)
 	defer cancel()
-	c, err := d.d.handshake(ctx, raw, d.address, ProtocolGRPC)
+	c, err := d.d.handshake(ctx, raw, d.d.config(d.address, ProtocolGRPC, d.d.c.Clock.Now), d.address)
+	if badDate(err) {
+		d.d.learn(ctx, d.address) // for the next attempt
+	}
 	return c, authInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, err
 }
 

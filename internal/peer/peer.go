@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"time"
 
 	grpcpeer "google.golang.org/grpc/peer"
 
@@ -32,9 +31,10 @@ type Config struct {
 	// Admit looks up whether the peer is still known; its error is a sentence, and what the peer is told. nil admits everybody whose
 	// certificate is good.
 	Admit func(pki.Peer) error
-	// Now is the time by which certificates are read; nil: the machine's.
-	Now func() time.Time
-	Log *slog.Logger // nil discards
+	// Clock is the time by which certificates are read; nil: the machine's. A Dialer whose clock makes a server's certificate look bad
+	// asks the server for its own.
+	Clock *pki.Clock
+	Log   *slog.Logger // nil discards
 	// Dial makes connections; nil: TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
@@ -42,9 +42,6 @@ type Config struct {
 func (c *Config) complete() {
 	if c.Admit == nil {
 		c.Admit = func(pki.Peer) error { return nil }
-	}
-	if c.Now == nil {
-		c.Now = time.Now
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -109,7 +106,7 @@ func (c *Config) who(s tls.ConnectionState) (caller, error) {
 	if len(s.PeerCertificates) == 0 {
 		return caller{}, nil
 	}
-	p, err := c.Identity().Verify(s.PeerCertificates[0], c.Now())
+	p, err := c.Identity().Verify(s.PeerCertificates[0], c.Clock.Now())
 	expired := errors.Is(err, pki.ErrExpired)
 	if err != nil && !expired {
 		return caller{}, err

@@ -51,7 +51,7 @@ func (w *world) issue(role pki.Role, id string) *pki.Identity {
 }
 
 func (w *world) dialer(id *pki.Identity) *Dialer {
-	return NewDialer(Config{Identity: func() *pki.Identity { return id }, Now: w.clock})
+	return NewDialer(Config{Identity: func() *pki.Identity { return id }, Clock: &pki.Clock{Base: w.clock}})
 }
 
 func newWorld(t *testing.T, register func(*Server)) *world {
@@ -64,7 +64,7 @@ func newWorld(t *testing.T, register func(*Server)) *world {
 		t.Fatal(err)
 	}
 	w.me.Store(w.issue(pki.RoleServer, "s1"))
-	w.server = NewServer(Config{Identity: w.me.Load, Admit: w.admit, Now: w.clock})
+	w.server = NewServer(Config{Identity: w.me.Load, Admit: w.admit, Clock: &pki.Clock{Base: w.clock}})
 	register(w.server)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -289,9 +289,29 @@ func TestAnotherProtocol(t *testing.T) {
 func TestWrongClock(t *testing.T) {
 	w := newWorld(t, handlers)
 	id := w.issue(pki.RoleNode, "n1")
-	d := NewDialer(Config{Identity: func() *pki.Identity { return id }, Now: func() time.Time { return w.clock().Add(-30 * time.Hour) }})
-	_, err := d.Dial(context.Background(), w.address, ProtocolHTTP)
-	if _, ok := errors.AsType[*pki.DateError](err); !ok {
-		t.Errorf("a clock that is 30 hours behind: %v", err)
+	for _, wrong := range []time.Duration{-30 * time.Hour, 2 * pki.LeafLife} {
+		for name, call := range map[string]func(*Dialer) error{
+			"HTTP": func(d *Dialer) error { _, err := get(t, d.HTTP(w.address), "/nodes"); return err },
+			"GRPC": func(d *Dialer) error {
+				err := check(d, w.address)
+				if err != nil { // the first connection learns
+					err = check(d, w.address)
+				}
+				return err
+			},
+		} {
+			c := Config{Identity: func() *pki.Identity { return id }, Clock: &pki.Clock{Base: func() time.Time { return w.clock().Add(wrong) }}}
+			if err := call(NewDialer(c)); err != nil {
+				t.Errorf("%s, a clock wrong by %v: %v", name, wrong, err)
+			}
+			if apart := c.Clock.Now().Sub(w.clock()).Abs(); apart > time.Minute {
+				t.Errorf("%s: the clock is %v apart after all", name, apart)
+			}
+		}
+	}
+	_, err := NewDialer(Config{Identity: func() *pki.Identity { return id }, Clock: &pki.Clock{Base: func() time.Time { return w.clock().Add(-30 * time.Hour) }},
+		Dial: func(context.Context, string) (net.Conn, error) { return nil, errors.New("cut") }}).Dial(context.Background(), w.address, ProtocolHTTP)
+	if err == nil {
+		t.Error("no connection and no error")
 	}
 }

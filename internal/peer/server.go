@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -45,9 +46,12 @@ func NewServer(c Config) *Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: timeouts.PeerKeepAlive, Timeout: timeouts.PeerKeepAlive}),
 		grpc.ConnectionTimeout(timeouts.PeerHandshake),
 		grpc.UnaryInterceptor(unaryGuard), grpc.StreamInterceptor(streamGuard))
+	s.mux.HandleFunc(clockPath, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, c.Clock.Now().UTC().Format(time.RFC3339Nano)) // who does not read it has gone
+	})
 	s.Listen(ProtocolGRPC, Machines)
 	s.Listen(ProtocolHTTP, Anyone)
-	s.tls = &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert, Time: c.Now,
+	s.tls = &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert, Time: c.Clock.Now,
 		SessionTicketsDisabled: true, // so that each connection asks Admit
 		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.Identity().TLS(), nil }}
 	return s

@@ -33,6 +33,7 @@ var (
 		by(ByCluster, func(i *model.Instance) string { return i.Cluster }),
 		by(ByNode, func(i *model.Instance) string { return i.NodeID }))
 	Servers = table[model.Server]("servers")
+	Tokens  = table[model.Token]("tokens")
 	// ClusterSettings has one row, model.SettingsKey.
 	ClusterSettings = table[model.Settings]("cluster-settings")
 	// Blocks by ByNode.
@@ -93,7 +94,7 @@ var (
 // Schema lists every table.
 func Schema() []Kind {
 	return []Kind{
-		Clusters.kind(), Nodes.kind(), Instances.kind(), Servers.kind(), ClusterSettings.kind(), Regions.kind(), AccountSettings.kind(), Idempotencies.kind(),
+		Clusters.kind(), Nodes.kind(), Instances.kind(), Servers.kind(), Tokens.kind(), ClusterSettings.kind(), Regions.kind(), AccountSettings.kind(), Idempotencies.kind(),
 		Blocks.kind(),
 		Families.kind(), TaskDefinitions.kind(), Tasks.kind(),
 		Services.kind(), ServiceRevisions.kind(), Deployments.kind(), ServiceEvents.kind(),
