@@ -173,7 +173,8 @@ func (l *loader) decode(ctx context.Context, runs <-chan []*mvccpb.KeyValue, dec
 	return nil
 }
 
-// read makes a value of what etcd holds at a key. known is false for rows that are none of these kinds'.
+// read makes a value of what etcd holds at a key. known is false for rows that are none of these kinds', of which it looks at the
+// checksum only: a row's table can change by itself as well.
 func read(kinds map[string]store.Kind, at string, value []byte) (i item, known bool, err error) {
 	rest, isPart := strings.CutPrefix(at, partRows)
 	if !isPart {
@@ -183,12 +184,12 @@ func read(kinds map[string]store.Kind, at string, value []byte) (i item, known b
 	if known || isPart {
 		i.kind, known = kinds[store.BaseTable(i.table)]
 	}
-	if !known || isPart && i.kind.Part == nil {
-		return i, false, nil
-	}
 	data, err := unseal(at, value)
 	if err != nil {
 		return i, true, err
+	}
+	if !known || isPart && i.kind.Part == nil {
+		return i, false, nil
 	}
 	if decode := i.kind.Decode; !isPart {
 		i.value, err = decode(data)

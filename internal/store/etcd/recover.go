@@ -1,19 +1,19 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
@@ -77,66 +77,53 @@ func (s *Store) Rows(ctx context.Context, yield func(key string, value []byte) e
 	return nil
 }
 
+// revisionBytes is how long a key is in etcd's bucket "key", a deletion's mark apart: two numbers of 8 bytes and "_" between them.
+const revisionBytes = 17
+
 // Salvage reads what it can of the rows in dir's data file while no etcd runs there. lost lists rows that are damaged themselves; err
 // says what kept it from reading on. What etcd had acknowledged within its last 100 ms is only in its log, and missing.
 func Salvage(dir string, kinds []store.Kind) (rows map[string]string, lost []string, err error) {
 	rows = map[string]string{}
-	err = walk(filepath.Join(dir, "data", "member", "snap", "db"), func(bucket string, revision, data []byte) error {
-		var kv mvccpb.KeyValue
-		if bucket != "key" {
-			return nil
-		}
-		if err := proto.Unmarshal(data, &kv); err != nil {
-			return err
-		}
-		if len(revision) > 17 { // a deletion
+	err = history(dir, func(kv *mvccpb.KeyValue, deleted bool) {
+		if deleted {
 			delete(rows, string(kv.Key))
 		} else {
 			rows[string(kv.Key)] = string(kv.Value)
 		}
-		return nil
 	})
 	return rows, sift(rows, kinds), err
 }
 
-// walk reads everything in etcd's data file, bucket by bucket in the order of the keys; those of "key" are in the order in which they were
-// written. What cannot be read ends it with an error, whatever it does to the library beneath.
-func walk(file string, f func(bucket string, key, value []byte) error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a file that is too short is mapped and cannot be touched
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%s: %v", file, p)
+// history yields the changes in etcd's data file in the order in which they were made. It refuses records that
+// etcd did not write so: etcd reads them on a goroutine of its own, where a panic ends the process.
+func history(dir string, f func(kv *mvccpb.KeyValue, deleted bool)) error {
+	var last []byte
+	return walk(filepath.Join(dir, "data", "member", "snap", "db"), func(bucket string, revision, data []byte) error {
+		if bucket != "key" {
+			return nil
 		}
-	}()
-	if _, err := os.Stat(file); err != nil {
-		return err
-	}
-	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	defer db.Close()
-	err = db.View(func(tx *bolt.Tx) error {
-		err := tx.ForEach(func(name []byte, bucket *bolt.Bucket) error {
-			return bucket.ForEach(func(key, value []byte) error {
-				if n := len(value); n > 0 {
-					_ = value[n-1] + value[0] // on pages of their own, perhaps
-				}
-				return f(string(name), key, value)
-			})
-		})
-		if err != nil {
-			return err
+		deleted := len(revision) == revisionBytes+1 && revision[revisionBytes] == 't'
+		if len(revision) != revisionBytes && !deleted || revision[8] != '_' {
+			return fmt.Errorf("%q is no revision", revision)
 		}
-		for wrong := range tx.Check() { // the order of keys and the like, now that every page is known to be readable
-			err = errors.Join(err, wrong)
+		main := int64(binary.BigEndian.Uint64(revision))
+		if rev := revision[:revisionBytes]; main < 1 || int8(rev[9]) < 0 || bytes.Equal(rev, last) {
+			return fmt.Errorf("revision %x is not in its place", revision)
 		}
-		return err
+		last = append(last[:0], revision[:revisionBytes]...)
+		var kv mvccpb.KeyValue
+		if err := proto.Unmarshal(data, &kv); err != nil {
+			return fmt.Errorf("revision %d: %w", main, err)
+		}
+		if !deleted && (kv.ModRevision != main || kv.CreateRevision < 1 || kv.CreateRevision > main || kv.Version < 1) {
+			return fmt.Errorf("revision %d says that it is another", main)
+		}
+		if key := string(kv.Key); !strings.HasPrefix(key, tables) && !strings.HasPrefix(key, partRows) && key != fenceKey {
+			return fmt.Errorf("revision %d is of %q, which no version of Berth writes", main, key)
+		}
+		f(&kv, deleted)
+		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	return nil
 }
 
 // sift takes out of rows what cannot be read, and names it.

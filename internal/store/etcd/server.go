@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
@@ -38,7 +39,7 @@ func start(ctx context.Context, c Config) (server *embed.Etcd, err error) {
 			err = fmt.Errorf("%w: %w: %s", errDamaged, err, said.starting.last())
 		}
 	}()
-	if err := complete(filepath.Join(c.Dir, "data", "member")); err != nil {
+	if err := complete(c.Dir); err != nil {
 		return nil, err
 	}
 	server, err = embed.StartEtcd(configure(c, said))
@@ -61,8 +62,9 @@ func start(ctx context.Context, c Config) (server *embed.Etcd, err error) {
 }
 
 // complete refuses a member of which a half is lost, since etcd would begin the other anew and then leave out what it takes for done, and
-// one whose data file cannot be read: etcd reads it on goroutines of its own, where a fault ends the process.
-func complete(member string) error {
+// one whose data file cannot be read: etcd and bbolt read it on goroutines of their own, where a fault ends the process.
+func complete(dir string) error {
+	member := filepath.Join(dir, "data", "member")
 	_, errData := os.Stat(filepath.Join(member, "snap", "db"))
 	wals, err := filepath.Glob(filepath.Join(member, "wal", "*.wal"))
 	switch {
@@ -73,9 +75,11 @@ func complete(member string) error {
 	case errors.Is(errData, fs.ErrNotExist) && len(wals) > 0:
 		return fmt.Errorf("%w: %s is lost", errDamaged, filepath.Join(member, "snap", "db"))
 	case errData == nil:
-		if err := walk(filepath.Join(member, "snap", "db"), func(string, []byte, []byte) error { return nil }); err != nil && broken(err) {
+		err := history(dir, func(*mvccpb.KeyValue, bool) {})
+		if err != nil && broken(err) {
 			return fmt.Errorf("%w: %w", errDamaged, err)
 		}
+		return err
 	}
 	return nil
 }

@@ -137,7 +137,8 @@ func (r *Runtime) deleteTask(ctx context.Context, id string) error {
 		if err == nil || errdefs.IsNotFound(err) {
 			return nil
 		}
-		if _, final := errors.AsType[*agent.Error](err); final || ctx.Err() != nil || passing(err) && !shimEnded && !errdefs.IsDeadlineExceeded(err) {
+		away := passing(err) && !shimEnded && !shimGone(err) && !errdefs.IsDeadlineExceeded(err)
+		if _, final := errors.AsType[*agent.Error](err); final || ctx.Err() != nil || away {
 			return err
 		}
 		r.log.Debug("a container cannot be deleted yet", "container", id, "error", err)

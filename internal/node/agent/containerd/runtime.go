@@ -224,8 +224,12 @@ func passing(err error) bool {
 		return true
 	}
 	code := status.Code(err)
-	return code == codes.Unavailable || code == codes.Canceled || strings.Contains(err.Error(), "ttrpc: closed") ||
-		strings.Contains(err.Error(), "ttrpc: server closed")
+	return code == codes.Unavailable || code == codes.Canceled || shimGone(err)
+}
+
+// shimGone tells that containerd's connection to a shim broke during a call. It finds out soon what became of the shim.
+func shimGone(err error) bool {
+	return strings.Contains(err.Error(), "ttrpc: closed") || strings.Contains(err.Error(), "ttrpc: server closed")
 }
 
 // plain is an error's text without gRPC's wrapping, on one line.
