@@ -5,6 +5,14 @@ import (
 	"time"
 )
 
+const (
+	// BlockBits is the size of a block: a /26 has 64 addresses.
+	BlockBits = 26
+	// BlockReserved are the first addresses of a block, which no task gets, as the last: those of the node's end of the overlay, of its
+	// gateway, and two more, as in a VPC's subnet.
+	BlockReserved = 4
+)
+
 // Block is a range of the VPC's addresses that one node gives to its tasks. Written by the server, as plan/blocks decides.
 type Block struct {
 	CIDR  string // a /26, such as 172.31.0.64/26

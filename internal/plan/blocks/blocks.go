@@ -17,13 +17,10 @@ import (
 )
 
 const (
-	// Bits is the size of a block: a /26 has 64 addresses.
-	Bits = 26
-	// Usable is how many of a block's addresses are for tasks; see Reserved.
-	Usable = 1<<(32-Bits) - Reserved - 1
-	// Reserved are the first addresses of a block, which no task gets, as the last: those of the node's end of the overlay, of its
-	// gateway, and two more, as in a VPC's subnet.
-	Reserved = 4
+	// Bits is the size of a block.
+	Bits = model.BlockBits
+	// Usable is how many of a block's addresses are for tasks.
+	Usable = 1<<(32-Bits) - model.BlockReserved - 1
 	// Most is how many blocks one node may have.
 	Most = 128
 	// full is the share of its addresses, in hundredths, from which on a node gets the next block.
@@ -114,6 +111,10 @@ func (p *plan) settle() {
 		row := p.mine[b]
 		use, has := p.says[b]
 		switch {
+		case !has && overlaps(b, p.node.Says.Avoid):
+			p.act(Free, b, false, "%s would hide what node %s reaches otherwise", b, p.node.ID)
+			p.taken = slices.DeleteFunc(p.taken, func(t netip.Prefix) bool { return t == b })
+			continue
 		case row.Recalled && !has:
 			p.act(Free, b, false, "node %s has let go of %s", p.node.ID, b)
 			p.taken = slices.DeleteFunc(p.taken, func(t netip.Prefix) bool { return t == b })

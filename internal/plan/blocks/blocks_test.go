@@ -96,6 +96,8 @@ func TestPlan(t *testing.T) {
 			given: []*model.Block{row("10.0.0.0/26", "n", true), recalled("10.0.0.64/26", "n")}, want: "free 10.0.0.64/26"},
 		"recalled and used again": {says: model.Addresses{Has: []model.BlockUse{use("10.0.0.0/26", 1, 0), use("10.0.0.64/26", 1, 0)}},
 			given: []*model.Block{row("10.0.0.0/26", "n", true), recalled("10.0.0.64/26", "n")}, want: "keep 10.0.0.64/26"},
+		"a gateway that had to move": {says: model.Addresses{Has: []model.BlockUse{use("172.29.0.0/26", 0, 0)}, Avoid: prefixes("10.0.0.0/24")},
+			given: []*model.Block{row("10.0.0.0/26", "n", true)}, want: "free 10.0.0.0/26; give 172.29.0.0/26 first"},
 		"a new route of the machine": {says: model.Addresses{Has: []model.BlockUse{use("10.0.0.0/26", 40, 0), use("10.0.0.64/26", 0, time.Second)}, Want: 9, Avoid: prefixes("10.0.0.64/27")},
 			given: []*model.Block{row("10.0.0.0/26", "n", true), row("10.0.0.64/26", "n", false)}, want: "recall 10.0.0.64/26; give 10.0.0.128/26"},
 	} {

@@ -116,7 +116,7 @@ func TestNoAddressIsGivenTwice(t *testing.T) {
 				m := pick("node")
 				for range rapid.IntRange(1, 60).Draw(t, "tasks") {
 					for _, b := range m.blocks {
-						if i := rapid.IntRange(Reserved, 1<<(32-Bits)-2).Draw(t, "address"); !m.shut[b] && !m.used[b][i] {
+						if i := rapid.IntRange(model.BlockReserved, 1<<(32-Bits)-2).Draw(t, "address"); !m.shut[b] && !m.used[b][i] {
 							m.used[b][i], m.empty[b] = true, 0
 							break
 						}

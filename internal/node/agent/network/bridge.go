@@ -23,8 +23,8 @@ type storedSubnet struct {
 	Subnet netip.Prefix `json:"subnet"`
 }
 
-// ensureBridge makes the bridge with the instance's subnet. The subnet of earlier runs is kept unless something else on the
-// machine has taken it and no task uses it.
+// ensureBridge makes the bridge with the gateway's address. The blocks or the subnet of earlier runs are kept unless something else on
+// the machine has taken them and no task uses them.
 func (n *Network) ensureBridge() error {
 	if err := os.MkdirAll(n.c.StateDir, 0o700); err != nil {
 		return fmt.Errorf("network: %w", err)
@@ -34,10 +34,9 @@ func (n *Network) ensureBridge() error {
 		return err
 	}
 	defer unlock()
-	if err := n.chooseSubnet(); err != nil {
+	if err := n.chooseAddresses(); err != nil {
 		return err
 	}
-	n.gateway = n.subnet.Addr().Next()
 	name := BridgeName(n.c.ID)
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = name, n.machineMTU(), macOf(n.gateway)
@@ -55,18 +54,89 @@ func (n *Network) ensureBridge() error {
 		return fmt.Errorf("the device %s is not a bridge; remove it", name)
 	}
 	n.bridge = existing
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: n.gateway.AsSlice(), Mask: net.CIDRMask(n.subnet.Bits(), 32)}}
-	if err := n.link.AddrReplace(existing, addr); err != nil {
+	return n.levelBridge()
+}
+
+// levelBridge gives the bridge the gateway's address, and leads what nobody of this node's addresses has there, which is refused at
+// once (see refuseDead).
+func (n *Network) levelBridge() error {
+	n.mu.Lock()
+	var blocks []netip.Prefix
+	for _, b := range n.blocks {
+		blocks = append(blocks, b.prefix)
+	}
+	n.mu.Unlock()
+	name := n.bridge.Name
+	home := netip.PrefixFrom(n.gateway, max(n.blockBits(), 0))
+	addr := &netlink.Addr{IPNet: ipNet(home)}
+	if err := n.link.AddrReplace(n.bridge, addr); err != nil {
 		return fmt.Errorf("give the bridge %s the address %s: %w", name, n.gateway, err)
 	}
-	if err := n.link.LinkSetUp(existing); err != nil {
+	if err := n.link.LinkSetUp(n.bridge); err != nil {
 		return fmt.Errorf("set the bridge %s up: %w", name, err)
 	}
-	data, err := json.Marshal(storedSubnet{n.subnet})
+	addrs, err := n.link.AddrList(n.bridge, netlink.FAMILY_V4)
 	if err != nil {
-		return err
+		return fmt.Errorf("list the addresses of %s: %w", name, err)
 	}
-	return writeFile(n.subnetFile(), data)
+	for _, a := range addrs { // of an earlier version, whose subnet was wider
+		if old, ok := prefixOf(a.IPNet); ok && old != home {
+			if err := n.link.AddrDel(n.bridge, &a); err != nil && !isGone(err) {
+				return fmt.Errorf("take the address %s from the bridge %s: %w", old, name, err)
+			}
+		}
+	}
+	return n.levelRoutes(blocks, home.Masked())
+}
+
+// levelRoutes leads the blocks to the bridge, and no other network. home is led there by the bridge's address.
+func (n *Network) levelRoutes(blocks []netip.Prefix, home netip.Prefix) error {
+	routes, err := n.link.RouteList(n.bridge, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("list the routes of %s: %w", n.bridge.Name, err)
+	}
+	for _, r := range routes {
+		to, ok := prefixOf(r.Dst)
+		if ok && to != home && !slices.Contains(blocks, to) {
+			if err := n.link.RouteDel(&r); err != nil && !isGone(err) && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("remove the route to %s: %w", to, err)
+			}
+		}
+	}
+	for _, b := range blocks {
+		if b == home {
+			continue
+		}
+		route := &netlink.Route{LinkIndex: n.bridge.Index, Scope: netlink.SCOPE_LINK, Src: n.gateway.AsSlice(), Dst: ipNet(b)}
+		if err := n.link.RouteReplace(route); err != nil {
+			return fmt.Errorf("route %s to the bridge %s: %w", b, n.bridge.Name, err)
+		}
+	}
+	return nil
+}
+
+// blockBits is the size of the block that holds the gateway.
+func (n *Network) blockBits() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if b := n.blockOf(n.gateway); b != nil {
+		return b.prefix.Bits()
+	}
+	return 32
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	ones, size := n.Mask.Size()
+	addr = addr.Unmap()
+	return netip.PrefixFrom(addr, ones), ok && addr.Is4() && size == 32
 }
 
 // lockDir is where only root may make files, and so hold locks.
@@ -87,11 +157,39 @@ func lockMachine() (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-func (n *Network) chooseSubnet() error {
+// chooseAddresses says from which blocks, or from which subnet, addresses are given, and what the gateway's is.
+func (n *Network) chooseAddresses() error {
 	taken, err := n.takenPrefixes()
 	if err != nil {
 		return err
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	stored, ok := readBlocks(n.c.StateDir)
+	if !ok && len(n.c.Blocks) > 0 {
+		stored, ok = storedBlocks{Gateway: n.c.Blocks[0].Addr().Next(), Blocks: n.c.Blocks}, true
+	}
+	if ok && (len(n.byAddr) > 0 || !overlapsAny(blockAt(stored.Gateway), taken)) {
+		n.gateway, n.subnet = stored.Gateway, netip.PrefixFrom(stored.Gateway, subnetBits).Masked()
+		n.setBlocks(stored.Blocks)
+		return n.saveBlocks()
+	}
+	if err := os.Remove(blocksFile(n.c.StateDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("network: %w", err)
+	}
+	if err := n.chooseSubnet(taken); err != nil {
+		return err
+	}
+	n.gateway = n.subnet.Addr().Next()
+	n.setBlocks([]netip.Prefix{n.subnet})
+	data, err := json.Marshal(storedSubnet{n.subnet})
+	if err != nil {
+		return err
+	}
+	return writeFile(n.subnetFile(), data)
+}
+
+func (n *Network) chooseSubnet(taken []netip.Prefix) error {
 	if data, err := os.ReadFile(n.subnetFile()); err == nil {
 		var s storedSubnet
 		readable := json.Unmarshal(data, &s) == nil && s.Subnet.IsValid()
@@ -203,21 +301,20 @@ func overlapsAny(s netip.Prefix, taken []netip.Prefix) bool {
 	return false
 }
 
-// takenPrefixes are the routes and addresses of the machine, but for the default route and those of our own bridge.
+// takenPrefixes are the routes and addresses of the machine, but for the default route and those of our own devices.
 func (n *Network) takenPrefixes() ([]netip.Prefix, error) {
-	own := -1
-	if l, err := n.link.LinkByName(BridgeName(n.c.ID)); err == nil {
-		own = l.Attrs().Index
+	links, err := n.links()
+	if err != nil {
+		return nil, err
+	}
+	own := map[int]bool{}
+	for _, l := range links {
+		own[l.Attrs().Index] = n.own(l)
 	}
 	var taken []netip.Prefix
 	add := func(ipnet *net.IPNet) {
-		if ipnet == nil {
-			return
-		}
-		addr, ok := netip.AddrFromSlice(ipnet.IP)
-		ones, size := ipnet.Mask.Size()
-		if addr = addr.Unmap(); ok && addr.Is4() && size == 32 && ones > 0 {
-			taken = append(taken, netip.PrefixFrom(addr, ones).Masked())
+		if p, ok := prefixOf(ipnet); ok && p.Bits() > 0 {
+			taken = append(taken, p.Masked())
 		}
 	}
 	routes, err := n.link.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: 0}, netlink.RT_FILTER_TABLE)
@@ -225,7 +322,7 @@ func (n *Network) takenPrefixes() ([]netip.Prefix, error) {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {
-		if r.LinkIndex != own {
+		if !own[r.LinkIndex] {
 			add(r.Dst)
 		}
 	}
@@ -234,7 +331,7 @@ func (n *Network) takenPrefixes() ([]netip.Prefix, error) {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		if a.LinkIndex != own {
+		if !own[a.LinkIndex] {
 			add(a.IPNet)
 		}
 	}

@@ -128,7 +128,7 @@ func leadsOutside(l netlink.Link) bool {
 // own tells whether a device is this instance's.
 func (n *Network) own(l netlink.Link) bool {
 	name := l.Attrs().Name
-	return name == BridgeName(n.c.ID) || l.Type() == "veth" && strings.HasPrefix(name, DevicePrefix(n.c.ID))
+	return name == BridgeName(n.c.ID) || strings.HasPrefix(name, OverlayPrefix(n.c.ID)) || l.Type() == "veth" && strings.HasPrefix(name, DevicePrefix(n.c.ID))
 }
 
 // links are the machine's devices.

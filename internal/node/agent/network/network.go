@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -34,6 +35,9 @@ type Config struct {
 	// when it is smaller; at least a /28. The zero Prefix means 172.31.0.0/16, as in AWS's default VPC, or another private network
 	// when the machine itself lives in that.
 	Subnet netip.Prefix
+	// Blocks are what the servers gave a node before its first start, the first of which its gateway is of. They count when nothing is
+	// remembered of an earlier start.
+	Blocks []netip.Prefix
 	// MetadataPort is where the metadata server listens on the gateway's address; tasks reach it as 169.254.170.2:80, and it sees
 	// their own address. 0 means there is none.
 	MetadataPort uint16
@@ -63,6 +67,12 @@ type Network struct {
 	records map[string]*record    // by network id
 	byAddr  map[netip.Addr]string // network id
 	last    netip.Addr            // address given last
+	blocks  []*block              // that addresses are given from, by their addresses; see addresses.go
+	resting map[netip.Addr]time.Time
+	wanted  int           // how many wait for an address
+	more    chan struct{} // closed when there may be one
+	changed chan struct{}
+	setting sync.Mutex
 	held    map[portKey]held
 	busy    map[string]*sync.Mutex // by network id
 }
@@ -117,7 +127,13 @@ func (n *Network) install() error {
 
 // rules are what the table is made from.
 func (n *Network) rules() rules {
-	return rules{subnet: n.subnet, gateway: n.gateway, metadata: n.c.MetadataPort, published: n.elements,
+	n.mu.Lock()
+	var blocks []netip.Prefix
+	for _, b := range n.blocks {
+		blocks = append(blocks, b.prefix)
+	}
+	n.mu.Unlock()
+	return rules{blocks: blocks, gateway: n.gateway, metadata: n.c.MetadataPort, published: n.elements,
 		outside: n.outside}
 }
 
@@ -151,7 +167,7 @@ func open(c Config) (*Network, error) {
 		return nil, fmt.Errorf("network: open nftables: %w", err)
 	}
 	return &Network{c: c, log: c.Log, link: link, resolvConf: "/etc/resolv.conf", nft: firewall{conn: conn, id: c.ID, refused: map[string]bool{}}, records: map[string]*record{},
-		byAddr: map[netip.Addr]string{}, held: map[portKey]held{}, busy: map[string]*sync.Mutex{}}, nil
+		byAddr: map[netip.Addr]string{}, resting: map[netip.Addr]time.Time{}, more: make(chan struct{}), changed: make(chan struct{}, 1), held: map[portKey]held{}, busy: map[string]*sync.Mutex{}}, nil
 }
 
 // give closes n and returns err.
@@ -176,7 +192,7 @@ func (n *Network) Close() error {
 // Gateway is the address of this machine that tasks see; the metadata server listens on it.
 func (n *Network) Gateway() netip.Addr { return n.gateway }
 
-// Subnet is where tasks have their addresses.
+// Subnet is that of a VPC in which tasks have their addresses, as far as clients are told.
 func (n *Network) Subnet() netip.Prefix { return n.subnet }
 
 // ByAddr tells whose address a is: the id that Setup was given, and the task.
@@ -221,6 +237,12 @@ func BridgeName(id string) string { return "brth-" + id }
 
 // DevicePrefix is what the names of the devices of an instance's tasks begin with.
 func DevicePrefix(id string) string { return "bv" + id }
+
+// OverlayPrefix is what the name of the device begins with that leads to the tasks of other machines; see package overlay.
+func OverlayPrefix(id string) string { return "bvx-" + id }
+
+// SelfTestPort is where a machine answers others, at its gateway's address and through the overlay, that ask whether they reach it.
+const SelfTestPort = 4569
 
 // vethName is the device of the task at a; no two addresses of a subnet differ in their first byte only.
 func vethName(id string, a netip.Addr) string {

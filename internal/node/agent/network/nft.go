@@ -80,7 +80,7 @@ func encode(all []element) []nftables.SetElement {
 
 // rules are what the table is made from.
 type rules struct {
-	subnet    netip.Prefix
+	blocks    []netip.Prefix
 	gateway   netip.Addr
 	metadata  uint16
 	published func() []element // asked when nobody else changes the table
@@ -106,7 +106,7 @@ func Probe() error {
 	}
 	f := firewall{conn: conn, id: "probe"}
 	subnet := netip.MustParsePrefix("192.0.2.0/24")
-	err = f.build(rules{subnet: subnet, gateway: subnet.Addr().Next(), metadata: 1, outside: []string{"probe"},
+	err = f.build(rules{blocks: []netip.Prefix{subnet}, gateway: subnet.Addr().Next(), metadata: 1, outside: []string{"probe"},
 		published: func() []element { return []element{{unix.IPPROTO_TCP, 1, subnet.Addr().Next(), 1}} }})
 	if err == nil {
 		conn.DelTable(f.table())
@@ -125,7 +125,11 @@ func (f *firewall) build(r rules) error {
 	if err := f.conn.AddSet(ports, encode(r.published())); err != nil {
 		return err
 	}
-	f.translate(t, ports, r)
+	blocks, err := f.addBlocks(t, r.blocks)
+	if err != nil {
+		return err
+	}
+	f.translate(t, ports, blocks, r)
 	return f.filter(t, r)
 }
 
@@ -145,7 +149,7 @@ func (f *firewall) rule(c *nftables.Chain, parts ...[]expr.Any) {
 }
 
 // translate adds the chains that change addresses.
-func (f *firewall) translate(t *nftables.Table, ports *nftables.Set, r rules) {
+func (f *firewall) translate(t *nftables.Table, ports, blocks *nftables.Set, r rules) {
 	chain := func(name string, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
 		return f.conn.AddChain(&nftables.Chain{Table: t, Name: name, Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: priority})
 	}
@@ -161,8 +165,9 @@ func (f *firewall) translate(t *nftables.Table, ports *nftables.Set, r rules) {
 	f.rule(out, local(), publishedPort(ports))
 	// What programs of this machine send to 127.0.0.1, and what a task sends to a published port, must come back the same way.
 	f.rule(post, source(loopback), to, snat(r.gateway))
-	f.rule(post, source(r.subnet), to, wasDNAT(), snat(r.gateway))
-	f.rule(post, source(r.subnet), f.tasks(expr.MetaKeyOIFNAME, false), masquerade())
+	f.rule(post, sourceIn(blocks), to, wasDNAT(), snat(r.gateway))
+	// Tasks of other machines, and those machines, see who speaks to them.
+	f.rule(post, sourceIn(blocks), f.tasks(expr.MetaKeyOIFNAME, false), f.overlay(expr.MetaKeyOIFNAME, false), masquerade())
 }
 
 // filter adds the chains that drop: tasks are reached by what they have asked for, by each other and by their published ports only.
@@ -175,9 +180,20 @@ func (f *firewall) filter(t *nftables.Table, r rules) error {
 	f.rule(guard, from, astray(), verdict(expr.VerdictDrop))
 	// route_localnet, which published ports need, must not open the machine's own loopback to tasks.
 	f.rule(guard, from, destination(loopback), verdict(expr.VerdictDrop))
+	// What comes from other machines is theirs, and what this machine keeps for its own tasks is not for them.
+	f.rule(guard, f.overlay(expr.MetaKeyIIFNAME, true), astray(), verdict(expr.VerdictDrop))
+	f.rule(guard, f.overlay(expr.MetaKeyIIFNAME, true), destination(loopback), verdict(expr.VerdictDrop))
+	input := chain("input", nftables.ChainHookInput, nftables.ChainPriorityFilter)
+	f.rule(input, f.overlay(expr.MetaKeyIIFNAME, true), known(), verdict(expr.VerdictAccept))
+	f.rule(input, f.overlay(expr.MetaKeyIIFNAME, true), protocol(unix.IPPROTO_ICMP), verdict(expr.VerdictAccept))
+	f.rule(input, f.overlay(expr.MetaKeyIIFNAME, true), toPort(unix.IPPROTO_TCP, SelfTestPort), verdict(expr.VerdictAccept))
+	f.rule(input, f.overlay(expr.MetaKeyIIFNAME, true), verdict(expr.VerdictDrop))
 	forward := chain("forward", nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	output := chain("output-filter", nftables.ChainHookOutput, nftables.ChainPriorityFilter)
 	f.refuseDead(forward, output)
+	overlay := f.overlay(expr.MetaKeyIIFNAME, true)
+	f.rule(forward, overlay, to, verdict(expr.VerdictAccept))
+	f.rule(forward, overlay, verdict(expr.VerdictDrop)) // a machine is nobody's router
 	f.rule(forward, from, verdict(expr.VerdictAccept))
 	f.rule(forward, to, known(), verdict(expr.VerdictAccept))
 	f.rule(forward, to, wasDNAT(), verdict(expr.VerdictAccept))
@@ -263,6 +279,33 @@ func (f *firewall) tasks(key expr.MetaKey, equal bool) []expr.Any {
 		op = expr.CmpOpNeq
 	}
 	return []expr.Any{&expr.Meta{Key: key, Register: reg1}, &expr.Cmp{Op: op, Register: reg1, Data: []byte(DevicePrefix(f.id))}}
+}
+
+// overlay matches packets from, or to, the device that leads to other machines' tasks; or those that are not.
+func (f *firewall) overlay(key expr.MetaKey, equal bool) []expr.Any {
+	op := expr.CmpOpEq
+	if !equal {
+		op = expr.CmpOpNeq
+	}
+	return []expr.Any{&expr.Meta{Key: key, Register: reg1}, &expr.Cmp{Op: op, Register: reg1, Data: []byte(OverlayPrefix(f.id))}}
+}
+
+// addBlocks adds the set of the node's addresses.
+func (f *firewall) addBlocks(t *nftables.Table, blocks []netip.Prefix) (*nftables.Set, error) {
+	set := &nftables.Set{Table: t, Name: "blocks", Interval: true, KeyType: nftables.TypeIPAddr}
+	var elements []nftables.SetElement
+	for _, b := range blocks {
+		elements = append(elements, nftables.SetElement{Key: b.Addr().AsSlice()})
+		if end, ok := after(b); ok {
+			elements = append(elements, nftables.SetElement{Key: end.Addr().AsSlice(), IntervalEnd: true})
+		}
+	}
+	return set, f.conn.AddSet(set, elements)
+}
+
+func sourceIn(set *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4},
+		&expr.Lookup{SourceRegister: reg1, SetName: set.Name, SetID: set.ID}}
 }
 
 // astray matches packets whose source is not routed to the device that they came from.

@@ -60,7 +60,7 @@ func (n *Network) readRecords() error {
 		}
 		n.records[r.ID] = &r
 		if r.Addr.IsValid() {
-			n.byAddr[r.Addr] = r.ID
+			n.byAddr[r.Addr] = r.ID // of which block, chooseAddresses counts
 		}
 	}
 	if data, err := os.ReadFile(n.lastFile()); err == nil {
@@ -99,7 +99,7 @@ func (n *Network) drop(id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if r := n.records[id]; r != nil && r.Addr.IsValid() {
-		delete(n.byAddr, r.Addr)
+		n.vacate(r.Addr)
 	}
 	delete(n.records, id)
 	return nil
@@ -107,28 +107,3 @@ func (n *Network) drop(id string) error {
 
 // lastFile remembers where the search for a free address goes on.
 func (n *Network) lastFile() string { return filepath.Join(n.recordDir(), "last") }
-
-const reserved = 4 // the network's address, the gateway and two more, as in a VPC's subnet
-
-// allocate gives id an address. Addresses go round the subnet, so that one is not used again soon. n.mu is held.
-func (n *Network) allocate(id string) (netip.Addr, error) {
-	size := 1 << (32 - n.subnet.Bits())
-	first := n.subnet.Addr()
-	for range reserved {
-		first = first.Next()
-	}
-	a := n.last
-	for range size {
-		a = a.Next()
-		if !a.IsValid() || a.Compare(first) < 0 || !n.subnet.Contains(a) || !n.subnet.Contains(a.Next()) { // the last is broadcast
-			a = first
-		}
-		if _, used := n.byAddr[a]; !used {
-			n.last, n.byAddr[a] = a, id
-			_ = writeFile(n.lastFile(), []byte(a.String())) // a lost note means an early reuse
-			return a, nil
-		}
-	}
-	return netip.Addr{}, &agent.Error{Name: "ResourceInitializationError",
-		Message: fmt.Sprintf("no address is free in this node's subnet %s; stop tasks, or add a node", n.subnet)}
-}

@@ -42,7 +42,7 @@ func (n *Network) Setup(ctx context.Context, spec agent.NetworkSpec) (agent.Netw
 	if err := removeNamespace(n.NetnsPath(spec.ID)); err != nil {
 		return agent.NetworkInfo{}, err
 	}
-	r, err := n.begin(spec)
+	r, err := n.begin(ctx, spec)
 	if err != nil {
 		return agent.NetworkInfo{}, err
 	}
@@ -87,29 +87,29 @@ func cleanName(name string) string {
 }
 
 // begin writes down what the network will be given.
-func (n *Network) begin(spec agent.NetworkSpec) (*record, error) {
+func (n *Network) begin(ctx context.Context, spec agent.NetworkSpec) (*record, error) {
 	r := &record{ID: spec.ID, TaskID: spec.TaskID, Mode: spec.Mode}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	if spec.Mode != types.NetworkModeNone {
-		addr, err := n.allocate(spec.ID)
+		addr, err := n.await(ctx, spec.ID)
 		if err != nil {
 			return nil, err
 		}
 		r.Addr = addr
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, p := range spec.Ports {
 		chosen, err := n.holdPort(p, r.ID)
 		if err != nil {
 			n.release(r)
-			delete(n.byAddr, r.Addr)
+			n.vacate(r.Addr)
 			return nil, err
 		}
 		r.Ports = append(r.Ports, chosen)
 	}
 	if err := n.save(r); err != nil {
 		n.release(r)
-		delete(n.byAddr, r.Addr)
+		n.vacate(r.Addr)
 		return nil, fmt.Errorf("network: write down what %s is given: %w", r.ID, err)
 	}
 	n.records[r.ID] = r

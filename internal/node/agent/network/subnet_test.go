@@ -1,12 +1,21 @@
 package network
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 func TestFreeSubnet(t *testing.T) {
@@ -66,28 +75,28 @@ func TestTheSubnetAvoidsTheMachinesOwn(t *testing.T) {
 	}
 }
 
-// Addresses are inside the subnet, none of the reserved ones, unique, and not given again before all others were.
+// Addresses are of the node's blocks, none of the reserved ones, unique, and not given again before all others were.
 func TestAddressesGoRound(t *testing.T) {
 	dir := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
-		n := &Network{subnet: netip.MustParsePrefix("10.9.8.0/28"), byAddr: map[netip.Addr]string{}, log: slog.New(slog.DiscardHandler),
-			c: Config{RunDir: dir}}
+		n := memory(dir)
 		if err := os.MkdirAll(n.recordDir(), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		n.gateway = n.subnet.Addr().Next()
-		const usable = 16 - reserved - 1
+		n.gateway = netip.MustParseAddr("10.9.8.1")
+		n.setBlocks([]netip.Prefix{netip.MustParsePrefix("10.9.8.0/28"), netip.MustParsePrefix("10.9.9.32/28")})
+		const usable = 2 * (16 - model.BlockReserved - 1)
 		var order []netip.Addr
 		t.Repeat(map[string]func(*rapid.T){
 			"take": func(t *rapid.T) {
-				a, err := n.allocate("x")
-				if len(n.byAddr) < usable && err != nil || err == nil && len(n.byAddr) > usable {
-					t.Fatalf("%d of %d taken: %v %v", len(n.byAddr), usable, a, err)
+				a, ok := n.allocate("x")
+				if len(n.byAddr) < usable && !ok || ok && len(n.byAddr) > usable {
+					t.Fatalf("%d of %d taken: %v %v", len(n.byAddr), usable, a, ok)
 				}
-				if err != nil {
+				if !ok {
 					return
 				}
-				if !n.subnet.Contains(a) || a.As4()[3] < reserved || a.As4()[3] == 15 {
+				if last := a.As4()[3] % 16; n.blockOf(a) == nil || last < model.BlockReserved || last == 15 {
 					t.Fatalf("%v was given", a)
 				}
 				free := usable - len(n.byAddr) + 1
@@ -100,12 +109,119 @@ func TestAddressesGoRound(t *testing.T) {
 			},
 			"give back": func(t *rapid.T) {
 				for a := range n.byAddr {
-					delete(n.byAddr, a)
+					n.vacate(a)
 					break
 				}
 				order = nil // the property above is about takes in a row
 			},
+			"": func(t *rapid.T) {
+				sum := 0
+				for _, b := range n.blocks {
+					sum += b.tasks
+				}
+				if sum != len(n.byAddr) {
+					t.Fatalf("%d addresses in blocks, %d in all", sum, len(n.byAddr))
+				}
+			},
 		})
+	})
+}
+
+// memory is a Network that touches nothing but dir.
+func memory(dir string) *Network {
+	return &Network{byAddr: map[netip.Addr]string{}, resting: map[netip.Addr]time.Time{}, more: make(chan struct{}), changed: make(chan struct{}, 1),
+		log: slog.New(slog.DiscardHandler), c: Config{RunDir: dir, StateDir: dir}}
+}
+
+func TestBlocksComeAndGo(t *testing.T) {
+	p := netip.MustParsePrefix
+	n := memory(t.TempDir())
+	n.gateway = netip.MustParseAddr("172.31.0.1")
+	n.setBlocks([]netip.Prefix{p("172.31.0.0/20")}) // as an instance that has met no server
+	n.occupy(netip.MustParseAddr("172.31.0.9"), "a")
+	n.occupy(netip.MustParseAddr("172.31.3.70"), "b")
+	says := func() (all []netip.Prefix) {
+		for _, u := range n.Addresses().Has {
+			all = append(all, u.Block)
+		}
+		return all
+	}
+	n.link, _ = netlink.NewHandle(unix.NETLINK_ROUTE)
+	defer n.link.Close()
+	if got := fmt.Sprint(says()); got != "[172.31.0.0/26 172.31.3.64/26]" {
+		t.Errorf("it claims %s", got)
+	}
+	steps := []struct {
+		told, avoid []netip.Prefix
+		want        string
+	}{
+		{told: []netip.Prefix{p("172.31.0.0/26"), p("172.31.3.64/26")}, want: "[172.31.0.0/26 172.31.3.64/26]"},
+		{told: []netip.Prefix{p("172.31.0.0/26"), p("172.31.3.64/26"), p("172.31.1.0/26")}, want: "[172.31.0.0/26 172.31.1.0/26 172.31.3.64/26]"},
+		{told: []netip.Prefix{p("172.31.0.0/26")}, want: "[172.31.0.0/26 172.31.3.64/26]"}, // an empty one goes, one with a task stays for it
+		{told: []netip.Prefix{p("172.31.0.0/26"), p("172.31.5.0/26")}, avoid: []netip.Prefix{p("172.31.5.8/32")}, want: "[172.31.0.0/26 172.31.3.64/26]"},
+	}
+	for i, s := range steps {
+		n.merge(s.told, s.avoid)
+		if got := fmt.Sprint(says()); got != s.want {
+			t.Errorf("step %d: it says %s, want %s", i, got, s.want)
+		}
+	}
+	for range 200 {
+		if a, ok := n.allocate("x"); ok && p("172.31.3.64/26").Contains(a) {
+			t.Fatalf("%s was given, and its block is to be returned", a)
+		}
+	}
+	n.vacate(netip.MustParseAddr("172.31.3.70"))
+	if n.merge(steps[2].told, nil); fmt.Sprint(says()) != "[172.31.0.0/26]" {
+		t.Errorf("it says %v after its last task there has gone", says())
+	}
+}
+
+// A start for which no address is free waits for the next block, and goes on as soon as it is there.
+func TestAStartWaitsForTheNextBlock(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		n := memory(dir)
+		if err := os.MkdirAll(n.recordDir(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		n.gateway = netip.MustParseAddr("10.9.8.1")
+		n.setBlocks([]netip.Prefix{netip.MustParsePrefix("10.9.8.0/26")})
+		for {
+			if _, ok := n.allocate("x"); !ok {
+				break
+			}
+		}
+		select {
+		case <-n.AddressesChanged():
+		default:
+			t.Error("nobody was told that addresses run out")
+		}
+		began := time.Now()
+		got := make(chan error)
+		go func() {
+			_, err := n.await(t.Context(), "y")
+			got <- err
+		}()
+		synctest.Wait()
+		if len(n.changed) != 1 || n.wanted != 1 {
+			t.Errorf("%d wait", n.wanted)
+		}
+		n.mu.Lock()
+		n.merge([]netip.Prefix{netip.MustParsePrefix("10.9.8.0/26"), netip.MustParsePrefix("10.9.9.0/26")}, nil)
+		n.freed()
+		n.mu.Unlock()
+		if err := <-got; err != nil || time.Since(began) != 0 {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		for {
+			if _, ok := n.allocate("x"); !ok {
+				break
+			}
+		}
+		if _, err := n.await(t.Context(), "z"); err == nil || !strings.Contains(err.Error(), "no address is free") || time.Since(began) != timeouts.AddressWait {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
 	})
 }
 

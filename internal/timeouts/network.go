@@ -1,0 +1,24 @@
+package timeouts
+
+import "time"
+
+// The network across machines.
+const (
+	// AddressRest is how long an address is not given again after its task, as long as there are others.
+	AddressRest = time.Minute
+	// AddressWait is how long a task waits for its node's next block of addresses when all that the node has are taken.
+	AddressWait = 10 * time.Second
+	// BlocksSaid is the pause between two reports of a node's blocks when nothing happens; BlocksAsk the least pause between two;
+	// BlocksAnswer is how long a server may take to answer one.
+	BlocksSaid   = time.Minute
+	BlocksAsk    = 100 * time.Millisecond
+	BlocksAnswer = 5 * time.Second
+	// BlockReturn is after which an empty block is recalled, BlockOrphan after which the blocks of a node that is gone are another's.
+	BlockReturn = time.Hour
+	BlockOrphan = time.Hour
+	// OverlayKept is the pause between two comparisons of the whole overlay with what is wanted, OverlayLook between two looks whether
+	// its device is there, OverlayRetry the pause after a failure.
+	OverlayKept  = 30 * time.Second
+	OverlayLook  = 2 * time.Second
+	OverlayRetry = time.Second
+)
