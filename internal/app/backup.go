@@ -144,6 +144,7 @@ func (s *server) serveAdmin(ctx context.Context) error {
 			panic(http.ErrAbortHandler) // the client must not take it for whole
 		}
 	})
+	mux.HandleFunc("GET /fleet", s.serveFleet)
 	return serveHTTP(ctx, l, mux)
 }
 
@@ -197,19 +198,12 @@ func Backup(ctx context.Context, dir, file string, out io.Writer) error {
 
 // fetchBackup asks the running server.
 func (in *Instance) fetchBackup(ctx context.Context, w io.Writer) error {
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", in.adminSocket())
-	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://berth/backup", nil)
-	if err != nil {
-		return err
-	}
-	res, err := client.Do(req)
+	body, err := in.admin(ctx, http.MethodGet, "/backup")
 	if err != nil {
 		return fmt.Errorf("ask the server that runs: %w", err)
 	}
-	defer res.Body.Close()
-	_, err = io.Copy(w, res.Body)
+	defer body.Close()
+	_, err = io.Copy(w, body)
 	return err
 }
 

@@ -42,7 +42,7 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s := &server{in: in, log: log}
+	s := &server{in: in, log: log, version: c.Version}
 	defer s.close()
 	defer n.close()
 	g, ctx := errgroup.WithContext(ctx)

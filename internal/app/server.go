@@ -29,6 +29,7 @@ import (
 type server struct {
 	in       *Instance
 	log      *slog.Logger
+	version  string
 	store    *etcd.Store
 	logs     *logstore.Store
 	keys     *iam.Authority

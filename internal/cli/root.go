@@ -70,7 +70,7 @@ func command(version string) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&c.dataDir, "data-dir", envOr("BERTH_DATA_DIR", app.DefaultDataDir), "where Berth keeps its state")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(c.up(), c.down(), c.env(), c.doctor(), c.build(), c.image(), c.ps(), c.logs(), c.backup(), c.restore(), c.recover(), c.versionCommand(), c.containerd(), c.proxy())
+	root.AddCommand(c.up(), c.down(), c.env(), c.doctor(), c.build(), c.image(), c.ps(), c.logs(), c.status(), c.node(), c.backup(), c.restore(), c.recover(), c.versionCommand(), c.containerd(), c.proxy())
 	return root
 }
 

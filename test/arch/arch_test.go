@@ -47,7 +47,7 @@ var ladder = []rung{
 	{"serve", []string{"serve", "gate", "store", "timeouts", "model"}, "what answers people decides nothing"},
 	{"sim", []string{"api", "control", "plan", "places", "nodelink", "store", "model"}, "a cluster without machines"},
 	{"doctor", []string{"node"}, "the doctor looks at the machine"},
-	{"cli", []string{"app", "doctor", "api/iam", "serve/build", "model"}, "commands call app"},
+	{"cli", []string{"app", "doctor", "api/iam", "serve/build", "serve/fleet", "model"}, "commands call app"},
 	{"app", []string{""}, "app wires everything"},
 }
 

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,4 +61,28 @@ func TestAPowerCutIsFeltOnOneMachineOnly(t *testing.T) {
 	one.answers()
 	task := one.reaches(one.run("web", 1)[0], "RUNNING")
 	one.answersAt(*task.Containers[0].NetworkInterfaces[0].PrivateIpv4Address)
+}
+
+// A person sees the machine of a `berth up` as server and node.
+func TestStatusOfOneMachine(t *testing.T) {
+	b := newFleet(t, "n1").all[0]
+	b.up()
+	b.importImage("app:1")
+	b.reaches(b.run(b.register("web", web("app:1")), 2)[0], "RUNNING")
+	status, nodes, show := b.must("status"), b.must("node", "ls"), b.must("node", "show", "n1")
+	t.Log("\n" + status + nodes + show)
+	for _, c := range [][2]string{{status, "servers 1/1, leader n1"}, {status, "nodes 1: 1 up"}, {nodes, "n1 "}, {nodes, " ACTIVE "}, {show, "Tasks"}} {
+		if !strings.Contains(c[0], c[1]) {
+			t.Errorf("it does not say %q:\n%s", c[1], c[0])
+		}
+	}
+	if _, err := b.berth("node", "show", "n2"); err == nil || !strings.Contains(err.Error(), "berth node ls") {
+		t.Errorf("a node that there is not: %v", err)
+	}
+	if _, err := b.Signal(unix.SIGKILL, "berth up"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.berth("status"); err == nil || !strings.Contains(err.Error(), "start it with: berth up") {
+		t.Errorf("without a server: %v", err)
+	}
 }
