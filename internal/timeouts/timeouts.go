@@ -162,6 +162,11 @@ const (
 	// PeerKeepAlive is how long a connection is silent before the other side is asked whether it lives, and how long it has to answer:
 	// a short cut of the network must not end sessions (machines.md §5).
 	PeerKeepAlive = 10 * time.Second
+	// UpstreamAnswer is how long a server has to begin its answer to a node before the next one is asked. LogSend bounds the handing on of a
+	// batch of log lines, over all servers; LogIntake is how long a batch waits at a server for memory.
+	UpstreamAnswer = 10 * time.Second
+	LogSend        = 30 * time.Second
+	LogIntake      = 5 * time.Second
 	// PeerClose is what the goodbye of a connection that is closed has.
 	PeerClose = time.Second
 )

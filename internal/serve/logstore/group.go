@@ -91,7 +91,7 @@ func (s *Store) DeleteGroup(name string) error {
 		if err := b.DeleteRange(streams, under(streams), nil); err != nil {
 			return err
 		}
-		sources := positionKey(g.ID, 0, "")[:9]
+		sources := originKey(g.ID, 0, "")[:9]
 		if err := b.DeleteRange(sources, under(sources), nil); err != nil {
 			return err
 		}

@@ -7,8 +7,6 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble"
-
-	"github.com/berthdev/berth/internal/model"
 )
 
 // The key space. Numbers are big-endian, so keys sort by them; names come last in their keys.
@@ -17,7 +15,7 @@ import (
 //	s <group id> <stream name>        → Stream, JSON
 //	e <group id> <stream id> <at> <n> → an event: uvarint of the ingestion time, then the message
 //	n                                 → the next free id
-//	p <group id> <stream id> <source> → the source's position: the two offsets and when they were written, uvarints
+//	p <group id> <stream id> <source> → the source's two offsets and its number, uvarints
 const (
 	tagEvent  = 'e'
 	tagGroup  = 'g'
@@ -39,28 +37,6 @@ func eventKey(group, stream uint64, at int64, n uint64) []byte {
 	k = binary.BigEndian.AppendUint64(k, stream)
 	k = binary.BigEndian.AppendUint64(k, uint64(max(0, at)))
 	return binary.BigEndian.AppendUint64(k, n)
-}
-
-func positionKey(group, stream uint64, source string) []byte {
-	k := binary.BigEndian.AppendUint64([]byte{tagSource}, group)
-	return append(binary.BigEndian.AppendUint64(k, stream), source...)
-}
-
-func encodePosition(at model.LogPosition, now int64) []byte {
-	v := binary.AppendUvarint(nil, uint64(at[0]))
-	v = binary.AppendUvarint(v, uint64(at[1]))
-	return binary.AppendUvarint(v, uint64(max(0, now)))
-}
-
-func decodePosition(v []byte) (at model.LogPosition, err error) {
-	for i := range at {
-		offset, n := binary.Uvarint(v)
-		if n <= 0 {
-			return at, errors.New("a position in the log store is damaged")
-		}
-		at[i], v = int64(offset), v[n:]
-	}
-	return at, nil
 }
 
 // under returns the first key past all keys that begin with prefix.

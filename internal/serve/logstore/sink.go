@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 
 	"github.com/cockroachdb/pebble"
 
@@ -87,19 +86,8 @@ func (s *Store) Position(_ context.Context, group, stream, source string) (at mo
 	if err != nil {
 		return at, err
 	}
-	return s.position(g, st, source)
-}
-
-func (s *Store) position(g Group, st Stream, source string) (at model.LogPosition, err error) {
-	data, release, err := s.db.Get(positionKey(g.ID, st.ID, source))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return at, nil
-	}
-	if err != nil {
-		return at, fmt.Errorf("read log store: %w", err)
-	}
-	defer release.Close()
-	return decodePosition(data)
+	known, err := s.origin(g, st, source)
+	return known.at, err
 }
 
 // Append implements the log driver's sink: it returns after the lines are synced. Lines that end at or before the position of their
@@ -138,42 +126,28 @@ func (s *Store) add(b *pebble.Batch, batch model.LogBatch) (added bool, err erro
 	if err != nil {
 		return false, err
 	}
-	had, err := s.position(g, st, batch.Source)
+	known, err := s.origin(g, st, batch.Source)
 	if err != nil {
 		return false, err
 	}
-	now, has, number := s.now().UnixMilli(), had, sourceNumber(batch.Source)
+	now, had := s.now().UnixMilli(), known.at
 	for _, l := range batch.Lines {
 		if l.End <= had[l.Output] {
 			continue
 		}
 		at := max(0, l.At.UnixMilli())
-		if err := b.Set(eventKey(g.ID, st.ID, at, lineNumber(number, l)), encodeEvent(now, l.Message), nil); err != nil {
+		if err := b.Set(eventKey(g.ID, st.ID, at, known.line(l)), encodeEvent(now, l.Message), nil); err != nil {
 			return false, err
 		}
-		has[l.Output] = max(has[l.Output], l.End)
+		known.at[l.Output] = max(known.at[l.Output], l.End)
 		st.wrote(at, now)
 		added = true
 	}
 	if !added {
 		return false, nil
 	}
-	if err := b.Set(positionKey(g.ID, st.ID, batch.Source), encodePosition(has, now), nil); err != nil {
+	if err := b.Set(originKey(g.ID, st.ID, batch.Source), known.encode(), nil); err != nil {
 		return false, err
 	}
 	return true, put(b, streamKey(g.ID, batch.Stream), st)
-}
-
-// A line's number within its millisecond is the same wherever it is stored, so that copies of a stream are the same: 19 bits of its
-// source's name, the output, and the line's offset in it. Events without a source are numbered from 0 by their streams.
-const offsetBits = 44
-
-func sourceNumber(source string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(source))
-	return max(1, h.Sum64()>>45)
-}
-
-func lineNumber(source uint64, l model.LogLine) uint64 {
-	return source<<(offsetBits+1) | uint64(l.Output)<<offsetBits | uint64(l.Start)&(1<<offsetBits-1)
 }

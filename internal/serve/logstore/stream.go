@@ -56,7 +56,7 @@ func (s *Store) DeleteStream(group, stream string) error {
 		if err := b.Delete(streamKey(g.ID, stream), nil); err != nil {
 			return err
 		}
-		sources := positionKey(g.ID, st.ID, "")
+		sources := originKey(g.ID, st.ID, "")
 		if err := b.DeleteRange(sources, under(sources), nil); err != nil {
 			return err
 		}
