@@ -14,7 +14,7 @@ const (
 	// BeatAnswer is when an answer, to a beat or to a probe, is too old to count.
 	BeatAnswer = 2 * time.Second
 	// BeatPasses is how long without an answer UDP still counts as getting through; then a node beats in its session.
-	BeatPasses = 2 * time.Second
+	BeatPasses = 700 * time.Millisecond
 	// BeatBye is the pause between the beats that say that a machine shuts down.
 	BeatBye = 20 * time.Millisecond
 	// BeatClone is how long a boot must be silent before another boot of the node is believed: no machine boots so fast.
