@@ -97,3 +97,21 @@ func TestStuckContainersAreTold(t *testing.T) {
 		})
 	}
 }
+
+// TestSilentContainersAreTold: a shim that does not answer is told of once.
+func TestSilentContainersAreTold(t *testing.T) {
+	w := newWorld(t)
+	w.service(1, 1)
+	w.turn(4)
+	w.update(func(tx store.Tx) {
+		for old := range store.Tasks.By(tx, store.ByService, "default/web") {
+			silent := *old
+			silent.Observed.Containers = []model.Container{{Name: "c", Status: model.Running, Silent: true}, {Name: "d", Status: model.Running}}
+			store.Tasks.Put(tx, &silent)
+		}
+	})
+	w.turn(4)
+	if got := strings.Count(w.events(), `container "c" runs on, but the shim that holds it does not answer`); got != 1 {
+		t.Errorf("told %d times:\n%s", got, w.events())
+	}
+}

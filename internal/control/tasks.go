@@ -79,13 +79,18 @@ func (p *pass) ended(old *model.Task, code types.TaskStopCode, reason string) *m
 	return &t
 }
 
-// tellStuck says which containers do not end: their tasks are STOPPING until the kernel lets go of them, or go on without them.
+// tellStuck says which containers do not end: their tasks are STOPPING until the kernel lets go of them, or go on without them. It
+// also says of which nothing is heard.
 func (p *pass) tellStuck(v *scene) {
 	for _, t := range v.tasks {
 		for _, c := range t.Observed.Containers {
 			if why, ok := strings.CutPrefix(c.Reason, stuck); ok && !p.full() {
 				p.event(v.Service, fmt.Sprintf("(service %s) (task %s) container %q cannot be stopped%s. Berth tries again until it ends.",
 					v.Name, t.ID, c.Name, strings.TrimRight(why, ".")))
+			}
+			if c.Silent && !p.full() {
+				p.event(v.Service, fmt.Sprintf("(service %s) (task %s) container %q runs on, but the shim that holds it does not answer: "+
+					"it takes no commands, and is stopped by its cgroup.", v.Name, t.ID, c.Name))
 			}
 		}
 	}

@@ -144,6 +144,7 @@ type Container struct {
 	Health          types.HealthStatus
 	ExitCode        *int32
 	Reason          string
+	Silent          bool // it runs, and its shim does not answer
 	NetworkBindings []types.NetworkBinding
 	StartedAt       time.Time
 	FinishedAt      time.Time

@@ -298,6 +298,26 @@ func TestTaskGoesOnWithoutAStuckContainer(t *testing.T) {
 	})
 }
 
+// A container whose shim does not answer is reported so, while it does not and no longer.
+func TestSilentContainersAreReported(t *testing.T) {
+	inBubble(t, fake.Config{}, func(r *rig) {
+		id := r.add(define(awsvpc, container("db", "nginx"), container("web", "nginx")))
+		r.reach(id, model.Running)
+		web := named(r.reach(id, model.Running), "web").RuntimeID
+		for _, silent := range []bool{true, false, true} {
+			r.machine.Runtime.Silence(web, silent)
+			time.Sleep(10 * time.Second)
+			if o := r.reach(id, model.Running); named(o, "web").Silent != silent || named(o, "db").Silent {
+				t.Errorf("silent %v: %+v", silent, o.Containers)
+			}
+		}
+		r.stop(id)
+		if o := r.reach(id, model.Stopped); named(o, "web").Silent {
+			t.Errorf("it has ended: %+v", o.Containers)
+		}
+	})
+}
+
 // An exit is of the run that it names: a clock that is set back does not lose it, and one of an earlier run ends no later one.
 func TestEndsAreToldByRunNotByClock(t *testing.T) {
 	var back atomic.Int64 // nanoseconds that the machine's clock was set back by

@@ -140,6 +140,7 @@ type ContainerState struct {
 	ExitCode   int32
 	FinishedAt time.Time
 	OOMKilled  bool
+	Silent     bool // it runs, and what the runtime asks about it, its shim, does not answer
 	Labels     map[string]string
 }
 

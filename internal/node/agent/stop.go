@@ -78,7 +78,7 @@ func (t *task) stuck(c *container, err *Error) {
 	}
 	t.log.Error("container cannot be stopped; its task goes on without it", "container", c.name(), "error", err)
 	c.phase = exited
-	c.obs.Status, c.obs.Reason = model.Stopped, err.Error()
+	c.obs.Status, c.obs.Reason, c.obs.Silent = model.Stopped, err.Error(), false
 }
 
 func (t *task) send(c *container, sig syscall.Signal) {

@@ -48,12 +48,13 @@ func (t *task) observe(s ContainerState) {
 
 // compare repairs what events missed: states is everything that the runtime held of the task in the agent's list of that number.
 func (t *task) compare(list int64, states []ContainerState) {
-	seen := map[string]bool{}
+	seen, silent := map[string]bool{}, map[string]bool{}
 	for _, s := range states {
-		seen[s.ID] = true
+		seen[s.ID], silent[s.ID] = true, s.Silent
 		t.observe(s)
 	}
 	for _, c := range t.containers {
+		c.obs.Silent = c.phase == running && silent[c.id]
 		if c.phase == running && !seen[c.id] && c.listed < list {
 			t.exit(c, ContainerState{ID: c.id, Status: ContainerExited}, lostReason)
 		}
@@ -71,7 +72,7 @@ func (t *task) exit(c *container, s ContainerState, reason string) {
 		s.FinishedAt = c.obs.StartedAt
 	}
 	c.phase = exited
-	c.obs.FinishedAt, c.obs.Reason = s.FinishedAt, reason
+	c.obs.FinishedAt, c.obs.Reason, c.obs.Silent = s.FinishedAt, reason, false
 	if known || reason != lostReason {
 		c.obs.ExitCode = new(s.ExitCode)
 	}

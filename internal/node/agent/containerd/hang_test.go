@@ -49,7 +49,7 @@ func TestContainerdStartsThoughAShimHangs(t *testing.T) {
 		}
 		begun = time.Now()
 		for _, s := range []agent.ContainerSpec{a, b, c, d} {
-			if got, found := n.state(t, s.ID); !found || got.Status != agent.ContainerRunning {
+			if got, found := n.state(t, s.ID); !found || got.Status != agent.ContainerRunning || got.Silent != (s.TaskID == a.TaskID) {
 				t.Errorf("round %d, %s: %v %+v", round, s.ID, found, got)
 			}
 		}
@@ -70,7 +70,7 @@ func TestContainerdStartsThoughAShimHangs(t *testing.T) {
 		_, out, err := n.Exec(t.Context(), a.ID, []string{"/bin/echo", "back"})
 		return err == nil && out == "back\n"
 	})
-	if got, _ := n.state(t, a.ID); got.PID != before.PID || got.Status != agent.ContainerRunning {
+	if got, _ := n.state(t, a.ID); got.PID != before.PID || got.Status != agent.ContainerRunning || got.Silent {
 		t.Errorf("%+v, was %+v", got, before)
 	}
 	if got, _ := n.state(t, d.ID); got.Status != agent.ContainerRunning {

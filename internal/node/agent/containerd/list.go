@@ -61,6 +61,7 @@ func (r *Runtime) look(ctx context.Context, task string, all []containers.Contai
 		switch {
 		case silent:
 			r.describeHung(&states[i])
+			states[i].Silent = states[i].Status == agent.ContainerRunning
 		case err == nil:
 			r.lostSince(all[i].ID, false)
 			r.describe(&states[i], p)

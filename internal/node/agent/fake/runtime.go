@@ -262,6 +262,15 @@ func (r *Runtime) Vanish(id string) {
 	delete(r.containers, id)
 }
 
+// Silence lists a container as one whose shim does not answer, or does again.
+func (r *Runtime) Silence(id string, silent bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.containers[id]; c != nil {
+		c.state.Silent = silent
+	}
+}
+
 // Rewind makes a container one that was created and never started, as a runtime sees it that lost its notes with the process.
 func (r *Runtime) Rewind(id string) {
 	r.mu.Lock()
