@@ -198,10 +198,11 @@ const (
 	ProxyHand  = 4 * time.Second
 	ProxyStart = 15 * time.Second
 	// ProxyBeat is the pause between two questions whether it lives. One that says nothing for ProxySilence is killed and started again.
-	ProxyBeat    = 5 * time.Second
-	ProxySilence = 20 * time.Second
+	// Who comes meanwhile waits that long.
+	ProxyBeat    = time.Second
+	ProxySilence = 7 * time.Second
 	// LinkSend is how long one side of the link may take nothing before the other gives the connection up.
-	LinkSend = 10 * time.Second
+	LinkSend = 5 * time.Second
 	// ProxyLongestPause bounds the growing pauses before a proxy that ends at its start is started again; one that ran for ProxySteady
 	// did not. ProxyExit is what a process whose connection has ended has to end itself.
 	ProxyLongestPause = 5 * time.Second

@@ -30,6 +30,12 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 3 && os.Args[1] == "proxy" {
 		c, err := ReadConfig(os.Args[3])
+		switch {
+		case c.Version == "ends at once":
+			os.Exit(1)
+		case c.Version == "ends soon":
+			time.AfterFunc(20*time.Millisecond, func() { os.Exit(1) })
+		}
 		if err == nil {
 			err = Run(context.Background(), c, os.NewFile(3, "keeper"), slog.New(slog.NewTextHandler(os.Stderr, nil)))
 		}
@@ -49,6 +55,9 @@ type rig struct {
 	port   int
 	keeper *Keeper
 	stop   func()
+	// of the Keeper:
+	silence time.Duration
+	log     slog.Handler
 }
 
 func freePort(t testing.TB) int {
@@ -63,7 +72,7 @@ func freePort(t testing.TB) int {
 func newRig(t *testing.T) *rig {
 	dir := t.TempDir()
 	r := &rig{t: t, port: freePort(t), conf: Config{Dir: filepath.Join(dir, "run"), Listen: fmt.Sprintf("127.0.0.1:%d", freePort(t)),
-		Pace: model.PaceFast, LogFile: filepath.Join(dir, "proxy.log"), Version: "one"}}
+		Pace: model.PaceFast, LogFile: filepath.Join(dir, "proxy.log"), Version: "one"}, log: slog.DiscardHandler}
 	t.Cleanup(func() {
 		if r.stop != nil {
 			r.stop()
@@ -83,8 +92,8 @@ func newRig(t *testing.T) *rig {
 func (r *rig) keep(version string) {
 	r.t.Helper()
 	r.conf.Version = version
-	k, err := OpenKeeper(KeeperConfig{Config: r.conf, Log: slog.New(slog.DiscardHandler), OnHealth: func(model.TargetHealth) {},
-		OnProblem: func(string, string) {}})
+	k, err := OpenKeeper(KeeperConfig{Config: r.conf, Log: slog.New(r.log), OnHealth: func(model.TargetHealth) {},
+		OnProblem: func(string, string) {}, Silence: r.silence})
 	if err != nil {
 		r.t.Fatal(err)
 	}

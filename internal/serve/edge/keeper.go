@@ -38,6 +38,7 @@ type KeeperConfig struct {
 	Config
 	OnHealth  func(model.TargetHealth)
 	OnProblem func(listenerARN, problem string)
+	Silence   time.Duration // link.ClientConfig's
 	Log       *slog.Logger
 }
 
@@ -51,7 +52,8 @@ type process struct {
 // process that was killed while nobody kept it is started again at once, with the config that it had.
 func OpenKeeper(c KeeperConfig) (*Keeper, error) {
 	k := &Keeper{c: c.Config, log: c.Log, sockets: map[string]int{}}
-	k.client = link.NewClient(link.ClientConfig{OnHealth: c.OnHealth, OnProblem: c.OnProblem, OnSockets: k.hold, Log: c.Log})
+	k.client = link.NewClient(link.ClientConfig{OnHealth: c.OnHealth, OnProblem: c.OnProblem, OnSockets: k.hold, Silence: c.Silence,
+		Log: c.Log})
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -25,6 +26,7 @@ type ClientConfig struct {
 	OnProblem func(listenerARN, problem string)
 	// OnSockets gets listening sockets by their names, and the names of those that are closed; with all, others are gone.
 	OnSockets func(all bool, open map[string]int, closed []string)
+	Silence   time.Duration // after which a proxy that says nothing is hung; 0 means timeouts.ProxySilence
 	Log       *slog.Logger
 }
 
@@ -48,6 +50,7 @@ type Client struct {
 
 // NewClient makes a Client without a table: nothing is fed before its first Change, which must be a whole one.
 func NewClient(c ClientConfig) *Client {
+	c.Silence = cmp.Or(c.Silence, timeouts.ProxySilence)
 	return &Client{c: c, epoch: rand.Text(), wake: make(chan struct{}, 1), balancers: map[string]proxy.Balancer{}, groups: map[string]proxy.Group{},
 		changed: map[string]bool{}, asked: map[uint64]chan proxy.Snapshot{}}
 }
@@ -207,7 +210,7 @@ func (c *Client) send(ctx context.Context, conn *Conn) error {
 // receive takes the proxy's reports until the connection ends.
 func (c *Client) receive(conn *Conn) error {
 	for {
-		m, got, err := conn.Receive(timeouts.ProxySilence)
+		m, got, err := conn.Receive(c.c.Silence)
 		if err != nil {
 			if isTimeout(err) {
 				return ErrSilent
