@@ -1,4 +1,4 @@
-// Command berth runs ECS, ECR and load balancers on your own machine.
+// Command berth runs ECS, ECR and load balancers on your own machines. Where there is no Linux it is a client only.
 package main
 
 import (
@@ -7,7 +7,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/berthdev/berth/internal/cli"
+	"github.com/berthdev/berth/internal/client"
 )
 
 // version is set by the linker.
@@ -15,7 +15,7 @@ var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := cli.Main(ctx, version, os.Args[1:])
+	code := client.Main(ctx, command(version), os.Args[1:])
 	stop()
 	os.Exit(code)
 }

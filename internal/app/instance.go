@@ -4,6 +4,7 @@ package app
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -225,6 +226,11 @@ func (in *Instance) ContainerdSocket() string { return filepath.Join(in.RunDir()
 
 // BuildSocket is where BuildKit's protocol is spoken.
 func (in *Instance) BuildSocket() string { return filepath.Join(in.RunDir(), "buildkit.sock") }
+
+// dialBuilder reaches the builder of this machine.
+func (in *Instance) dialBuilder(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "unix", in.BuildSocket())
+}
 
 // Namespace is containerd's namespace of the instance.
 func (in *Instance) Namespace() string { return "berth-" + in.ID }

@@ -18,6 +18,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/nodelink"
 	"github.com/berthdev/berth/internal/places"
+	"github.com/berthdev/berth/internal/serve/build"
 	"github.com/berthdev/berth/internal/serve/logstore"
 	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/store"
@@ -99,14 +100,26 @@ func (s *server) defaultCluster(ctx context.Context) error {
 
 // handler is what the API's address has beside load balancers: the registry by its requests under /v2, the APIs at the rest.
 func (s *server) handler() http.Handler {
+	builder := &build.Remote{Admit: s.mayBuild, Dial: s.in.dialBuilder, Log: s.log}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case registry.Claims(r):
 			s.registry.ServeHTTP(w, r)
+		case r.URL.Path == build.Path:
+			builder.ServeHTTP(w, r)
 		default:
 			s.endpoint.ServeHTTP(w, r)
 		}
 	})
+}
+
+// mayBuild tells whether the registry's password is that of somebody who may run commands on this machine.
+func (s *server) mayBuild(password string) error {
+	session, err := s.keys.CheckRegistryToken(password)
+	if err != nil {
+		return err
+	}
+	return s.keys.AllowSession(session, "berth:Build")
 }
 
 // run runs the loops until ctx is done.

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/berthdev/berth/internal/app"
@@ -17,7 +15,7 @@ func (c *common) up() *cobra.Command {
 tasks running; the next "berth up" manages them again. "berth down" stops everything.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf.DataDir, conf.Version, conf.Pace = c.dataDir, c.version, model.Pace(pace)
-			return app.Run(cmd.Context(), conf, cmd.OutOrStdout())
+			return setting(app.Run(cmd.Context(), conf, cmd.OutOrStdout()))
 		}}
 	f := cmd.Flags()
 	f.StringVar(&conf.Listen, "listen", "", "address of the API (default "+app.DefaultListen+", or what it was)")
@@ -63,19 +61,4 @@ func (c *common) proxy() *cobra.Command {
 	cmd.Flags().StringVar(&config, "config", "", "file that `berth up` wrote")
 	cmd.Flags().BoolVar(&started, "started", false, "descriptor 3 is a socket of `berth up`")
 	return cmd
-}
-
-func (c *common) env() *cobra.Command {
-	return &cobra.Command{Use: "env", Short: `Print what clients need, for: eval "$(berth env)"`, Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := c.target()
-			if err != nil {
-				return err
-			}
-			for _, kv := range [][2]string{{"AWS_ENDPOINT_URL", t.endpoint}, {"AWS_ACCESS_KEY_ID", t.keyID},
-				{"AWS_SECRET_ACCESS_KEY", t.secret}, {"AWS_REGION", t.in.Region}, {"AWS_DEFAULT_REGION", t.in.Region}} {
-				fmt.Fprintf(cmd.OutOrStdout(), "export %s=%s\n", kv[0], kv[1])
-			}
-			return nil
-		}}
 }

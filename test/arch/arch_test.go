@@ -47,7 +47,8 @@ var ladder = []rung{
 	{"serve", []string{"serve", "gate", "store", "timeouts", "model"}, "what answers people decides nothing"},
 	{"sim", []string{"api", "control", "plan", "places", "nodelink", "store", "model"}, "a cluster without machines"},
 	{"doctor", []string{"node"}, "the doctor looks at the machine"},
-	{"cli", []string{"app", "doctor", "api/iam", "serve/build", "serve/fleet", "model"}, "commands call app"},
+	{"client", []string{"serve/build", "model"}, "what works on any machine knows the API only"},
+	{"cli", []string{"app", "client", "doctor", "api/iam", "serve/fleet", "model"}, "commands call app"},
 	{"app", []string{""}, "app wires everything"},
 }
 

@@ -1,3 +1,5 @@
+// Package build builds images from Dockerfiles with BuildKit, in this process and on the node's own containerd: Server holds the
+// BuildKit controller, Run is a client of it. The server speaks BuildKit's own protocol, so `docker buildx` can use it too.
 package build
 
 import (
@@ -23,10 +25,10 @@ import (
 
 // Options is one build.
 type Options struct {
-	Socket     string // of a Server
-	Dir        string // build context
-	Dockerfile string // path; "" for Dockerfile in Dir
-	Image      string // full reference of the result, such as localhost:4566/shop/web:v1
+	Dial       func(context.Context) (net.Conn, error) // to a Server
+	Dir        string                                  // build context
+	Dockerfile string                                  // path; "" for Dockerfile in Dir
+	Image      string                                  // full reference of the result, such as localhost:4566/shop/web:v1
 	Args       map[string]string
 	Target     string
 	NoCache    bool
@@ -50,9 +52,7 @@ func Run(ctx context.Context, o Options, w io.Writer) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := bkclient.New(ctx, "unix://"+o.Socket, bkclient.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", o.Socket)
-	}))
+	c, err := bkclient.New(ctx, "tcp://builder", bkclient.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return o.Dial(ctx) }))
 	if err != nil {
 		return nil, fmt.Errorf("reach the builder: %w", err)
 	}

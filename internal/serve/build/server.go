@@ -1,5 +1,5 @@
-// Package build builds images from Dockerfiles with BuildKit, in this process and on the node's own containerd: Server holds the
-// BuildKit controller, Run is a client of it. The server speaks BuildKit's own protocol, so `docker buildx` can use it too.
+//go:build linux
+
 package build
 
 import (

@@ -1,4 +1,4 @@
-package cli
+package client
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/spf13/cobra"
 
-	"github.com/berthdev/berth/internal/app"
 	"github.com/berthdev/berth/internal/serve/build"
 )
 
@@ -21,10 +20,10 @@ func (c *common) build() *cobra.Command {
 	o := build.Options{Args: map[string]string{}}
 	tag, noPush, progress := "", false, ""
 	var args []string
-	cmd := &cobra.Command{Use: "build -t REPO[:TAG] DIR", Short: "Build an image from a Dockerfile into Berth's registry", Args: exactly(1),
+	cmd := &cobra.Command{Use: "build -t REPO[:TAG] DIR", Short: "Build an image from a Dockerfile into Berth's registry", Args: Exactly(1),
 		RunE: func(cmd *cobra.Command, pos []string) error {
 			if tag == "" {
-				return usageError{errors.New("say what to call the image: -t REPO[:TAG]")}
+				return Usage(errors.New("say what to call the image: -t REPO[:TAG]"))
 			}
 			for _, a := range args {
 				k, v, ok := strings.Cut(a, "=")
@@ -49,22 +48,17 @@ func (c *common) build() *cobra.Command {
 
 func (c *common) runBuild(cmd *cobra.Command, o build.Options, tag string) error {
 	ctx := cmd.Context()
-	t, err := c.target()
+	t, err := c.answering(ctx)
 	if err != nil {
 		return err
 	}
-	if err := t.reachable(ctx); err != nil {
-		return err
+	if t.Builder == "" && !o.Push {
+		return Usage(errors.New("--no-push leaves the image on the machine that builds, and this Berth runs on another one"))
 	}
-	o.Socket, o.Registry = t.in.BuildSocket(), t.in.RegistryHost()
-	if conn, err := net.Dial("unix", o.Socket); err != nil {
-		return fmt.Errorf("the builder does not answer (%w); berth build needs root on the machine that runs berth up --runtime containerd", err)
-	} else {
-		conn.Close()
-	}
+	o.Registry = t.Registry
 	ref, repo, _, err := build.Reference(o.Registry, tag)
 	if err != nil {
-		return usageError{err}
+		return Usage(err)
 	}
 	o.Image = ref
 	client := ecr.NewFromConfig(t.config())
@@ -76,12 +70,18 @@ func (c *common) runBuild(cmd *cobra.Command, o build.Options, tag string) error
 	if o.Password, err = registryPassword(ctx, client); err != nil {
 		return err
 	}
+	o.Dial = func(ctx context.Context) (net.Conn, error) { return t.dialBuilder(ctx, o.Password) }
+	if conn, err := o.Dial(ctx); err != nil { // BuildKit's client would try again for long
+		return fmt.Errorf("the builder does not answer: %w", err)
+	} else if err := conn.Close(); err != nil {
+		return err
+	}
 	res, err := build.Run(ctx, o, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
 	if !o.Push {
-		if err := app.MarkBuilt(ctx, t.in, res.Image); err != nil {
+		if err := c.machine.Built(ctx, res.Image); err != nil {
 			return err
 		}
 	}

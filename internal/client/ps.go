@@ -1,4 +1,4 @@
-package cli
+package client
 
 import (
 	"cmp"
@@ -19,12 +19,9 @@ import (
 
 func (c *common) ps() *cobra.Command {
 	all := false
-	cmd := &cobra.Command{Use: "ps", Short: "List tasks", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		t, err := c.target()
+	cmd := &cobra.Command{Use: "ps", Short: "List tasks", Args: NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		t, err := c.answering(cmd.Context())
 		if err != nil {
-			return err
-		}
-		if err := t.reachable(cmd.Context()); err != nil {
 			return err
 		}
 		tasks, err := listTasks(cmd.Context(), ecs.NewFromConfig(t.config()), all)

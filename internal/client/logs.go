@@ -1,4 +1,4 @@
-package cli
+package client
 
 import (
 	"context"
@@ -20,17 +20,14 @@ import (
 
 func (c *common) logs() *cobra.Command {
 	follow := false
-	cmd := &cobra.Command{Use: "logs [-f] TASK|SERVICE", Short: "Print what the containers of a task or service wrote", Args: exactly(1),
+	cmd := &cobra.Command{Use: "logs [-f] TASK|SERVICE", Short: "Print what the containers of a task or service wrote", Args: Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := c.target()
+			t, err := c.answering(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if err := t.reachable(cmd.Context()); err != nil {
-				return err
-			}
 			r := &logReader{ecs: ecs.NewFromConfig(t.config()), logs: cloudwatchlogs.NewFromConfig(t.config()),
-				out: cmd.OutOrStdout(), in: t}
+				out: cmd.OutOrStdout(), from: t}
 			return r.run(cmd.Context(), args[0], follow)
 		}}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until interrupted")
@@ -42,7 +39,7 @@ type logReader struct {
 	ecs  *ecs.Client
 	logs *cloudwatchlogs.Client
 	out  io.Writer
-	in   *target
+	from *Target
 	seen map[string]int64 // times of printed events by their ids, as far as they may be read again
 	last int64            // the newest of them, in milliseconds
 }
@@ -123,8 +120,10 @@ func (r *logReader) taskSources(ctx context.Context, t types.Task, id string) ([
 		found = append(found, source{l.Options["awslogs-group"], stream, id[:8] + " " + *c.Name})
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("task %s has no container with the awslogs log driver; json-file logs are under %s",
-			id, r.in.in.Path("tasks", id))
+		if r.from.Logs != nil {
+			return nil, fmt.Errorf("task %s has no container with the awslogs log driver; json-file logs are under %s", id, r.from.Logs(id))
+		}
+		return nil, fmt.Errorf("task %s has no container with the awslogs log driver; its json-file logs are on the machine it runs on", id)
 	}
 	return found, nil
 }
