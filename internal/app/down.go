@@ -18,6 +18,7 @@ import (
 	"github.com/berthdev/berth/internal/node/cgroup"
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
+	"github.com/berthdev/berth/internal/node/overlay"
 	"github.com/berthdev/berth/internal/serve/edge"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -124,7 +125,7 @@ func (in *Instance) stopMachine(ctx context.Context, now bool, out io.Writer) er
 		return errors.Join(left, ctx.Err())
 	}
 	fmt.Fprintln(out, "stopping containerd and the network")
-	return errors.Join(left, d.Stop(ctx), network.RemoveAll(in.networkConfig(log)), in.removeCgroups(), unmountBelow(in.RunDir()),
+	return errors.Join(left, d.Stop(ctx), overlay.RemoveAll(in.ID), network.RemoveAll(in.networkConfig(log)), in.removeCgroups(), unmountBelow(in.RunDir()),
 		os.RemoveAll(in.RunDir()))
 }
 

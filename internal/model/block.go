@@ -50,3 +50,13 @@ type Addresses struct {
 	// Avoid are networks that the machine reaches otherwise: blocks there would hide them.
 	Avoid []netip.Prefix
 }
+
+// Peer is a machine as others reach its tasks.
+type Peer struct {
+	Node    string
+	Address netip.Addr // of the machine, at which it takes what is for its tasks
+	MTU     int        // of its device there; 0 means 1500
+	// Blocks are those that its tasks have addresses of; the first one is that of its gateway.
+	Blocks []netip.Prefix
+	Key    string // its public WireGuard key, in base64; "" without one
+}

@@ -15,8 +15,9 @@ import (
 
 // Docker, ufw and others set the policy of the chain FORWARD in the table filter, which iptables-nft keeps in nftables, to drop, ufw
 // that of INPUT too; firewalld's own chains refuse what no zone of it knows. No rule of our own table can accept what another drops,
-// so tasks' traffic, and of what is for this machine their questions to the metadata server and the name server, is let through in
-// those chains, by rules that iptables lists like its own and that are found again by their mark.
+// so tasks' traffic, and of what is for this machine their questions to the metadata server and the name server and what comes from
+// other machines for tasks, is let through in those chains, by rules that iptables lists like its own and that are found again by their
+// mark.
 
 func (f *firewall) mark() []byte { return []byte("berth-" + f.id) }
 
@@ -38,6 +39,9 @@ func (f *firewall) passes(c *nftables.Chain) [][]expr.Any {
 	if f.metadata != 0 {
 		all = append(all, slices.Concat(toGateway, toPort(unix.IPPROTO_TCP, f.metadata)))
 	}
+	// What is for tasks comes in UDP from other machines, of which package overlay takes that of the fleet's only; and what comes out of
+	// that is sifted by our own table.
+	all = append(all, toPort(unix.IPPROTO_UDP, OverlayPort), f.overlay(expr.MetaKeyIIFNAME, true))
 	if c.Table.Family == nftables.TableFamilyINet { // where addresses are looked at, the family must be known
 		for i := range all {
 			all[i] = slices.Concat([]expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg1},

@@ -241,6 +241,10 @@ func DevicePrefix(id string) string { return "bv" + id }
 // OverlayPrefix is what the name of the device begins with that leads to the tasks of other machines; see package overlay.
 func OverlayPrefix(id string) string { return "bvx-" + id }
 
+// OverlayPort is the UDP port on which machines take what is for their tasks: VXLAN's own port (4789) is some clouds' and VMware's, and
+// 8472 is flannel's.
+const OverlayPort = 4569
+
 // SelfTestPort is where a machine answers others, at its gateway's address and through the overlay, that ask whether they reach it.
 const SelfTestPort = 4569
 

@@ -1,0 +1,185 @@
+package overlay
+
+import (
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/berthdev/berth/internal/model"
+)
+
+// Wanted is what the overlay is to be.
+type Wanted struct {
+	Self  model.Peer
+	Peers []model.Peer // itself may be among them
+}
+
+// What goes around a packet of a task on its way to another machine, in bytes.
+const (
+	vxlanOverhead = 50 // IPv4, UDP, VXLAN, Ethernet
+	ipv6Overhead  = 20 // more than IPv4
+)
+
+// route leads a block to a peer.
+type route struct {
+	via netip.Addr // the peer's end of the overlay
+	mtu int
+}
+
+// tables are the kernel's entries that make the overlay, or are to.
+type tables struct {
+	routes     map[netip.Prefix]route
+	neighbours map[netip.Addr]string // hardware address, by the peer's end of the overlay
+	fdb        map[string]netip.Addr // the machine's address, by hardware address
+	allowed    map[netip.Addr]bool   // machines whose packets are taken
+}
+
+func newTables() tables {
+	return tables{map[netip.Prefix]route{}, map[netip.Addr]string{}, map[string]netip.Addr{}, map[netip.Addr]bool{}}
+}
+
+// end is a machine's end of the overlay: the first address of its first block, which no task has.
+func end(p model.Peer) netip.Addr { return p.Blocks[0].Addr() }
+
+// hardwareAddr is that of a machine's end of the overlay: made from its address, so that nobody need ask for it.
+func hardwareAddr(end netip.Addr) net.HardwareAddr {
+	b := end.As4()
+	return net.HardwareAddr{0x0e, 0x58, b[0], b[1], b[2], b[3]}
+}
+
+// mtu is that of the machine's device.
+func mtu(p model.Peer) int {
+	if p.MTU < 576 {
+		return 1500
+	}
+	return p.MTU
+}
+
+func overhead(p model.Peer) int {
+	if p.Address.Is6() {
+		return vxlanOverhead + ipv6Overhead
+	}
+	return vxlanOverhead
+}
+
+// usable are the peers that can be led to, in the order of their ids; why says of each other one why not.
+func usable(w Wanted) (peers []model.Peer, why map[string]string) {
+	why = map[string]string{}
+	taken := newRanges(w.Self.Blocks)
+	all := slices.Clone(w.Peers)
+	slices.SortFunc(all, func(a, b model.Peer) int {
+		switch {
+		case a.Node < b.Node:
+			return -1
+		case a.Node > b.Node:
+			return 1
+		}
+		return 0
+	})
+	for _, p := range all {
+		p.Address = p.Address.Unmap()
+		switch {
+		case p.Node == w.Self.Node:
+			continue
+		case !p.Address.IsValid() || p.Address.IsLoopback() || p.Address.IsUnspecified():
+			why[p.Node] = "no address of it is known at which other machines reach it"
+		case p.Address.Is4() != w.Self.Address.Unmap().Is4():
+			why[p.Node] = "its address " + p.Address.String() + " is of the other IP version than this machine's"
+		case p.Address == w.Self.Address.Unmap():
+			why[p.Node] = "it says that it has this machine's address, " + p.Address.String()
+		case len(p.Blocks) == 0:
+			why[p.Node] = "it has no block of addresses yet"
+		default:
+			own := slices.DeleteFunc(slices.Clone(p.Blocks), func(b netip.Prefix) bool {
+				return !b.Addr().Is4() || taken.overlaps(b)
+			})
+			if len(own) < len(p.Blocks) {
+				why[p.Node] = "some of its addresses are another machine's as well"
+			}
+			if len(own) == 0 || own[0] != p.Blocks[0] {
+				continue
+			}
+			p.Blocks = own
+			taken.add(own)
+			peers = append(peers, p)
+		}
+	}
+	return peers, why
+}
+
+// ranges are blocks that are taken, of which nearly all have the same size.
+type ranges struct {
+	blocks map[netip.Prefix]bool
+	odd    []netip.Prefix // of another size
+}
+
+func newRanges(all []netip.Prefix) *ranges {
+	r := &ranges{blocks: map[netip.Prefix]bool{}}
+	r.add(all)
+	return r
+}
+
+func (r *ranges) add(all []netip.Prefix) {
+	for _, b := range all {
+		if r.blocks[b] = true; b.Bits() != model.BlockBits {
+			r.odd = append(r.odd, b)
+		}
+	}
+}
+
+func (r *ranges) overlaps(b netip.Prefix) bool {
+	if b.Bits() != model.BlockBits {
+		for o := range r.blocks {
+			if o.Overlaps(b) {
+				return true
+			}
+		}
+	}
+	return r.blocks[b] || slices.ContainsFunc(r.odd, b.Overlaps)
+}
+
+// vxlanTables are the entries for the peers.
+func vxlanTables(self model.Peer, peers []model.Peer) tables {
+	t := newTables()
+	for _, p := range peers {
+		at, mac := end(p), hardwareAddr(end(p)).String()
+		t.neighbours[at], t.fdb[mac], t.allowed[p.Address] = mac, p.Address, true
+		for _, b := range p.Blocks {
+			t.routes[b] = route{at, min(mtu(self), mtu(p)) - overhead(p)}
+		}
+	}
+	return t
+}
+
+// missing are the entries of want that are not in have, or are different there; and extra those of have that want does not know.
+func missing[K comparable, V comparable](have, want map[K]V) (put, extra map[K]V) {
+	put, extra = map[K]V{}, map[K]V{}
+	for k, v := range want {
+		if old, ok := have[k]; !ok || old != v {
+			put[k] = v
+		}
+	}
+	for k, v := range have {
+		if _, ok := want[k]; !ok {
+			extra[k] = v
+		}
+	}
+	return put, extra
+}
+
+// sortedKeys are m's keys by their texts, so that work has an order.
+func sortedKeys[K interface {
+	comparable
+	String() string
+}, V any](m map[K]V) []K {
+	return slices.SortedFunc(maps.Keys(m), func(a, b K) int {
+		switch x, y := a.String(), b.String(); {
+		case x < y:
+			return -1
+		case x > y:
+			return 1
+		}
+		return 0
+	})
+}
