@@ -64,7 +64,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err := s.defaultCluster(ctx); err != nil {
 		return err
 	}
-	s.links = nodelink.NewServer(nodelink.ServerConfig{Store: s.store, Now: time.Now, Log: log.With("component", "nodelink")})
+	s.links = nodelink.NewServer(nodelink.ServerConfig{ID: in.NodeID, Store: s.store, Now: time.Now, Log: log.With("component", "nodelink")})
 	s.places = places.New(s.store)
 	s.control = control.New(control.Config{Store: s.store, Places: s.places, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
 		Log: log.With("component", "control")})

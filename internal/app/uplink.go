@@ -55,7 +55,7 @@ func (i *inside) dial(ctx context.Context) (nodelink.Conn, error) {
 	}
 	near, far := nodelink.Pipe()
 	go func() {
-		if err := s.links.Serve(ctx, i.node, near); err != nil && ctx.Err() == nil {
+		if err := s.links.Serve(ctx, nodelink.Caller{Node: i.node}, near); err != nil && ctx.Err() == nil {
 			s.log.Warn("node session ended", "error", err)
 		}
 	}()

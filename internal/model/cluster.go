@@ -45,6 +45,7 @@ type Node struct {
 	LostAt             time.Time // when the session was lost; zero while Connected
 	Epoch              int64     // rises with each session; a stale session's observations are refused
 	Life               Life      `json:",omitzero"`
+	Server             string    // the id of the server that holds the session, or held the last one
 }
 
 // Declaration is what a node says of itself when its session opens. Nothing in it proves anything, and it is stored as it came.

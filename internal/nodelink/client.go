@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -21,10 +22,21 @@ type ClientConfig struct {
 	// Declare says what the node is; it is asked at the start of each session.
 	Declare func() model.Declaration
 	Dial    func(ctx context.Context) (Conn, error)
+	// Memory keeps what was seen of the servers' state over restarts; nil: it is forgotten.
+	Memory Memory
+	// OnServers, which may be nil, gets the servers there are.
+	OnServers func(Servers)
 	// OnAssign gets the whole set of assignments after each change, in the order of their task ids.
 	OnAssign  func([]model.Assignment)
 	Heartbeat time.Duration // default 5 s
 	Log       *slog.Logger
+}
+
+// Memory keeps what a node has seen of its servers' state: see Seen.
+type Memory interface {
+	// Load returns what was saved last, and the incarnations that were left for it.
+	Load() (now Seen, past []string, err error)
+	Save(now Seen, past []string) error
 }
 
 // Client is the node's half. It opens sessions for as long as Run runs, and keeps the newest report of each task until the server
@@ -34,6 +46,9 @@ type Client struct {
 	mu      sync.Mutex
 	unacked map[string]pending // by task id
 	wake    chan struct{}
+
+	seen Seen // and past: only Run touches them
+	past []string
 }
 
 // pending is a report that is not acknowledged; batch is the last one that carried it, 0 before the first.
@@ -66,24 +81,35 @@ func (c *Client) Report(r model.Report) {
 // maxBatch is how many reports one message carries.
 const maxBatch = 256
 
-// Run opens a session and, when it is lost, another, until ctx is done. The pauses between attempts grow until one is welcomed.
+// Run opens a session and, when it is lost, another, until ctx is done. The pauses between attempts are random, so that nodes which lost
+// the same server do not come back together, and grow until one is welcomed.
 func (c *Client) Run(ctx context.Context) error {
-	wait := timeouts.SessionRetry
+	if c.Memory != nil {
+		var err error
+		if c.seen, c.past, err = c.Memory.Load(); err != nil {
+			return fmt.Errorf("what this node has seen of its servers: %w", err)
+		}
+	}
+	limit := timeouts.SessionRetry
 	for {
 		welcomed, err := c.session(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if welcomed {
-			wait = timeouts.SessionRetry
+			limit = timeouts.SessionRetry
 		}
-		c.Log.Warn("the session with the server is lost", "error", err, "again in", wait)
+		wait := rand.N(limit)
+		if said, ok := errors.AsType[*Refused](err); ok {
+			wait += said.RetryAfter
+		}
+		c.Log.Warn("there is no session with a server", "reason", err, "again in", wait)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, timeouts.SessionLonger)
+		limit = min(2*limit, timeouts.SessionLonger)
 	}
 }
 
@@ -94,22 +120,63 @@ func (c *Client) session(ctx context.Context) (welcomed bool, err error) {
 		return false, fmt.Errorf("dial: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.Send(ctx, Message{Hello: &Hello{c.Declare()}}); err != nil {
-		return false, fmt.Errorf("say hello: %w", err)
-	}
-	m, err := conn.Recv(ctx)
-	if err != nil {
-		return false, fmt.Errorf("wait to be welcomed: %w", err)
-	}
-	if m.Welcome == nil {
-		return false, errors.New("the server did not answer hello with welcome")
+	if err := c.open(ctx, conn); err != nil {
+		return false, err
 	}
 	c.sendAgain()
-	s := &clientSession{c: c, conn: conn, epoch: m.Welcome.Epoch}
+	s := &clientSession{c: c, conn: conn, epoch: c.seen.Epoch}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.receive(ctx) })
 	g.Go(func() error { return s.send(ctx) })
 	return true, g.Wait()
+}
+
+// open says hello and waits to be welcomed by a server whose state is not older than what the node has seen.
+func (c *Client) open(ctx context.Context, conn Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, timeouts.SessionOpen)
+	defer cancel()
+	if err := conn.Send(ctx, Message{Hello: &Hello{Declaration: c.Declare(), Seen: c.seen}}); err != nil {
+		if _, why := conn.Recv(ctx); why != nil {
+			err = why
+		}
+		return fmt.Errorf("say hello: %w", err)
+	}
+	m, err := conn.Recv(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("wait to be welcomed: %w", err)
+	case m.Refused != nil:
+		return m.Refused
+	case m.Welcome == nil:
+		return errors.New("the server did not answer hello with welcome")
+	}
+	return c.learn(m.Welcome.Seen)
+}
+
+// pastKept is how many incarnations a node remembers that it has left.
+const pastKept = 32
+
+// learn notes what a server says of its state, or tells why it is no server for this node.
+func (c *Client) learn(now Seen) error {
+	switch {
+	case now.Incarnation == c.seen.Incarnation && now.Epoch <= c.seen.Epoch:
+		return refused(timeouts.SessionRefused, "the server's state is older than what this node has seen of it (session %d after session %d): was a disk "+
+			"put back? Restore a backup with berth restore, which nodes accept", now.Epoch, c.seen.Epoch)
+	case now.Incarnation == c.seen.Incarnation:
+	case slices.Contains(c.past, now.Incarnation):
+		return refused(timeouts.SessionRefused, "the server has the state from before a backup was restored (%s, and this node knows %s): it must not "+
+			"run beside the restored one", now.Incarnation, c.seen.Incarnation)
+	case c.seen.Epoch > 0:
+		c.past = append(c.past[max(0, len(c.past)+1-pastKept):], c.seen.Incarnation)
+	}
+	c.seen = now
+	if c.Memory == nil {
+		return nil
+	}
+	if err := c.Memory.Save(c.seen, c.past); err != nil {
+		c.Log.Error("what this node has seen of its servers is not saved", "error", err)
+	}
+	return nil
 }
 
 // sendAgain marks every report as not sent: the last session may have lost it.
@@ -149,30 +216,42 @@ func (s *clientSession) receive(ctx context.Context) error {
 		switch {
 		case m.Ack != nil:
 			s.c.acked(m.Ack.Batch)
+		case m.Servers != nil:
+			if s.c.OnServers != nil {
+				s.c.OnServers(*m.Servers)
+			}
 		case m.Assignments != nil:
 			a := m.Assignments
-			if have == nil && !a.Full {
-				return errors.New("the first assignments are not the full set")
-			}
 			if a.Full {
 				have = map[string]model.Assignment{}
 			}
-			for _, p := range a.Put {
-				have[p.Task.ID] = p
+			if have == nil {
+				return errors.New("the first assignments are not the full set")
 			}
-			for _, id := range a.Remove {
-				delete(have, id)
-			}
-			s.mu.Lock()
-			s.revision = a.Revision
-			s.mu.Unlock()
-			all := make([]model.Assignment, 0, len(have))
-			for _, id := range slices.Sorted(maps.Keys(have)) {
-				all = append(all, have[id])
-			}
-			s.c.OnAssign(all)
+			s.apply(a, have)
 		}
 	}
+}
+
+// apply changes what the node has, and tells the agent when the set is whole.
+func (s *clientSession) apply(a *Assignments, have map[string]model.Assignment) {
+	for _, p := range a.Put {
+		have[p.Task.ID] = p
+	}
+	for _, id := range a.Remove {
+		delete(have, id)
+	}
+	if a.More {
+		return
+	}
+	s.mu.Lock()
+	s.revision = a.Revision
+	s.mu.Unlock()
+	all := make([]model.Assignment, 0, len(have))
+	for _, id := range slices.Sorted(maps.Keys(have)) {
+		all = append(all, have[id])
+	}
+	s.c.OnAssign(all)
 }
 
 func (s *clientSession) send(ctx context.Context) error {

@@ -4,32 +4,149 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	rpc "google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/nodelink"
+	"github.com/berthdev/berth/internal/nodelink/grpc"
+	"github.com/berthdev/berth/internal/peer"
+	"github.com/berthdev/berth/internal/pki"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/mem"
 )
 
 // world is a server's half over a store, and nodes that dial it.
 type world struct {
-	t      *testing.T
-	ctx    context.Context
-	store  store.Store
-	server *nodelink.Server
+	t       *testing.T
+	ctx     context.Context // of the nodes
+	serving context.Context // of the server's sessions
+	stop    context.CancelFunc
+	store   store.Store
+	server  *nodelink.Server
+	dial    transport
+	key     string // of the nodes
+	service *grpc.Service
 }
 
-func newWorld(t *testing.T) *world {
+// restart starts the next server, after stop.
+func (w *world) restart() {
+	w.t.Helper()
+	w.serving, w.stop = context.WithCancel(w.ctx)
+	w.server = nodelink.NewServer(nodelink.ServerConfig{ID: "s1", Store: w.store})
+	if err := w.server.Forget(w.ctx); err != nil {
+		w.t.Fatal(err)
+	}
+	if w.service != nil {
+		go func() { _ = w.service.Run(w.serving) }()
+	}
+}
+
+// transport opens a session of a node.
+type transport func(ctx context.Context, node string) (nodelink.Conn, error)
+
+// transports are those that every promise is kept over.
+var transports = map[string]func(*world) transport{"pipe": overPipe, "gRPC": overGRPC}
+
+// overBoth runs a test over each transport.
+func overBoth(t *testing.T, test func(t *testing.T, w *world)) {
+	for name, open := range transports {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, newWorld(t, open)) })
+		})
+	}
+}
+
+func newWorld(t *testing.T, open func(*world) transport) *world {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
 	s := mem.New(store.Schema())
-	w := &world{t: t, ctx: ctx, store: s, server: nodelink.NewServer(nodelink.ServerConfig{Store: s})}
-	w.update(func(tx store.Tx) { store.TaskDefinitions.Put(tx, &model.TaskDefinition{Family: "f", Revision: 1}) })
+	w := &world{t: t, store: s, server: nodelink.NewServer(nodelink.ServerConfig{ID: "s1", Store: s})}
+	var cancel context.CancelFunc
+	w.ctx, cancel = context.WithCancel(t.Context())
+	w.serving, w.stop = context.WithCancel(w.ctx)
+	w.dial = open(w)
+	t.Cleanup(cancel) // before the transport's end
+	w.update(func(tx store.Tx) {
+		store.TaskDefinitions.Put(tx, &model.TaskDefinition{Family: "f", Revision: 1, Definition: types.TaskDefinition{Family: new("f")}})
+	})
 	return w
+}
+
+func overPipe(w *world) transport {
+	return func(_ context.Context, node string) (nodelink.Conn, error) {
+		server, mine := nodelink.Pipe()
+		go func() { _ = w.server.Serve(w.serving, nodelink.Caller{Node: node, Key: w.key}, server) }()
+		return mine, nil
+	}
+}
+
+// overGRPC gives each node a connection of its own, on which it is who it is. Each has a row, as one that has joined.
+func overGRPC(w *world) transport {
+	w.service = grpc.NewService(func(ctx context.Context, who nodelink.Caller, c nodelink.Conn) error {
+		return w.server.Serve(ctx, nodelink.Caller{Node: who.Node, Key: w.key}, c)
+	}, slog.New(slog.DiscardHandler))
+	go func() { _ = w.service.Run(w.serving) }()
+	var mu sync.Mutex
+	routers := map[string]*grpc.Router{}
+	return func(ctx context.Context, node string) (nodelink.Conn, error) {
+		mu.Lock()
+		r := routers[node]
+		if r == nil {
+			l := bufconn.Listen(64 << 10)
+			s := rpc.NewServer(rpc.StreamInterceptor(func(srv any, ss rpc.ServerStream, _ *rpc.StreamServerInfo, next rpc.StreamHandler) error {
+				return next(srv, as{ss, pki.Peer{Role: pki.RoleNode, ID: node}})
+			}))
+			w.service.Register(s)
+			go func() { _ = s.Serve(l) }()
+			r = grpc.NewRouter(grpc.RouterConfig{Node: node, Servers: []string{"s1"}, Connect: func(string) (*rpc.ClientConn, error) {
+				return rpc.NewClient("passthrough:///s1", rpc.WithTransportCredentials(insecure.NewCredentials()),
+					rpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+			}})
+			routers[node] = r
+			w.t.Cleanup(func() { r.Close(); s.Stop() })
+		}
+		mu.Unlock()
+		return r.Dial(ctx)
+	}
+}
+
+// as is a stream of who its certificate would say.
+type as struct {
+	rpc.ServerStream
+	who pki.Peer
+}
+
+func (a as) Context() context.Context { return peer.With(a.ServerStream.Context(), a.who) }
+
+// open opens a session by hand.
+func (w *world) open(node string) nodelink.Conn {
+	w.t.Helper()
+	c, err := w.dial(w.ctx, node)
+	if err == nil {
+		err = c.Send(w.ctx, nodelink.Message{Hello: &nodelink.Hello{}})
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// ended reads a session to its end.
+func (w *world) ended(c nodelink.Conn) error {
+	for {
+		if _, err := c.Recv(w.ctx); err != nil {
+			return err
+		}
+	}
 }
 
 func (w *world) update(f func(store.Tx)) {
@@ -89,10 +206,21 @@ type member struct {
 	done  chan struct{}
 	down  bool // dials fail
 	dials int
+
+	servers string // the addresses that it was told last
+}
+
+// sets is what the node was told.
+func (m *member) sets() []model.Assignment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.set
 }
 
 // join starts a node.
-func (w *world) join(id string) *member {
+func (w *world) join(id string) *member { return w.joinWith(id, nil) }
+
+func (w *world) joinWith(id string, memory nodelink.Memory) *member {
 	m := &member{done: make(chan struct{})}
 	m.Client = nodelink.NewClient(nodelink.ClientConfig{
 		Declare: func() model.Declaration { return model.Declaration{Hostname: "host-" + id, CPU: 1024} },
@@ -103,10 +231,15 @@ func (w *world) join(id string) *member {
 			if m.down {
 				return nil, errors.New("the network is down")
 			}
-			server, node := nodelink.Pipe()
-			m.conn = node
-			go w.server.Serve(w.ctx, id, server)
-			return node, nil
+			var err error
+			m.conn, err = w.dial(ctx, id)
+			return m.conn, err
+		},
+		Memory: memory,
+		OnServers: func(s nodelink.Servers) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.servers = fmt.Sprint(s.Addresses)
 		},
 		OnAssign: func(all []model.Assignment) {
 			m.mu.Lock()

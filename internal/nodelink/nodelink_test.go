@@ -1,7 +1,6 @@
 package nodelink_test
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,8 +14,7 @@ import (
 
 // TestAssignments: a node gets the whole set, then each change; a task is told to stop only when released, and leaves when ended.
 func TestAssignments(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	overBoth(t, func(t *testing.T, w *world) {
 		ended := assigned("z", "n1")
 		ended.Observed.Status = model.Stopped
 		w.put(assigned("a", "n1"), assigned("x", "n2"), ended)
@@ -57,8 +55,7 @@ func TestAssignments(t *testing.T) {
 
 // TestReports: a report is stored at once; older and repeated ones, falling statuses and other nodes' tasks are dropped.
 func TestReports(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	overBoth(t, func(t *testing.T, w *world) {
 		w.put(assigned("a", "n1"), assigned("x", "n2"))
 		m := w.join("n1")
 		synctest.Wait()
@@ -97,8 +94,7 @@ func TestReports(t *testing.T) {
 // TestEndByItself: a task that begins to end by itself is not wanted any more; released only once it has ended, because its
 // targets are still to be drained.
 func TestEndByItself(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	overBoth(t, func(t *testing.T, w *world) {
 		w.put(assigned("a", "n1"))
 		m := w.join("n1")
 		synctest.Wait()
@@ -119,8 +115,7 @@ func TestEndByItself(t *testing.T) {
 // TestLostSession: while the session is lost the node is not Connected; what was reported meanwhile arrives after it comes back,
 // the newest only, and what changed meanwhile is in the new full set.
 func TestLostSession(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	overBoth(t, func(t *testing.T, w *world) {
 		w.put(assigned("a", "n1"), assigned("b", "n1"))
 		m := w.join("n1")
 		synctest.Wait()
@@ -146,17 +141,10 @@ func TestLostSession(t *testing.T) {
 
 // TestSilentNode: a session that says nothing is lost after LostAfter, and one whose client lives is not.
 func TestSilentNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	overBoth(t, func(t *testing.T, w *world) {
 		m := w.join("alive")
-		server, node := nodelink.Pipe()
-		served := make(chan error, 1)
-		go func() { served <- w.server.Serve(w.ctx, "mute", server) }()
 		began := time.Now()
-		if err := node.Send(w.ctx, nodelink.Message{Hello: &nodelink.Hello{}}); err != nil {
-			t.Fatal(err)
-		}
-		<-served
+		_ = w.ended(w.open("mute"))
 		check(t, "lost after", time.Since(began), 15*time.Second)
 		check(t, "mute is connected", w.node("mute").Connected, false)
 		time.Sleep(5 * time.Minute)
@@ -166,23 +154,12 @@ func TestSilentNode(t *testing.T) {
 
 // TestEpochs: a second session of a node ends the first, whose late reports are refused and whose end does not make the node lost.
 func TestEpochs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	overBoth(t, func(t *testing.T, w *world) {
 		w.put(assigned("a", "n1"))
-		hello := nodelink.Message{Hello: &nodelink.Hello{}}
-		open := func() (nodelink.Conn, chan error) {
-			server, node := nodelink.Pipe()
-			served := make(chan error, 1)
-			go func() { served <- w.server.Serve(w.ctx, "n1", server) }()
-			if err := node.Send(w.ctx, hello); err != nil {
-				t.Fatal(err)
-			}
-			synctest.Wait()
-			return node, served
-		}
-		_, served := open()
-		second, _ := open()
-		if err := <-served; err == nil {
+		first := w.open("n1")
+		synctest.Wait()
+		second := w.open("n1")
+		if err := w.ended(first); err == nil {
 			t.Error("the first session ended without an error")
 		}
 		synctest.Wait()
@@ -199,8 +176,7 @@ func TestEpochs(t *testing.T) {
 
 // TestForget: after the server restarts, nodes that it had sessions with are lost until they come back.
 func TestForget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	overBoth(t, func(t *testing.T, w *world) {
 		w.update(func(tx store.Tx) {
 			store.Nodes.Put(tx, &model.Node{ID: "dead", Connected: true, Epoch: 3})
 			store.Nodes.Put(tx, &model.Node{ID: "back", Connected: true, Epoch: 7})
@@ -217,26 +193,19 @@ func TestForget(t *testing.T) {
 
 // TestShutdownIsNoLoss: a server that stops leaves its nodes as they are; their tasks go on.
 func TestShutdownIsNoLoss(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		ctx, cancel := context.WithCancel(w.ctx)
-		server, node := nodelink.Pipe()
-		served := make(chan error, 1)
-		go func() { served <- w.server.Serve(ctx, "n1", server) }()
-		if err := node.Send(w.ctx, nodelink.Message{Hello: &nodelink.Hello{}}); err != nil {
-			t.Fatal(err)
-		}
+	overBoth(t, func(t *testing.T, w *world) {
+		c := w.open("n1")
 		synctest.Wait()
-		cancel()
-		<-served
+		w.stop()
+		_ = w.ended(c)
+		synctest.Wait()
 		check(t, "connected", w.node("n1").Connected, true)
 	})
 }
 
 // TestManyReports: more reports than one message carries all arrive.
 func TestManyReports(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+	overBoth(t, func(t *testing.T, w *world) {
 		var ids []string
 		for k := range 1000 {
 			ids = append(ids, string([]byte{byte('a' + k/100), byte('a' + k/10%10), byte('a' + k%10)}))

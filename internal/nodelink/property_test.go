@@ -15,6 +15,12 @@ import (
 // TestSetsAgree: whatever happens to tasks and sessions, in the end the node has exactly the tasks that the store says it has, and
 // the store has the newest report of each.
 func TestSetsAgree(t *testing.T) {
+	for name, open := range transports {
+		t.Run(name, func(t *testing.T) { setsAgree(t, open) })
+	}
+}
+
+func setsAgree(t *testing.T, open func(*world) transport) {
 	rapid.Check(t, func(rt *rapid.T) {
 		ids := []string{"a", "b", "c", "d"}
 		var script []int
@@ -22,7 +28,7 @@ func TestSetsAgree(t *testing.T) {
 			script = append(script, rapid.IntRange(0, 6*len(ids)-1).Draw(rt, "step"))
 		}
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t)
+			w := newWorld(t, open)
 			m := w.join("n1")
 			synctest.Wait()
 			seq := int64(0)

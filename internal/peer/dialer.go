@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -178,6 +179,9 @@ func (d *Dialer) GRPC(address string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+address,
 		grpc.WithContextDialer(d.connect), // gRPC sets TCP_USER_TIMEOUT before the handshake
 		grpc.WithTransportCredentials(dialing{insecure.NewCredentials(), d, address}),
+		grpc.WithIdleTimeout(0), // a standby's connection stays
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: timeouts.PeerDial,
+			Backoff: backoff.Config{BaseDelay: timeouts.SessionRetry, Multiplier: 2, Jitter: 0.5, MaxDelay: timeouts.SessionLonger}}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: timeouts.PeerKeepAlive, Timeout: timeouts.PeerKeepAlive, PermitWithoutStream: true}))
 }

@@ -38,6 +38,8 @@ func Order() []Rule {
 		{SessionLost, LostGrace, "SessionLost < LostGrace", "a session comes back before its tasks are given up"},
 		{PeerDial, PeerHandshake, "PeerDial < PeerHandshake", "who dials gives up first, and tries another server"},
 		{PeerClose, RequestDrain, "PeerClose < RequestDrain", "a goodbye is within a server's end"},
+		{PeerDial, SessionOpen, "PeerDial < SessionOpen", "a server that asks the leader about a node can tell the node that it did not answer"},
+		{SessionRefused, SessionLost, "SessionRefused < SessionLost", "a node that is let in again is not late"},
 		{SessionRetry, SessionLonger, "SessionRetry < SessionLonger", "pauses grow"},
 		{SessionLonger, LostGrace, "SessionLonger < LostGrace", "a node tries again before its tasks are given up"},
 		{TidyAfter, CollectCall, "TidyAfter < CollectCall", "collections do not overlap"},

@@ -150,6 +150,13 @@ const (
 	SessionLost   = 15 * time.Second
 	SessionRetry  = 100 * time.Millisecond
 	SessionLonger = 10 * time.Second
+	// SessionOpen bounds hello and welcome. SessionRefused is when a node that was refused tries again at the earliest.
+	SessionOpen    = 10 * time.Second
+	SessionRefused = 5 * time.Second
+	// SessionAvoid is how long a server that was tried in vain is tried after the others.
+	SessionAvoid = time.Minute
+	// SessionMove is the time that a server has for each node that a change of servers makes connect to another one.
+	SessionMove = 3 * time.Millisecond
 	// LostGrace is how long after a session's loss its tasks are given up.
 	LostGrace = time.Minute
 )

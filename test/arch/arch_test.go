@@ -39,6 +39,7 @@ var ladder = []rung{
 	{"api", []string{"api/wire", "plan", "places", "store", "model", "serve/registry", "serve/logstore"}, "handlers decide, controllers and agents act; never sideways between two APIs"},
 	{"control", []string{"plan", "places", "store", "timeouts", "model"}, "arrows point down"},
 	{"beat", []string{"timeouts"}, "packets know no noun but the node's id"},
+	{"nodelink/grpc", []string{"nodelink", "peer", "pki", "timeouts", "model"}, "a transport knows the messages, and not what is done with them"},
 	{"nodelink", []string{"store", "timeouts", "model"}, "a session carries assignments and reports"},
 	{"node/agent/agenttest", []string{"node", "plan/task", "timeouts", "model"}, "the suite makes tasks as the API does"},
 	{"node", []string{"node", "timeouts", "model"}, "an agent knows only its assignments"},
