@@ -29,9 +29,10 @@ import (
 type world struct {
 	t       *testing.T
 	ctx     context.Context // of the nodes
+	store   store.Store
+	mu      sync.Mutex
 	serving context.Context // of the server's sessions
 	stop    context.CancelFunc
-	store   store.Store
 	server  *nodelink.Server
 	dial    transport
 	key     string // of the nodes
@@ -41,14 +42,24 @@ type world struct {
 // restart starts the next server, after stop.
 func (w *world) restart() {
 	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.serving, w.stop = context.WithCancel(w.ctx)
 	w.server = nodelink.NewServer(nodelink.ServerConfig{ID: "s1", Store: w.store})
 	if err := w.server.Forget(w.ctx); err != nil {
 		w.t.Fatal(err)
 	}
 	if w.service != nil {
-		go func() { _ = w.service.Run(w.serving) }()
+		ctx := w.serving
+		go func() { _ = w.service.Run(ctx) }()
 	}
+}
+
+// now is the server that serves, and its context.
+func (w *world) now() (context.Context, *nodelink.Server) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.serving, w.server
 }
 
 // transport opens a session of a node.
@@ -84,7 +95,8 @@ func newWorld(t *testing.T, open func(*world) transport) *world {
 func overPipe(w *world) transport {
 	return func(_ context.Context, node string) (nodelink.Conn, error) {
 		server, mine := nodelink.Pipe()
-		go func() { _ = w.server.Serve(w.serving, nodelink.Caller{Node: node, Key: w.key}, server) }()
+		ctx, s := w.now()
+		go func() { _ = s.Serve(ctx, nodelink.Caller{Node: node, Key: w.key}, server) }()
 		return mine, nil
 	}
 }
@@ -92,7 +104,8 @@ func overPipe(w *world) transport {
 // overGRPC gives each node a connection of its own, on which it is who it is. Each has a row, as one that has joined.
 func overGRPC(w *world) transport {
 	w.service = grpc.NewService(func(ctx context.Context, who nodelink.Caller, c nodelink.Conn) error {
-		return w.server.Serve(ctx, nodelink.Caller{Node: who.Node, Key: w.key}, c)
+		_, s := w.now()
+		return s.Serve(ctx, nodelink.Caller{Node: who.Node, Key: w.key}, c)
 	}, slog.New(slog.DiscardHandler))
 	go func() { _ = w.service.Run(w.serving) }()
 	var mu sync.Mutex

@@ -91,7 +91,7 @@ func (n *node) dial(context.Context) (nodelink.Conn, error) {
 	server, mine := nodelink.Pipe()
 	n.conn = mine
 	ctx, s := n.ctx, n.server
-	go func() { _ = s.Serve(ctx, n.ID, server) }()
+	go func() { _ = s.Serve(ctx, nodelink.Caller{Node: n.ID}, server) }()
 	return mine, nil
 }
 
