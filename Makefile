@@ -14,7 +14,7 @@ export GOFLAGS += -buildvcs=false
 RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire peer nodelink control places gate node/recovery node/agent/logdriver \
             node/agent/metadata node/agent/outlet serve/proxy serve/edge serve/logstore serve/registry)) ./internal/node/agent
 
-.PHONY: up down build shop test race integration test-cgroup2 soak bench lint clean deps
+.PHONY: up down build shop test race integration test-cgroup2 soak bench dist lint clean deps
 
 ## up: install what is missing, build, start Berth, deploy the example shop, say where to look.
 up: build shop
@@ -85,9 +85,13 @@ bench: build
 	go test -run '^$$' -bench . -p 1 ./internal/serve/... ./internal/store/... ./internal/control/... \
 	  ./internal/places/... ./internal/plan/placement/...
 
+## dist: dist/ with archives and packages for every platform, checksums and a bill of materials. Installs a cross compiler on Debian.
+dist: deps
+	deploy/dist.sh
+
 ## lint: the import ladder and the rest of .golangci.yml. Builds golangci-lint on first use.
 lint:
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
 
 clean:
-	rm -rf bin $(EMBEDDED)/runc $(EMBEDDED)/containerd-shim-runc-v2
+	rm -rf bin dist $(EMBEDDED)/runc $(EMBEDDED)/containerd-shim-runc-v2
