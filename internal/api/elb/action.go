@@ -28,6 +28,20 @@ func forwardsTo(actions []types.Action, group string) bool {
 	return false
 }
 
+// groupsOf adds the target groups that actions lead to.
+func groupsOf(actions []types.Action, to map[string]bool) {
+	for _, act := range actions {
+		if act.TargetGroupArn != nil {
+			to[*act.TargetGroupArn] = true
+		}
+		if act.ForwardConfig != nil {
+			for _, t := range act.ForwardConfig.TargetGroups {
+				to[text(t.TargetGroupArn)] = true
+			}
+		}
+	}
+}
+
 // checkActions validates a listener's or a rule's actions and fills in what AWS fills in.
 func checkActions(r store.Reader, in []types.Action) ([]types.Action, error) {
 	for _, act := range in {

@@ -46,7 +46,7 @@ func (a *api) createListener(ctx context.Context, in *elb.CreateListenerInput) (
 		made = &model.Listener{ARN: arn, LoadBalancerARN: lb.ARN, Attributes: defaults(listenerAttributes), Tags: in.Tags,
 			Listener: types.Listener{ListenerArn: &arn, LoadBalancerArn: &lb.ARN, Port: in.Port, Protocol: in.Protocol, DefaultActions: actions}}
 		store.Listeners.Put(tx, made)
-		return nil
+		return fits(tx, lb.ARN)
 	})
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (a *api) changeListener(ctx context.Context, arn *string, change func(store
 			return err
 		}
 		store.Listeners.Put(tx, &next)
-		return nil
+		return fits(tx, next.LoadBalancerARN)
 	})
 }
 

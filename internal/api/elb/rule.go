@@ -44,15 +44,12 @@ func (a *api) createRule(ctx context.Context, in *elb.CreateRuleInput) (*elb.Cre
 		if taken(tx, l.ARN, int(*in.Priority), "") {
 			return model.Errorf("PriorityInUse", "Priority '%d' is currently in use", *in.Priority)
 		}
-		if err := ruleLimit.admits(count(store.Rules.By(tx, store.ByListener, l.ARN)) + 1); err != nil {
-			return err
-		}
 		id := a.hex16()
 		arn := a.Scope.ARN("elasticloadbalancing", "listener-rule/"+lbPath(l.LoadBalancerARN)+"/"+model.ARNTail(l.ARN)+"/"+id)
 		made = &model.Rule{ARN: arn, ListenerARN: l.ARN, Priority: int(*in.Priority), Tags: in.Tags, Rule: types.Rule{RuleArn: &arn,
 			Priority: new(strconv.Itoa(int(*in.Priority))), Conditions: conditions, Actions: actions, IsDefault: new(false)}}
 		store.Rules.Put(tx, made)
-		return nil
+		return fits(tx, l.LoadBalancerARN)
 	})
 	if err != nil {
 		return nil, err
@@ -156,6 +153,9 @@ func (a *api) modifyRule(ctx context.Context, in *elb.ModifyRuleInput) (*elb.Mod
 		}
 		store.Rules.Put(tx, &next)
 		out.Rules = []types.Rule{next.Rule}
+		if l, ok := store.Listeners.Get(tx, next.ListenerARN); ok {
+			return fits(tx, l.LoadBalancerARN)
+		}
 		return nil
 	})
 	return out, err

@@ -35,7 +35,15 @@ func (a *api) registerTargets(ctx context.Context, in *elb.RegisterTargetsInput)
 			store.Targets.Put(tx, t)
 			store.TargetHealths.Delete(tx, t.Key())
 		}
-		return targetLimit.admits(count(store.Targets.By(tx, store.ByTargetGroup, g.ARN)))
+		if err := targetLimit.admits(count(store.Targets.By(tx, store.ByTargetGroup, g.ARN))); err != nil {
+			return err
+		}
+		for _, balancer := range withBalancers(tx, g).LoadBalancerArns {
+			if err := fits(tx, balancer); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

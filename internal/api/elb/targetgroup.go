@@ -152,11 +152,14 @@ func withBalancers(r store.Reader, g *model.TargetGroup) types.TargetGroup {
 	v := g.Group
 	v.LoadBalancerArns = []string{}
 	for l := range store.Listeners.Scan(r, "") {
+		if slices.Contains(v.LoadBalancerArns, l.LoadBalancerARN) {
+			continue
+		}
 		leads := forwardsTo(l.Listener.DefaultActions, g.ARN)
 		for rule := range store.Rules.By(r, store.ByListener, l.ARN) {
 			leads = leads || forwardsTo(rule.Rule.Actions, g.ARN)
 		}
-		if leads && !slices.Contains(v.LoadBalancerArns, l.LoadBalancerARN) {
+		if leads {
 			v.LoadBalancerArns = append(v.LoadBalancerArns, l.LoadBalancerARN)
 		}
 	}
