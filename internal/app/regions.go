@@ -107,13 +107,9 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 	for _, n := range network.Subnets {
 		subnets = append(subnets, elb.Subnet{ID: n.ID, Zone: n.Zone})
 	}
-	noMachines := ""
-	if r.scope.Region != s.in.Region {
-		noMachines = fmt.Sprintf("The region %s has no machines: Berth's are in %s.", r.scope.Region, s.in.Region)
-	}
 	return []*wire.Service{
 		ecs.New(ecs.Config{Store: r.store, Places: r.places, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "ecs"),
-			NoMachines: noMachines}),
+			NoMachines: s.noMachines(r.scope.Region)}),
 		ecr.New(ecr.Config{Store: r.store, Scope: r.scope, Manifests: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
 			Log: s.log.With("component", "ecr")}),
 		logs.New(logs.Config{Store: r.logs, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "logs")}),
@@ -123,6 +119,14 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 		ec2.New(network),
 		eks.New(),
 	}
+}
+
+// noMachines is why no task runs in a region; "" for the home region.
+func (s *server) noMachines(region string) string {
+	if region == s.in.Region {
+		return ""
+	}
+	return fmt.Sprintf("The region %s has no machines: Berth's are in %s.", region, s.in.Region)
 }
 
 // controlRegions runs a control for each region that holds something, until ctx is done.
@@ -148,7 +152,7 @@ func (s *server) controlRegions(ctx context.Context) error {
 				continue
 			}
 			c := control.New(control.Config{Store: r.store, Places: r.places, Scope: r.scope, Now: time.Now, NewID: newID, Pace: s.in.Pace,
-				Log: s.log.With("component", "control", "region", name)})
+				NoMachines: s.noMachines(name), Log: s.log.With("component", "control", "region", name)})
 			g.Go(func() error { return c.Run(ctx) })
 		}
 		if _, ok := <-w.C(); !ok {

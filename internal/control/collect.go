@@ -9,13 +9,11 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // keepDeployments is how many ended deployments of a service are kept.
 const keepDeployments = 100
-
-// collectEvery is the least time between two collections.
-const collectEvery = time.Minute
 
 // garbage is what will have to go: ended tasks and tokens, each with the time that decides when.
 type garbage struct {
@@ -72,7 +70,7 @@ func (g *garbage) due(c *Control, now time.Time) (at time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	earlier := func(t time.Time) {
-		if t = later(t, g.cleared.Add(collectEvery)); at.IsZero() || t.Before(at) {
+		if t = later(t, g.cleared.Add(timeouts.ControlCollect)); at.IsZero() || t.Before(at) {
 			at = t
 		}
 	}
@@ -250,7 +248,7 @@ func (p *pass) definitions() {
 			p.say("deleted task definition", "definition", d.Family+":"+strconv.Itoa(d.Revision))
 		}
 	}
-	p.look(p.now.Add(collectEvery))
+	p.look(p.now.Add(timeouts.ControlCollect))
 }
 
 // expiries is a heap.

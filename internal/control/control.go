@@ -32,9 +32,12 @@ type Config struct {
 	Pace  model.Pace
 	Log   *slog.Logger
 
-	Repair     time.Duration // default 1 minute: in this time everything is looked at, whether it changed or not
-	LostGrace  time.Duration // default 60 s: how long a lost node's tasks are left alone
-	KeepEnded  time.Duration // default 3 days: how long ended tasks can be described
+	// NoMachines is why no task can run in this scope, a sentence; "" where there may be machines.
+	NoMachines string
+
+	Repair     time.Duration // in this time everything is looked at; 0 means timeouts.ControlRepair
+	LostGrace  time.Duration // how long a lost node's tasks are left alone; 0 means timeouts.LostGrace
+	KeepEnded  time.Duration // how long ended tasks can be described; 0 means timeouts.KeepEnded
 	KeepNewest int           // default 10,000: how many ended tasks are kept at most
 }
 
@@ -59,9 +62,9 @@ func New(c Config) *Control {
 	if c.Places == nil {
 		c.Places = places.New(c.Store)
 	}
-	c.Repair = or(c.Repair, time.Minute)
+	c.Repair = or(c.Repair, timeouts.ControlRepair)
 	c.LostGrace = or(c.LostGrace, timeouts.LostGrace)
-	c.KeepEnded = or(c.KeepEnded, 72*time.Hour)
+	c.KeepEnded = or(c.KeepEnded, timeouts.KeepEnded)
 	c.KeepNewest = or(c.KeepNewest, 10_000)
 	return &Control{Config: c, queue: newQueue(), waiting: map[owner]struct{}{}, held: map[string]owner{}}
 }

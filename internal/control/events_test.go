@@ -115,3 +115,19 @@ func TestSilentContainersAreTold(t *testing.T) {
 		t.Errorf("told %d times:\n%s", got, w.events())
 	}
 }
+
+// TestARegionWithoutMachinesIsNamed: a service there is told where the machines are.
+func TestARegionWithoutMachinesIsNamed(t *testing.T) {
+	w := newWorld(t)
+	w.c.NoMachines = "The region eu-west-1 has no machines: Berth's are in us-east-1."
+	w.service(1, 1)
+	w.update(func(tx store.Tx) {
+		for n := range store.Nodes.Scan(tx, "") {
+			store.Nodes.Delete(tx, n.Key())
+		}
+	})
+	w.turn(4)
+	if want := "(service web) was unable to place a task because no container instance met all of its requirements. Reason: " + w.c.NoMachines; !strings.Contains(w.events(), want) {
+		t.Errorf("the events are\n%s", w.events())
+	}
+}

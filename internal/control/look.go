@@ -10,12 +10,7 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
-)
-
-// How an owner that failed is tried again: twice as long after each failure in a row.
-const (
-	firstRetry   = time.Second
-	longestRetry = 30 * time.Second
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // An owner that writes so often within a second finds no rest: it pauses for a second, so that others have theirs.
@@ -31,7 +26,7 @@ func (c *Control) look(ctx context.Context, e *entry) error {
 	}
 	if err != nil {
 		e.limit = max(1, or(e.limit, maxRows)/2)
-		wait := min(firstRetry<<min(e.failures, 10), longestRetry)
+		wait := min(timeouts.ControlRetry<<min(e.failures, 10), timeouts.ControlRetryLast)
 		c.quiet.say(now, err, func() {
 			log := c.Log
 			if f, ok := errors.AsType[*fault](err); ok {
@@ -53,12 +48,12 @@ func (c *Control) look(ctx context.Context, e *entry) error {
 		if e.kind != ofService && e.kind != ofTask {
 			next = now
 		}
-		if now.Sub(e.began) >= time.Second {
+		if now.Sub(e.began) >= timeouts.ControlRestless {
 			e.began, e.streak = now, 0
 		}
 		if e.streak++; e.streak > maxStreak {
-			next, failures = now.Add(time.Second), 1
-			c.Log.Warn("the control loop finds no rest at "+e.owner.String(), "again in", time.Second)
+			next, failures = now.Add(timeouts.ControlRetry), 1
+			c.Log.Warn("the control loop finds no rest at "+e.owner.String(), "again in", timeouts.ControlRetry)
 		}
 	}
 	c.queue.done(e, next, failures)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // everybody lists every owner but the tasks that a node holds: clusters, nodes, services, tasks that are nowhere.
@@ -66,14 +67,12 @@ type repair struct {
 	size int // of a part
 }
 
-const repairStep = time.Second
-
 // step asks for a look at the next part and returns when the one after it is due.
 func (p *repair) step(c *Control, r store.Reader, now time.Time) time.Time {
 	if len(p.left) == 0 {
 		p.left = everybody(r)
 		p.left = append(p.left, owner{kind: ofDefinitions}, owner{kind: ofGarbage})
-		p.size = 1 + int(int64(len(p.left))*int64(repairStep)/int64(c.Repair))
+		p.size = 1 + int(int64(len(p.left))*int64(timeouts.ControlStep)/int64(c.Repair))
 		c.garbage.load(r)
 	}
 	n := min(p.size, len(p.left))
@@ -82,7 +81,7 @@ func (p *repair) step(c *Control, r store.Reader, now time.Time) time.Time {
 		p.left = nil
 		return now.Add(c.Repair / 10)
 	}
-	return now.Add(repairStep)
+	return now.Add(timeouts.ControlStep)
 }
 
 func compareOwners(a, b owner) int {

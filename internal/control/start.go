@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -59,7 +60,7 @@ func (p *pass) start(v *scene, in *deploy.Input, a deploy.Start) {
 	}
 	if v.unplaced != nil {
 		p.event(v.Service, "(service "+v.Name+") was unable to place a task because no container instance met all of its "+
-			"requirements. Reason: "+v.unplaced.Explanation+" For more information, see the Troubleshooting section of the Amazon ECS "+
+			"requirements. Reason: "+cmp.Or(p.NoMachines, v.unplaced.Explanation)+" For more information, see the Troubleshooting section of the Amazon ECS "+
 			"Developer Guide.")
 	}
 }

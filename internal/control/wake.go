@@ -9,6 +9,7 @@ import (
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // interests are the tables that decide what is to be done.
@@ -83,7 +84,7 @@ func (c *Control) madeRoom() {
 	case len(c.waiting) <= fewWaiting:
 		c.queue.add(slices.SortedFunc(maps.Keys(c.waiting), compareOwners)...)
 	default:
-		c.queue.addAt(owner{kind: ofWaiting}, later(now, c.retried.Add(time.Second*time.Duration(1+len(c.waiting)/1000))))
+		c.queue.addAt(owner{kind: ofWaiting}, later(now, c.retried.Add(timeouts.ControlRefit*time.Duration(1+len(c.waiting)/1000))))
 	}
 }
 
@@ -162,7 +163,7 @@ func (a *alarm) ring(c store.Change) {
 	case store.TaskDefinitions.Name():
 		if _, now, _ := either[model.TaskDefinition](c); now != nil && deleting(now) {
 			a.mu.Lock()
-			a.queue.addAt(owner{kind: ofDefinitions}, later(a.Now(), a.swept.Add(collectEvery)))
+			a.queue.addAt(owner{kind: ofDefinitions}, later(a.Now(), a.swept.Add(timeouts.ControlCollect)))
 			a.mu.Unlock()
 		}
 	case store.Idempotencies.Name():

@@ -161,6 +161,23 @@ const (
 	LostGrace = time.Minute
 )
 
+// The control loop.
+const (
+	// ControlRepair is within what everything is looked at, whether it changed or not, a part each ControlStep.
+	ControlRepair = time.Minute
+	ControlStep   = time.Second
+	// ControlRetry is the pause before an owner is looked at again whose change failed; it grows up to ControlRetryLast. One that is
+	// not at rest after ControlRestless waits as long.
+	ControlRetry     = time.Second
+	ControlRetryLast = 30 * time.Second
+	ControlRestless  = time.Second
+	// ControlRefit is the pause between two looks at tasks that fitted nowhere, a second more for each thousand of their owners.
+	ControlRefit = time.Second
+	// KeepEnded is how long ended tasks can be described, ControlCollect the pause between two looks for older ones.
+	KeepEnded      = 72 * time.Hour
+	ControlCollect = time.Minute
+)
+
 // The cluster port.
 const (
 	// PeerDial bounds a connection to a server, with its handshake; PeerHandshake is what a server waits for one.
