@@ -72,6 +72,14 @@ func (d *Dialer) connect(ctx context.Context, address string) (net.Conn, error) 
 	if d.c.Dial != nil {
 		return d.c.Dial(ctx, address)
 	}
+	return DialTCP(ctx, address)
+}
+
+// Dial connects to an address, host:port.
+type Dial func(ctx context.Context, address string) (net.Conn, error)
+
+// DialTCP is the usual Dial. The kernel notices when the other machine is gone.
+func DialTCP(ctx context.Context, address string) (net.Conn, error) {
 	return (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: timeouts.PeerKeepAlive, Interval: timeouts.PeerKeepAlive / 2, Count: 2}}).
 		DialContext(ctx, "tcp", address)
 }

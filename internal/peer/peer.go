@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 
 	grpcpeer "google.golang.org/grpc/peer"
 
@@ -36,7 +35,7 @@ type Config struct {
 	Clock *pki.Clock
 	Log   *slog.Logger // nil discards
 	// Dial makes connections; nil: TCP.
-	Dial func(ctx context.Context, address string) (net.Conn, error)
+	Dial Dial
 }
 
 func (c *Config) complete() {

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // The files of a machine's pki folder, and those that servers have besides.
@@ -18,6 +19,7 @@ const (
 	keyFile, certFile, rootsFile = "key.pem", "cert.pem", "roots.pem"
 	caKeyFile, caFile            = "ca.key", "ca.pem"
 	beatFile                     = "beat.key"
+	serversFile                  = "servers" // host:port of cluster ports, one a line
 )
 
 // BeatKeySize is the size of the keys of beats, in bytes.
@@ -109,6 +111,64 @@ func NewBeatKey() []byte {
 	key := make([]byte, BeatKeySize)
 	rand.Read(key)
 	return key
+}
+
+// LoadServers reads where the servers were when somebody last said it.
+func LoadServers(dir string) ([]string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, serversFile))
+	return strings.Fields(string(data)), err
+}
+
+// SaveServers writes it.
+func SaveServers(dir string, addresses []string) error {
+	return write(dir, serversFile, []byte(strings.Join(addresses, "\n")+"\n"))
+}
+
+// LoadOrMakeKey reads the key of a machine that has no certificate yet, or makes one.
+func LoadOrMakeKey(dir string) (key *ecdsa.PrivateKey, made bool, err error) {
+	if key, err = readKey(filepath.Join(dir, keyFile)); !errors.Is(err, fs.ErrNotExist) {
+		return key, false, err
+	}
+	if key, err = NewKey(); err != nil {
+		return nil, false, err
+	}
+	data, err := encodeKey(key)
+	if err != nil {
+		return nil, false, err
+	}
+	return key, true, write(dir, keyFile, data)
+}
+
+// DropKey removes a key that came to nothing, and the folder if nothing else is in it.
+func DropKey(dir string) error {
+	err := os.Remove(filepath.Join(dir, keyFile))
+	_ = os.Remove(dir) // fails while there is something in it
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Reset forgets who the machine is, whom it believes and, on a server, what it signs with.
+func Reset(dir string) error { return os.RemoveAll(dir) }
+
+// EncodeCA writes the authority as PEM.
+func (ca *CA) EncodeCA() (cert, key string, err error) {
+	data, err := encodeKey(ca.Key)
+	return string(EncodeCerts([]*x509.Certificate{ca.Cert})), string(data), err
+}
+
+// DecodeCA reads what EncodeCA wrote.
+func DecodeCA(cert, key string) (*CA, error) {
+	certs, err := DecodeCerts([]byte(cert))
+	if err != nil {
+		return nil, err
+	}
+	k, err := decodeKey([]byte(key))
+	if err != nil {
+		return nil, err
+	}
+	return newCA(certs[0], k)
 }
 
 // EncodeCerts writes certificates as PEM.

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"crypto/ecdsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -110,6 +111,15 @@ func verify(cert *x509.Certificate, roots []*x509.Certificate) (Peer, error) {
 		return Peer{}, fmt.Errorf("%w (%w)", ErrForeign, err)
 	}
 	return PeerOf(cert)
+}
+
+// VerifyPin reads who shows a chain that leads to the authority of a pin, whatever the dates.
+func VerifyPin(chain []*x509.Certificate, pin [sha256.Size]byte) (Peer, error) {
+	i := slices.IndexFunc(chain, func(c *x509.Certificate) bool { return Pin(c) == pin })
+	if i < 1 {
+		return Peer{}, ErrForeign
+	}
+	return verify(chain[0], chain[i:i+1])
 }
 
 // RenewAt is when the certificate is to be renewed: at the part of its life, counted from its issue, that roll in [0,1) picks between

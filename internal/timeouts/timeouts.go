@@ -195,6 +195,21 @@ const (
 	PeerClose = time.Second
 )
 
+// Joining a cluster, and staying in it.
+const (
+	// JoinCall bounds a whole join; DialBack is what the joining machine's ports have to answer the server.
+	JoinCall = 15 * time.Second
+	DialBack = 2 * time.Second
+	// TokenNode, TokenServer and TokenClient are how long tokens live that say nothing else, TokenLongest the longest; TokenKept is how
+	// long one that has expired is still told from one that never was. TokenSweep is the pause between two looks for those.
+	TokenNode    = 24 * time.Hour
+	TokenServer  = time.Hour
+	TokenClient  = 30 * 24 * time.Hour
+	TokenLongest = 365 * 24 * time.Hour
+	TokenKept    = 7 * 24 * time.Hour
+	TokenSweep   = time.Minute
+)
+
 // The server.
 const (
 	// RequestHeader bounds the reading of a request's header, RequestIdle a connection without a request, and RequestDrain what
