@@ -20,8 +20,23 @@ import (
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
-// errUnreached is in the error of a server that did not answer, so that another may be tried.
-var errUnreached = errors.New("no server answers")
+// errUnreached is in the error of a server that was not reached, and errLost in that of one that may have taken the machine in and did
+// not say so. Another may be tried.
+var (
+	errUnreached = errors.New("no server was reached")
+	errLost      = errors.New("no server has answered")
+)
+
+// atError is what happened at one server.
+type atError struct {
+	address  string
+	what, by error
+}
+
+func (e *atError) Error() string   { return e.address + ": " + e.by.Error() }
+func (e *atError) Unwrap() []error { return []error{e.what, e.by} }
+
+func unreached(address string, err error) error { return &atError{address, errUnreached, err} }
 
 // maxAnswer bounds an answer, bytes.
 const maxAnswer = 1 << 20
@@ -41,7 +56,7 @@ func (c *Config) at(ctx context.Context, address string, key *ecdsa.PrivateKey) 
 	}
 	res.Ahead, res.Apart, err = peer.AskClock(ctx, conn, clock) // closes conn
 	if err != nil {
-		return nil, fmt.Errorf("%w at %s: %w", errUnreached, address, err)
+		return nil, unreached(address, err)
 	}
 	if c.URL.Token.Role == pki.RoleServer && res.Ahead.Abs() > serverSlack {
 		return nil, fmt.Errorf("this machine's clock is %s the server's at %s; servers must agree within %s: set both by NTP (timedatectl set-ntp true) and join again",
@@ -75,7 +90,7 @@ func (c *Config) dial(ctx context.Context, address string) (net.Conn, error) {
 	defer cancel()
 	raw, err := dial(limit, address)
 	if err != nil {
-		return nil, fmt.Errorf("%w at %s (%w)", errUnreached, address, err)
+		return nil, unreached(address, err)
 	}
 	var wrong error
 	conn := tls.Client(raw, &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{peer.ProtocolHTTP},
@@ -89,7 +104,7 @@ func (c *Config) dial(ctx context.Context, address string) (net.Conn, error) {
 		if wrong != nil {
 			return nil, fmt.Errorf("%s: %w", address, wrong)
 		}
-		return nil, fmt.Errorf("%w at %s (%w)", errUnreached, address, err)
+		return nil, unreached(address, err)
 	}
 	return conn, nil
 }
@@ -136,7 +151,7 @@ func (c *Config) ask(ctx context.Context, conn net.Conn, address string, key *ec
 		if _, elsewhere := errors.AsType[*peer.Elsewhere](err); elsewhere {
 			return nil, err
 		}
-		return nil, fmt.Errorf("%w at %s: %w", errUnreached, address, err)
+		return nil, &atError{address, errLost, err}
 	}
 	return answer, nil
 }

@@ -81,8 +81,10 @@ func Join(ctx context.Context, c Config) (*Result, error) {
 	}
 	res, err := c.firstOf(ctx, key)
 	if err != nil {
-		if _, refused := errors.AsType[*peer.Refusal](err); refused && made {
-			err = errors.Join(err, pki.DropKey(c.Dir)) // one that was not refused may have been accepted, and is tried again with the same key
+		if made && !errors.Is(err, errLost) { // with the same key it can be tried again without using the token again
+			if drop := pki.DropKey(c.Dir); drop != nil {
+				return nil, errors.Join(err, drop)
+			}
 		}
 		return nil, err
 	}
@@ -120,7 +122,7 @@ func (c *Config) mayJoinAs(old *pki.Identity) error {
 		return fmt.Errorf("this machine is %s of another cluster (%s); to leave that for good, run: berth node reset", old.Peer, old.Peer.Cluster)
 	case old.Peer.Role != role:
 		return fmt.Errorf("this machine is already %s of this cluster, and joins as a %s only after: berth node reset", old.Peer, role)
-	case c.Machine.Replace != "" && c.Machine.Replace != old.Peer.ID:
+	case c.Machine.Replace != "" && !strings.HasPrefix(old.Peer.ID, c.Machine.Replace):
 		return fmt.Errorf("this machine is already %s; it takes the place of %s only after: berth node reset", old.Peer, c.Machine.Replace)
 	case c.Machine.ID != old.Peer.ID:
 		return fmt.Errorf("this machine's certificate is that of %s, and its instance.json says %s: was one of them copied from another machine? Run: berth node reset",
@@ -132,6 +134,7 @@ func (c *Config) mayJoinAs(old *pki.Identity) error {
 // firstOf joins at the first server that answers.
 func (c *Config) firstOf(ctx context.Context, key *ecdsa.PrivateKey) (*Result, error) {
 	var unreached []string
+	why := errUnreached
 	tried := map[string]bool{}
 	for queue := c.URL.Addresses; len(queue) > 0; {
 		address := queue[0]
@@ -149,13 +152,16 @@ func (c *Config) firstOf(ctx context.Context, key *ecdsa.PrivateKey) (*Result, e
 			unreached = append(unreached, fmt.Sprintf("%s: %v", address, err))
 			continue
 		}
-		if _, refused := errors.AsType[*peer.Refusal](err); refused || ctx.Err() != nil || !errors.Is(err, errUnreached) {
+		if _, refused := errors.AsType[*peer.Refusal](err); refused || ctx.Err() != nil || !errors.Is(err, errUnreached) && !errors.Is(err, errLost) {
 			return nil, err
+		}
+		if errors.Is(err, errLost) {
+			why = errLost
 		}
 		unreached = append(unreached, err.Error())
 	}
-	return nil, fmt.Errorf("%s; is Berth running there, is its cluster port open (berth token node opens it), and does its firewall let 4567/tcp through?",
-		strings.Join(unreached, "; "))
+	return nil, fmt.Errorf("%w: %s; is Berth running there, is its cluster port open (berth token node opens it), and does its firewall let 4567/tcp through?",
+		why, strings.Join(unreached, "; "))
 }
 
 // save writes what the machine has become; the certificate, which says that it has, last.

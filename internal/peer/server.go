@@ -162,7 +162,7 @@ func (s *Server) greet(ctx context.Context, raw net.Conn) {
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
-	if !l.hand(c) {
+	if s.changed(c) || !l.hand(c) { // a Recheck since Admit did not see it
 		_ = c.Close()
 	}
 }
@@ -170,9 +170,12 @@ func (s *Server) greet(ctx context.Context, raw net.Conn) {
 // Recheck asks Admit about everybody who is connected and closes the connections of those of whom the answer has changed. Call it
 // when rows of machines go.
 func (s *Server) Recheck() {
-	s.closeAll(func(c *conn) bool {
-		return c.caller.known && (s.c.Admit(c.caller.peer) == nil) != (c.caller.refused == nil)
-	})
+	s.closeAll(s.changed)
+}
+
+// changed tells whether Admit says another thing of a connection's peer than at its handshake.
+func (s *Server) changed(c *conn) bool {
+	return c.caller.known && (s.c.Admit(c.caller.peer) == nil) != (c.caller.refused == nil)
 }
 
 // Peers are those who are connected, and how many connections each has.

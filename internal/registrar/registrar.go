@@ -110,8 +110,12 @@ func (r *Registrar) Run(ctx context.Context, recheck func()) error {
 	changes := r.Store.Watch(ctx, store.Nodes.All(), store.Servers.All(), store.Tokens.All())
 	tick := time.NewTicker(timeouts.TokenSweep)
 	defer tick.Stop()
+	var soon <-chan time.Time // a row that came and went again between two batches is in neither
 	for {
 		select {
+		case <-soon:
+			soon = nil
+			recheck()
 		case <-tick.C:
 			if err := r.sweep(ctx); err != nil && ctx.Err() == nil {
 				r.Log.Warn("cannot remove expired tokens", "error", err)
@@ -123,6 +127,8 @@ func (r *Registrar) Run(ctx context.Context, recheck func()) error {
 			}
 			if b := changes.Take(); b.All || slices.ContainsFunc(b.Changes, revokes) {
 				recheck()
+			} else if soon == nil {
+				soon = time.After(timeouts.RecheckSoon)
 			}
 		}
 	}

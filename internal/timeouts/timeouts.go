@@ -208,6 +208,8 @@ const (
 	TokenLongest = 365 * 24 * time.Hour
 	TokenKept    = 7 * 24 * time.Hour
 	TokenSweep   = time.Minute
+	// RecheckSoon is when everybody who is connected is looked up again after rows of machines have changed.
+	RecheckSoon = time.Second
 )
 
 // The server.
