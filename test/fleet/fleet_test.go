@@ -34,6 +34,8 @@ type fleet struct {
 	lab *machines.Lab
 	bin string
 	all []*box
+	// restart has the machines' service managers start Berth again when it ends.
+	restart bool
 }
 
 // newFleet makes machines that have power and run nothing. Everything goes when the test ends.
@@ -133,7 +135,7 @@ func (b *box) must(args ...string) string {
 // serve has the machine run `berth args` from now on, also after a power cut.
 func (b *box) serve(args ...string) {
 	b.t.Helper()
-	if err := b.Install(machines.Service{Name: "berth", Args: append([]string{b.fleet.bin}, args...)}); err != nil {
+	if err := b.Install(machines.Service{Name: "berth", Args: append([]string{b.fleet.bin}, args...), Restart: b.fleet.restart}); err != nil {
 		b.t.Fatal(err)
 	}
 }
