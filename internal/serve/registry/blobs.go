@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/sha512"
 	"errors"
@@ -29,7 +30,10 @@ type Blobs struct {
 	mu       sync.Mutex // orders adopt and setAside, and guards what follows
 	verified map[string]stamp
 	checks   singleflight.Group
+	uploads  uploads
 }
+
+var _ Storage = (*Blobs)(nil)
 
 // OpenBlobs opens the blob store in dir, making it when it is missing. Unfinished uploads of an earlier process are kept for a
 // day, so that a client may continue them.
@@ -39,25 +43,25 @@ func OpenBlobs(dir string) (*Blobs, error) {
 			return nil, fmt.Errorf("open blob store: %w", err)
 		}
 	}
-	return &Blobs{root: dir, verified: map[string]stamp{}}, nil
+	return &Blobs{root: dir, verified: map[string]stamp{}, uploads: uploads{root: dir, live: map[string]*upload{}}}, nil
 }
 
 // digests that the store can verify (OCI image-spec, "Registered Algorithms").
 var digestPattern = regexp.MustCompile(`^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$`)
 
-// errDigest says that a digest is malformed or of an algorithm that is not registered.
-var errDigest = errors.New("digest must be sha256:<64 hexadecimal digits> or sha512:<128 hexadecimal digits>")
+// ErrDigest says that a digest is malformed or of an algorithm that is not registered.
+var ErrDigest = errors.New("digest must be sha256:<64 hexadecimal digits> or sha512:<128 hexadecimal digits>")
 
 func (b *Blobs) path(digest string) (string, error) {
 	if !digestPattern.MatchString(digest) {
-		return "", errDigest
+		return "", ErrDigest
 	}
 	algorithm, hex, _ := strings.Cut(digest, ":")
 	return filepath.Join(b.root, "blobs", algorithm, hex[:2], hex), nil
 }
 
-// Stat returns the size of a blob in bytes, or an error that is fs.ErrNotExist.
-func (b *Blobs) Stat(digest string) (int64, error) {
+// Stat implements Storage.
+func (b *Blobs) Stat(_ context.Context, digest string) (int64, error) {
 	p, err := b.path(digest)
 	if err != nil {
 		return 0, err
@@ -69,61 +73,76 @@ func (b *Blobs) Stat(digest string) (int64, error) {
 	return st.Size(), nil
 }
 
-// Open opens a blob for reading; the error is fs.ErrNotExist when there is none.
-func (b *Blobs) Open(digest string) (*os.File, error) {
+// Open implements Storage.
+func (b *Blobs) Open(_ context.Context, digest string) (Content, error) {
 	p, err := b.path(digest)
 	if err != nil {
 		return nil, err
 	}
-	return os.Open(p)
+	f, err := os.Open(p)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &blobFile{f, b, digest, info.Size()}, nil
 }
 
-// Read returns a blob of at most limit bytes. The error is fs.ErrNotExist when there is none, or when its content was not that of the
-// digest, and it was set aside.
-func (b *Blobs) Read(digest string, limit int64) ([]byte, error) {
-	f, err := b.Open(digest)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		return nil, fmt.Errorf("blob %s is larger than %d bytes", digest, limit)
-	}
-	if err != nil {
-		return nil, err
-	}
-	h, err := newHash(digest)
-	if err != nil {
-		return nil, err
-	}
-	h.Write(data)
-	if format(digest, h) != digest {
-		return nil, b.setAside(digest, f)
-	}
-	return data, nil
+// blobFile is an opened blob.
+type blobFile struct {
+	*os.File
+	blobs  *Blobs
+	digest string
+	size   int64
 }
 
-// Put stores data under digest, which it must have.
-func (b *Blobs) Put(digest string, data []byte) error {
-	h, err := newHash(digest)
+// Size implements Content.
+func (f *blobFile) Size() int64 { return f.size }
+
+// Check implements Content.
+func (f *blobFile) Check() error { return f.blobs.verify(f.digest, f.File) }
+
+// SendTo implements Content.
+func (f *blobFile) SendTo(w io.Writer) error { return f.blobs.copy(w, f.digest, f.File) }
+
+// Upload implements Storage.
+func (b *Blobs) Upload(_ context.Context, id string) (Upload, error) {
+	find := func() (*upload, error) { return b.uploads.find(id) }
+	if id == "" {
+		find = b.uploads.start
+	}
+	u, err := find()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	h.Write(data)
-	if got := format(digest, h); got != digest {
-		return fmt.Errorf("content has digest %s, not %s", got, digest)
+	return upload1{u, b}, nil
+}
+
+// Secure implements Storage: a blob that is here is synced.
+func (b *Blobs) Secure(ctx context.Context, digests []string) error {
+	for _, digest := range digests {
+		if _, err := b.Stat(ctx, digest); errors.Is(err, fs.ErrNotExist) {
+			return &LostError{digest}
+		} else if err != nil {
+			return err
+		}
 	}
-	f, err := os.CreateTemp(filepath.Join(b.root, "uploads"), "put-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write blob %s: %w", digest, err)
-	}
-	return b.adopt(f.Name(), digest)
+	return nil
+}
+
+// Each calls f with every blob's digest, until f returns an error.
+func (b *Blobs) Each(f func(digest string) error) error {
+	return filepath.WalkDir(filepath.Join(b.root, "blobs"), func(p string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && d.IsDir() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return f(filepath.Base(filepath.Dir(filepath.Dir(p))) + ":" + d.Name())
+	})
 }
 
 // adopt makes a synced file the blob of that digest. The digest must have been verified.
@@ -145,28 +164,15 @@ func (b *Blobs) adopt(file, digest string) error {
 	return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
 }
 
-// Delete removes a blob; a missing one is no error.
-func (b *Blobs) Delete(digest string) error {
-	p, err := b.path(digest)
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// sweep removes the blobs last written before the given time that keep does not want, and uploads as old. It returns how many
-// blobs and bytes it removed.
-func (b *Blobs) sweep(before time.Time, keep func(digest string) bool) (n int, bytes int64, err error) {
+// Sweep implements Storage.
+func (b *Blobs) Sweep(_ context.Context, before time.Time, held map[string]bool) (n int, bytes int64, err error) {
 	err = filepath.WalkDir(filepath.Join(b.root, "blobs"), func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		digest := filepath.Base(filepath.Dir(filepath.Dir(p))) + ":" + d.Name()
 		st, err := d.Info()
-		if err != nil || !st.ModTime().Before(before) || keep(digest) {
+		if err != nil || !st.ModTime().Before(before) || held[digest] {
 			return nil
 		}
 		if err := os.Remove(p); err != nil {
@@ -189,7 +195,7 @@ func (b *Blobs) sweep(before time.Time, keep func(digest string) bool) (n int, b
 func newHash(digest string) (hash.Hash, error) {
 	switch {
 	case !digestPattern.MatchString(digest):
-		return nil, errDigest
+		return nil, ErrDigest
 	case strings.HasPrefix(digest, "sha512:"):
 		return sha512.New(), nil
 	}

@@ -48,10 +48,27 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
+// Pulls serves /v2 to the cluster's own nodes, whom their certificates let in: they read, and need no password.
+func (r *Registry) Pulls() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		err := error(refuse(403, "DENIED", "nodes pull; to push, log in at the registry's address"))
+		if req.Method == http.MethodGet || req.Method == http.MethodHead {
+			err = r.route(w, req)
+		}
+		if err != nil {
+			r.fail(w, req, err)
+		}
+	})
+}
+
 func (r *Registry) dispatch(w http.ResponseWriter, req *http.Request) error {
 	if err := r.authorize(w, req); err != nil {
 		return err
 	}
+	return r.route(w, req)
+}
+
+func (r *Registry) route(w http.ResponseWriter, req *http.Request) error {
 	for _, rt := range routes {
 		m := rt.pattern.FindStringSubmatch(req.URL.Path)
 		if m == nil {

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -47,7 +48,7 @@ func (r *Registry) PutManifest(ctx context.Context, repo, reference, mediaType s
 		return nil, err
 	}
 	img.Repository, img.Digest = repo, dgst
-	if err := r.Blobs.Put(dgst, content); err != nil {
+	if err := r.secure(ctx, img, content); err != nil {
 		return nil, err
 	}
 	err = r.Store.Update(ctx, func(tx store.Tx) error {
@@ -59,6 +60,24 @@ func (r *Registry) PutManifest(ctx context.Context, repo, reference, mediaType s
 		return nil
 	})
 	return img, err
+}
+
+// secure stores a manifest's content, and sees to it that all that it needs would outlast the loss of a server.
+func (r *Registry) secure(ctx context.Context, img *model.Image, content []byte) error {
+	if err := r.exists(img.Repository); err != nil {
+		return err
+	}
+	if err := putBlob(ctx, r.Blobs, img.Digest, content); err != nil {
+		return err
+	}
+	err := r.Blobs.Secure(ctx, append([]string{img.Digest}, img.Blobs...))
+	if lost, ok := errors.AsType[*LostError](err); ok {
+		return refuse(400, "MANIFEST_BLOB_UNKNOWN", "the repository does not hold blob "+lost.Digest)
+	}
+	if errors.Is(err, ErrAlone) {
+		return refuse(503, "UNAVAILABLE", ErrAlone.Error())
+	}
+	return err
 }
 
 // identify tells the tag (or "") and the digest that a manifest gets.
@@ -218,7 +237,7 @@ func (r *Registry) DeleteManifest(ctx context.Context, repo, reference string) e
 }
 
 // Referrers lists the manifests of a repository whose subject is dgst, as an OCI index. artifactType filters when not "".
-func (r *Registry) Referrers(repo, dgst, artifactType string) (index ocispec.Index, err error) {
+func (r *Registry) Referrers(ctx context.Context, repo, dgst, artifactType string) (index ocispec.Index, err error) {
 	index = ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
 	index.SchemaVersion = 2
 	r.Store.View(func(tx store.Reader) {
@@ -229,7 +248,7 @@ func (r *Registry) Referrers(repo, dgst, artifactType string) (index ocispec.Ind
 			if img.Subject != dgst || artifactType != "" && img.ArtifactType != artifactType {
 				continue
 			}
-			size, _ := r.Blobs.Stat(img.Digest)
+			size, _ := r.Blobs.Stat(ctx, img.Digest)
 			index.Manifests = append(index.Manifests, ocispec.Descriptor{MediaType: img.MediaType, ArtifactType: img.ArtifactType,
 				Digest: digest.Digest(img.Digest), Size: size, Annotations: img.Annotations})
 		}

@@ -33,7 +33,7 @@ type Auth interface {
 // Config is what a Registry needs.
 type Config struct {
 	Store store.Store
-	Blobs *Blobs
+	Blobs Storage
 	Auth  Auth
 	Scope model.Scope
 	Now   func() time.Time
@@ -43,14 +43,12 @@ type Config struct {
 // Registry is an OCI registry whose repositories are those of ECR.
 type Registry struct {
 	Config
-	uploads   *uploads
 	manifests *gate.Budget // of those that are in memory while they are pushed
 }
 
 // New makes a Registry.
 func New(c Config) *Registry {
-	return &Registry{Config: c, uploads: newUploads(c.Blobs),
-		manifests: gate.NewBudget(16*MaxManifest, 8*MaxManifest, 5*time.Second)}
+	return &Registry{Config: c, manifests: gate.NewBudget(16*MaxManifest, 8*MaxManifest, 5*time.Second)}
 }
 
 var (
@@ -92,7 +90,7 @@ func (r *Registry) GetManifest(ctx context.Context, repo, reference string) (*Ma
 	if err != nil {
 		return nil, err
 	}
-	content, err := r.Blobs.Read(img.Digest, MaxManifest)
+	content, err := readBlob(ctx, r.Blobs, img.Digest, MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		r.Log.Error("a manifest's content is missing or corrupt: push its image again", "repository", repo, "digest", img.Digest, "error", err)
 		return nil, refuse(404, "MANIFEST_UNKNOWN", "manifest unknown: its content is lost, push it again")
@@ -194,5 +192,5 @@ func (r *Registry) Collect(ctx context.Context) (blobs int, bytes int64, err err
 	if err != nil {
 		return 0, 0, err
 	}
-	return r.Blobs.sweep(before, func(digest string) bool { return held[digest] })
+	return r.Blobs.Sweep(ctx, before, held)
 }

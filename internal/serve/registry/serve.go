@@ -136,10 +136,10 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, r
 
 func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, m []string) error {
 	if !digestPattern.MatchString(m[2]) {
-		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+		return refuse(400, "DIGEST_INVALID", ErrDigest.Error())
 	}
 	artifactType := req.URL.Query().Get("artifactType")
-	index, err := r.Referrers(m[1], m[2], artifactType)
+	index, err := r.Referrers(req.Context(), m[1], m[2], artifactType)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, m []
 func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, m []string) error {
 	repo, dgst := m[1], m[2]
 	if !digestPattern.MatchString(dgst) {
-		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+		return refuse(400, "DIGEST_INVALID", ErrDigest.Error())
 	}
 	if err := r.holds(repo, dgst); err != nil {
 		return err
@@ -167,7 +167,7 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, m []strin
 		}
 		return err
 	}
-	f, err := r.Blobs.Open(dgst)
+	f, err := r.Blobs.Open(req.Context(), dgst)
 	if errors.Is(err, fs.ErrNotExist) {
 		return refuse(404, "BLOB_UNKNOWN", "blob unknown to registry: its content is lost, push it again")
 	}
@@ -183,7 +183,7 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, m []strin
 
 // sendBlob answers with a blob. The whole of it is checked while it is sent, and a connection on which it turns out to be corrupt is
 // broken off before the last bytes; parts of it are sent only of a blob that was checked.
-func (r *Registry) sendBlob(w http.ResponseWriter, req *http.Request, dgst string, f *os.File) error {
+func (r *Registry) sendBlob(w http.ResponseWriter, req *http.Request, dgst string, f Content) error {
 	header := func() {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Header().Set("Docker-Content-Digest", dgst)
@@ -193,7 +193,7 @@ func (r *Registry) sendBlob(w http.ResponseWriter, req *http.Request, dgst strin
 	defer done()
 	if req.Method == http.MethodHead || req.Header.Get("Range") != "" || req.Header.Get("If-None-Match") != "" {
 		if req.Method != http.MethodHead {
-			if err := r.Blobs.Verify(dgst, f); err != nil {
+			if err := f.Check(); err != nil {
 				return r.corrupt(dgst, err)
 			}
 		}
@@ -201,15 +201,11 @@ func (r *Registry) sendBlob(w http.ResponseWriter, req *http.Request, dgst strin
 		http.ServeContent(pacedResponse{w, paced}, req, "", time.Time{}, f)
 		return nil
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
 	out := &lateHeader{w: paced, before: func() {
 		header()
-		w.Header().Set("Content-Length", strconv.FormatInt(info.Size(), 10))
+		w.Header().Set("Content-Length", strconv.FormatInt(f.Size(), 10))
 	}}
-	err = r.Blobs.copy(out, dgst, f)
+	err := f.SendTo(out)
 	if err == nil && !out.begun {
 		out.before() // of an empty blob
 	}
@@ -283,7 +279,7 @@ func (r *Registry) renew(req *http.Request, repo, dgst string) {
 			at = b.At
 		}
 	})
-	if size, err := r.Blobs.Stat(dgst); err == nil && !at.IsZero() && r.Now().Sub(at) > lease/2 {
+	if size, err := r.Blobs.Stat(req.Context(), dgst); err == nil && !at.IsZero() && r.Now().Sub(at) > lease/2 {
 		if err := r.link(req, repo, dgst, size); err != nil {
 			r.Log.Warn("cannot renew a blob", "repository", repo, "digest", dgst, "error", err)
 		}
@@ -308,7 +304,7 @@ func (r *Registry) serveStart(w http.ResponseWriter, req *http.Request, m []stri
 		return err
 	}
 	if dgst, from := q.Get("mount"), q.Get("from"); dgst != "" && from != "" && digestPattern.MatchString(dgst) {
-		size, err := r.Blobs.Stat(dgst)
+		size, err := r.Blobs.Stat(req.Context(), dgst)
 		if err == nil && r.holds(from, dgst) == nil {
 			if err := r.link(req, repo, dgst, size); err != nil {
 				return err
@@ -317,19 +313,19 @@ func (r *Registry) serveStart(w http.ResponseWriter, req *http.Request, m []stri
 		}
 	}
 	if algorithm := q.Get("digest-algorithm"); algorithm != "" && algorithm != "sha256" && algorithm != "sha512" {
-		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+		return refuse(400, "DIGEST_INVALID", ErrDigest.Error())
 	}
 	if dgst := q.Get("digest"); dgst != "" && !digestPattern.MatchString(dgst) {
-		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+		return refuse(400, "DIGEST_INVALID", ErrDigest.Error())
 	}
-	id, err := r.uploads.start()
+	u, err := r.Blobs.Upload(req.Context(), "")
 	if err != nil {
 		return err
 	}
 	if dgst := q.Get("digest"); dgst != "" {
-		return r.finish(w, req, repo, id, dgst)
+		return r.finish(w, req, repo, u, dgst)
 	}
-	return progress(w, repo, id, 0, http.StatusAccepted)
+	return progress(w, repo, u.ID(), 0, http.StatusAccepted)
 }
 
 func (r *Registry) exists(repo string) (err error) {
@@ -342,15 +338,15 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, m []str
 	if err := r.exists(repo); err != nil {
 		return err
 	}
-	s, err := r.uploads.find(id)
+	s, err := r.Blobs.Upload(req.Context(), id)
 	if err != nil {
 		return uploadError(err)
 	}
 	switch req.Method {
 	case http.MethodGet:
-		return progress(w, repo, id, s.length(), http.StatusNoContent)
+		return progress(w, repo, id, s.Size(), http.StatusNoContent)
 	case http.MethodDelete:
-		if err := r.uploads.cancel(id); err != nil {
+		if err := s.Cancel(); err != nil {
 			return uploadError(err)
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -360,32 +356,28 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, m []str
 		if err != nil {
 			return err
 		}
-		size, err := s.write(gate.DefaultPace.Body(w, req), start)
+		size, err := s.Write(gate.DefaultPace.Body(w, req), start)
 		if err != nil {
 			return uploadError(err)
 		}
 		return progress(w, repo, id, size, http.StatusAccepted)
 	}
-	return r.finish(w, req, repo, id, req.URL.Query().Get("digest"))
+	return r.finish(w, req, repo, s, req.URL.Query().Get("digest"))
 }
 
 // finish takes the last bytes, if any, and closes the upload.
-func (r *Registry) finish(w http.ResponseWriter, req *http.Request, repo, id, dgst string) error {
+func (r *Registry) finish(w http.ResponseWriter, req *http.Request, repo string, s Upload, dgst string) error {
 	if !digestPattern.MatchString(dgst) {
-		return refuse(400, "DIGEST_INVALID", errDigest.Error())
-	}
-	s, err := r.uploads.find(id)
-	if err != nil {
-		return uploadError(err)
+		return refuse(400, "DIGEST_INVALID", ErrDigest.Error())
 	}
 	start, err := chunkStart(req)
 	if err != nil {
 		return err
 	}
-	if _, err := s.write(gate.DefaultPace.Body(w, req), start); err != nil {
+	if _, err := s.Write(gate.DefaultPace.Body(w, req), start); err != nil {
 		return uploadError(err)
 	}
-	size, err := r.uploads.finish(id, dgst)
+	size, err := s.Finish(dgst)
 	if err != nil {
 		return uploadError(err)
 	}
@@ -415,12 +407,6 @@ func chunkStart(req *http.Request) (int64, error) {
 	return start, nil
 }
 
-func (s *upload) length() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.size
-}
-
 func progress(w http.ResponseWriter, repo, id string, size int64, status int) error {
 	h := w.Header()
 	h.Set("Location", "/v2/"+repo+"/blobs/uploads/"+id)
@@ -439,14 +425,14 @@ func created(w http.ResponseWriter, repo, dgst string) error {
 
 func uploadError(err error) error {
 	switch {
-	case errors.Is(err, errUploadUnknown), errors.Is(err, os.ErrNotExist):
-		return refuse(404, "BLOB_UPLOAD_UNKNOWN", errUploadUnknown.Error())
-	case errors.Is(err, errRange):
-		return refuse(416, "BLOB_UPLOAD_INVALID", errRange.Error())
-	case errors.Is(err, errMismatch):
-		return refuse(400, "DIGEST_INVALID", errMismatch.Error())
-	case errors.Is(err, errDigest):
-		return refuse(400, "DIGEST_INVALID", errDigest.Error())
+	case errors.Is(err, ErrUploadUnknown), errors.Is(err, os.ErrNotExist):
+		return refuse(404, "BLOB_UPLOAD_UNKNOWN", ErrUploadUnknown.Error())
+	case errors.Is(err, ErrRange):
+		return refuse(416, "BLOB_UPLOAD_INVALID", ErrRange.Error())
+	case errors.Is(err, ErrMismatch):
+		return refuse(400, "DIGEST_INVALID", ErrMismatch.Error())
+	case errors.Is(err, ErrDigest):
+		return refuse(400, "DIGEST_INVALID", ErrDigest.Error())
 	case errors.Is(err, gate.ErrSlow):
 		return refuse(408, "BLOB_UPLOAD_INVALID", gate.ErrSlow.Error())
 	case errors.Is(err, io.ErrUnexpectedEOF):

@@ -15,22 +15,24 @@ import (
 	"github.com/google/uuid"
 )
 
+// The refusals of an Upload.
 var (
-	errUploadUnknown = errors.New("upload unknown to this registry")
-	errRange         = errors.New("the chunk does not start where the upload ends")
-	errMismatch      = errors.New("the content does not have the digest that was given")
+	ErrUploadUnknown = errors.New("upload unknown to this registry")
+	ErrRange         = errors.New("the chunk does not start where the upload ends")
+	ErrMismatch      = errors.New("the content does not have the digest that was given")
 )
 
 // uploads are the blobs being pushed. The bytes are in files, so an upload outlives the process; the running SHA-256 beside it is
 // only a shortcut and is made again from the file when it is missing.
 type uploads struct {
-	blobs *Blobs
-	mu    sync.Mutex
-	live  map[string]*upload
+	root string
+	mu   sync.Mutex
+	live map[string]*upload
 }
 
 // upload is one session; its lock keeps chunks of one session in order.
 type upload struct {
+	id   string
 	mu   sync.Mutex
 	path string
 	size int64
@@ -38,43 +40,76 @@ type upload struct {
 	done bool
 }
 
-func newUploads(b *Blobs) *uploads { return &uploads{blobs: b, live: map[string]*upload{}} }
+// upload1 is a session of Blobs.
+type upload1 struct {
+	*upload
+	blobs *Blobs
+}
 
-func (u *uploads) start() (id string, err error) {
-	id = uuid.NewString()
-	path := filepath.Join(u.blobs.root, "uploads", id)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return "", err
-	}
-	if err := f.Close(); err != nil {
-		return "", err
-	}
+// ID implements Upload.
+func (u upload1) ID() string { return u.id }
+
+// Size implements Upload.
+func (u upload1) Size() int64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.live[id] = &upload{path: path, sum: sha256.New()}
-	return id, nil
+	return u.size
+}
+
+// Write implements Upload.
+func (u upload1) Write(r io.Reader, start int64) (int64, error) { return u.write(r, start) }
+
+// Finish implements Upload.
+func (u upload1) Finish(digest string) (int64, error) { return u.blobs.finish(u.upload, digest) }
+
+// Cancel implements Upload.
+func (u upload1) Cancel() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.done {
+		return ErrUploadUnknown
+	}
+	u.done = true
+	u.blobs.uploads.forget(u.id)
+	return os.Remove(u.path)
+}
+
+func (u *uploads) start() (*upload, error) {
+	id := uuid.NewString()
+	path := filepath.Join(u.root, "uploads", id)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	s := &upload{id: id, path: path, sum: sha256.New()}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.live[id] = s
+	return s, nil
 }
 
 // find returns a session by id, also one of an earlier process.
 func (u *uploads) find(id string) (*upload, error) {
 	if uuid.Validate(id) != nil {
-		return nil, errUploadUnknown
+		return nil, ErrUploadUnknown
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if s := u.live[id]; s != nil {
 		return s, nil
 	}
-	path := filepath.Join(u.blobs.root, "uploads", id)
+	path := filepath.Join(u.root, "uploads", id)
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errUploadUnknown
+		return nil, ErrUploadUnknown
 	} else if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	s := &upload{path: path, sum: sha256.New()}
+	s := &upload{id: id, path: path, sum: sha256.New()}
 	if s.size, err = io.Copy(s.sum, f); err != nil {
 		return nil, err
 	}
@@ -88,29 +123,16 @@ func (u *uploads) forget(id string) {
 	delete(u.live, id)
 }
 
-// cancel ends a session and deletes its bytes.
-func (u *uploads) cancel(id string) error {
-	s, err := u.find(id)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.done = true
-	u.forget(id)
-	return os.Remove(s.path)
-}
-
 // write appends a chunk that must start at offset start (-1: wherever the upload ends) and returns the size so far. Bytes that
 // arrived before an error stay.
 func (s *upload) write(r io.Reader, start int64) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.done {
-		return 0, errUploadUnknown
+		return 0, ErrUploadUnknown
 	}
 	if start >= 0 && start != s.size {
-		return s.size, errRange
+		return s.size, ErrRange
 	}
 	f, err := os.OpenFile(s.path, os.O_WRONLY, 0o600)
 	if err != nil {
@@ -144,16 +166,12 @@ func (s *upload) rehash(before []byte, n int64) {
 	s.done = true
 }
 
-// finish verifies the whole against digest, syncs it and makes it a blob. On errMismatch the session is over.
-func (u *uploads) finish(id, digest string) (int64, error) {
-	s, err := u.find(id)
-	if err != nil {
-		return 0, err
-	}
+// finish verifies the whole against digest, syncs it and makes it a blob. On ErrMismatch the session is over.
+func (b *Blobs) finish(s *upload, digest string) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.done {
-		return 0, errUploadUnknown
+		return 0, ErrUploadUnknown
 	}
 	want, err := newHash(digest)
 	if err != nil {
@@ -173,17 +191,17 @@ func (u *uploads) finish(id, digest string) (int64, error) {
 	}
 	if format(digest, sum) != digest {
 		s.done = true
-		u.forget(id)
-		return 0, errors.Join(errMismatch, os.Remove(s.path))
+		b.uploads.forget(s.id)
+		return 0, errors.Join(ErrMismatch, os.Remove(s.path))
 	}
 	if err := f.Sync(); err != nil {
 		return 0, fmt.Errorf("sync blob %s: %w", digest, err)
 	}
-	if err := u.blobs.adopt(s.path, digest); err != nil {
+	if err := b.adopt(s.path, digest); err != nil {
 		return 0, err
 	}
 	s.done = true
-	u.forget(id)
+	b.uploads.forget(s.id)
 	return s.size, nil
 }
 

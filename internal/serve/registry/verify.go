@@ -30,9 +30,9 @@ func stampOf(f *os.File) (stamp, error) {
 // maxStamps is how many checked blobs are remembered; more are checked again.
 const maxStamps = 1 << 16
 
-// Verify reads an opened blob and compares it with its digest, unless this process did so since the file was last written. The error
+// verify reads an opened blob and compares it with its digest, unless this process did so since the file was last written. The error
 // is fs.ErrNotExist when the content is another: then the blob was set aside.
-func (b *Blobs) Verify(digest string, f *os.File) error {
+func (b *Blobs) verify(digest string, f *os.File) error {
 	_, err, _ := b.checks.Do(digest, func() (any, error) {
 		now, err := stampOf(f)
 		if err != nil || b.isVerified(digest, now) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -36,7 +37,10 @@ type ImagesConfig struct {
 	// Registry is the host:port of Berth's own registry, reached without TLS on this machine; "" means there is none.
 	Registry string
 	// Login returns the user and password for Berth's own registry. nil: none are sent.
-	Login    func(ctx context.Context) (user, password string, err error)
+	Login func(ctx context.Context) (user, password string, err error)
+	// Servers reaches Berth's own registry wherever it is, by this machine's certificate: then Registry is no more than its name here,
+	// and nobody logs in. nil: it is reached at Registry.
+	Servers  http.RoundTripper
 	Behavior PullBehavior // "" means PullDefault
 	// Now is the clock by which images grow old; nil means time.Now.
 	Now func() time.Time

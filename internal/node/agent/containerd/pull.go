@@ -216,6 +216,9 @@ func remoteTransport() *http.Transport {
 
 // ownClient dials Berth's registry, whatever name the request is for.
 func (m *Images) ownClient() *http.Client {
+	if m.c.Servers != nil {
+		return &http.Client{Transport: m.c.Servers}
+	}
 	t := remoteTransport()
 	t.Proxy = nil
 	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -225,7 +228,12 @@ func (m *Images) ownClient() *http.Client {
 }
 
 // login authorizes every request to Berth's registry.
-func (m *Images) login() docker.Authorizer { return basic{m.c.Login} }
+func (m *Images) login() docker.Authorizer {
+	if m.c.Servers != nil { // the certificate says who this is
+		return basic{}
+	}
+	return basic{m.c.Login}
+}
 
 type basic struct {
 	login func(context.Context) (string, string, error)
