@@ -49,6 +49,8 @@ func Order() []Rule {
 		{ImageUsed + PullLease, ImageKeep, "ImageUsed + PullLease < ImageKeep", "an image whose use was not noted anew when it was pulled has its lease"},
 		{PullAsk, PullAnswer, "PullAsk < PullAnswer", "less patience where the machine has the image anyway"},
 		{LogDrain, ReleaseWait, "LogDrain < ReleaseWait", "a log does not hold up STOPPED longer than the release does"},
+		{PeerDial, BlobAsk, "PeerDial < BlobAsk", "a server that cannot be reached is told as such"},
+		{BlobAsk, UpstreamAnswer, "BlobAsk < UpstreamAnswer", "a server that has not got a blob asks another before it is taken for dead itself"},
 		{LogIntake, UpstreamAnswer, "LogIntake < UpstreamAnswer", "a server says that it is busy before it is taken for dead"},
 		{PeerDial, UpstreamAnswer, "PeerDial < UpstreamAnswer", "a server that cannot be reached is told as such"},
 		{2 * UpstreamAnswer, LogSend, "2 * UpstreamAnswer < LogSend", "one server that hangs leaves time for the next"},

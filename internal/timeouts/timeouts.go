@@ -191,6 +191,13 @@ const (
 	UpstreamAnswer = 10 * time.Second
 	LogSend        = 30 * time.Second
 	LogIntake      = 5 * time.Second
+	// BlobAsk bounds a server's question whether another has a blob. BlobStall is how long nothing of one may move between them before the
+	// attempt is given up; BlobSweep bounds another server's removal of blobs that nobody needs.
+	BlobAsk   = 6 * time.Second
+	BlobStall = 20 * time.Second
+	BlobSweep = 5 * time.Minute
+	// BlobAway is how long a server that did not answer is asked after all others.
+	BlobAway = 10 * time.Second
 	// PeerClose is what the goodbye of a connection that is closed has.
 	PeerClose = time.Second
 )
