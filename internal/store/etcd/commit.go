@@ -18,11 +18,9 @@ import (
 // that it knows and writes the next. So a commit whose answer was lost cannot happen twice, nor late, over newer state.
 const fenceKey = "/berth-fence"
 
-// errUnknown is a commit of which nobody knows whether it happened.
-var errUnknown = errors.New("the outcome is unknown")
-
-// errFenced is a commit that found another writer's fence. Nothing was written, and this process shall not write any more.
-var errFenced = errors.New("another process has taken the store over")
+// errFenced is a commit that found another writer's fence. Nothing was written, and nothing is before this process has seen what the
+// other wrote.
+var errFenced = errors.New("another server has taken the store over")
 
 // How long etcd may take to answer one request, and how many attempts to commit are made while the outcome is unknown.
 const (
@@ -30,35 +28,111 @@ const (
 	commitAttempts = 3
 )
 
-// compactEvery is how many of etcd's revisions may gather: nobody reads old ones here, and their pages cost memory.
-const compactEvery = 1000
-
-// commitBatches is the committer: the one goroutine that writes to etcd.
-func (s *Store) commitBatches() {
-	defer close(s.stopped)
+// lead commits until this server loses its office, etcd must restart or the store closes.
+func (s *Store) lead() {
+	m := s.member.Load()
+	ctx, cancel := s.hold(m)
+	defer cancel()
 	for {
 		select {
 		case <-s.stop:
-			s.failQueue(store.ErrClosed)
+			return
+		case <-ctx.Done():
+			s.stepDown(m, nil, nil)
+			return
+		case w := <-s.changes:
+			for !s.idle() {
+				if !s.commitQueue(ctx, m) {
+					break
+				}
+			}
+			s.restart(w)
 			return
 		case <-s.wake:
 		}
-		for b := s.take(); b != nil; b = s.take() {
-			if err := s.room.ask(true); err != nil { // it was asked for in Update
-				s.fail(b, err)
-				continue
-			}
-			if err := s.commit(b); err != nil {
-				s.log.Error("cannot commit to the store", "updates", b.updates, "error", err)
-				s.fail(b, err)
-				continue
-			}
-			s.published.Store(b.after)
-			s.land()
-			s.hub.Notify(b.changes)
-			close(b.done)
+		if !s.commitQueue(ctx, m) {
+			return
 		}
 	}
+}
+
+// hold returns a context that ends when raft's office does.
+func (s *Store) hold(m *member) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	term := s.office.Load().term
+	var look <-chan time.Time // raft does not say that there is no leader any more
+	if !m.alone {
+		tick := time.NewTicker(leadPoll)
+		look = tick.C
+		context.AfterFunc(ctx, tick.Stop)
+	}
+	go func() {
+		defer cancel()
+		for {
+			changed := m.etcd.Server.LeaderChangedNotify()
+			if !m.leads() || m.etcd.Server.Term() != term {
+				return
+			}
+			select {
+			case <-changed:
+			case <-look:
+			case <-m.etcd.Server.StopNotify():
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, cancel
+}
+
+// idle tells whether nothing waits to be committed; if so, no Update begins before this server leads again.
+func (s *Store) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) > 0 {
+		return false
+	}
+	s.turn(office{Role: Role{Reign: s.office.Load().Reign}, coming: true})
+	return true
+}
+
+// commitQueue commits what waits; false: this server does not lead any more.
+func (s *Store) commitQueue(ctx context.Context, m *member) bool {
+	for b := s.take(); b != nil; b = s.take() {
+		if err := s.room.ask(true); err != nil { // it was asked for in Update
+			s.fail(b, err, err)
+			continue
+		}
+		if err := s.commit(ctx, m, b); err != nil {
+			s.log.Error("cannot commit to the store", "updates", b.updates, "error", err)
+			if errors.Is(err, store.ErrUnknown) || errors.Is(err, errFenced) {
+				s.stepDown(m, b, err)
+				return false
+			}
+			s.fail(b, err, err)
+			continue
+		}
+		s.published.Store(b.after)
+		s.land()
+		s.hub.Notify(b.changes)
+		close(b.done)
+	}
+	return true
+}
+
+// stepDown ends this server's office: b, if there is one, with err, and all behind it with the news that nothing of it happened. What is
+// published stays; etcd will tell what of b happened after all.
+func (s *Store) stepDown(m *member, b *batch, err error) {
+	s.mu.Lock()
+	now := s.office.Load()
+	next := office{Role: Role{Leader: m.leader(), Reign: now.Reign}, coming: m.sole()}
+	s.turn(next)
+	s.mu.Unlock()
+	if !m.alone {
+		s.log.Info("this server does not lead any more", "leader", next.Leader)
+	}
+	s.fail(b, err, &store.NotLeaderError{Leader: next.Leader})
 }
 
 // take moves the first batch of the queue into flight; nil when there is none or the store closes.
@@ -78,32 +152,29 @@ func (s *Store) land() {
 	s.flying = nil
 }
 
-// fail ends b, and all that ran on top of it, with err. The next updates run on what is published.
-func (s *Store) fail(b *batch, err error) {
+// fail ends b, if there is one, with err, and all that ran on top of it with errRest. The next updates run on what is published.
+func (s *Store) fail(b *batch, err, errRest error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	failed := append([]*batch{b}, s.queue...)
+	var failed []*batch
+	if b != nil {
+		b.err = fmt.Errorf("commit: %w", err)
+		failed = append(failed, b)
+	}
+	for _, rest := range s.queue {
+		rest.err = fmt.Errorf("commit: %w", errRest)
+		failed = append(failed, rest)
+	}
 	s.flying, s.queue = nil, nil
 	s.ahead = s.published.Load()
-	s.revert(failed)
-	for _, b := range failed {
-		b.err = fmt.Errorf("commit: %w", err)
-		close(b.done)
-	}
-}
-
-// revert tells the followers that what they knew of is not to be.
-func (s *Store) revert(failed []*batch) {
-	if s.anew {
-		s.anew = false
-		s.followers.Reset(s.ahead.Reader())
-		return
-	}
 	var undone []store.Change
-	for _, b := range failed {
-		undone = append(undone, b.changes...)
+	for _, one := range failed {
+		undone = append(undone, one.changes...)
 	}
 	s.followers.Undo(undone)
+	for _, one := range failed {
+		close(one.done)
+	}
 }
 
 func (s *Store) failQueue(err error) {
@@ -116,92 +187,52 @@ func (s *Store) failQueue(err error) {
 	s.queue = nil
 }
 
-// commit makes b durable. When it fails nothing of b is visible. After a failure of unknown outcome, or when another writer is
-// found, the state in memory is no longer sure to be etcd's: it is loaded anew before the next commit, which fails.
-func (s *Store) commit(b *batch) error {
-	if s.lost {
-		return s.recover()
-	}
+// commit makes b durable. When it fails nothing of b is visible. After store.ErrUnknown and errFenced the state in memory is no longer
+// sure to be etcd's.
+func (s *Store) commit(ctx context.Context, m *member, b *batch) error {
 	next := fenceOf(writerOf(s.fence), b.after.Revision())
-	err := s.write(next, b.operations())
-	switch {
-	case err == nil:
-		s.fence = next
-	case errors.Is(err, errUnknown):
-		s.lost = true
-		return errors.Join(err, s.recover())
-	}
-	return err
-}
-
-// recover loads the state that etcd holds; it always returns an error, for the batch that is not committed for it. It may take as long
-// as it gets on: the last published state can be read meanwhile. The next batch tries again when it fails.
-func (s *Store) recover() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-s.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	state, err := s.load(ctx)
+	at, err := s.write(ctx, m, next, b.operations())
 	if err != nil {
-		return fmt.Errorf("load the state after a failed commit: %w", err)
+		return err
 	}
-	s.lost, s.anew = false, true
-	s.published.Store(state)
-	s.hub.NotifyAll()
-	return errors.New("the state was loaded anew after a failed commit; try again")
+	s.fence, s.at = next, at
+	s.compact(m, at, b.size)
+	return nil
 }
 
-// write makes ops happen once, together with the step from s.fence to next. Errors: errUnknown, errFenced, or that of an etcd
-// that refused.
-func (s *Store) write(next string, ops []clientv3.Op) error {
+// write makes ops happen once, together with the step from s.fence to next, and tells at which of etcd's revisions. Errors:
+// store.ErrUnknown, errFenced, or that of an etcd that refused. It makes no more attempts when ctx is done.
+func (s *Store) write(ctx context.Context, m *member, next string, ops []clientv3.Op) (at int64, err error) {
 	var unknown error
 	for range commitAttempts {
-		res, err := s.attempt(next, ops)
+		res, err := s.attempt(ctx, m, next, ops)
 		switch {
 		case err == nil && res.Succeeded:
-			s.compact(res.Header.Revision)
-			return nil
+			return res.Header.Revision, nil
 		case err == nil && valueOf(res) == next:
-			return nil // the attempt before, of which no answer came, did it
+			return res.Header.Revision, nil // the attempt before, of which no answer came, did it
 		case err == nil:
-			return errFenced
+			return 0, errFenced
 		case refused(err) && unknown == nil:
-			return err
+			return 0, err
 		}
 		unknown = err
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return fmt.Errorf("%w: %w", errUnknown, unknown)
+	return 0, fmt.Errorf("%w: %w", store.ErrUnknown, unknown)
 }
 
-func (s *Store) attempt(next string, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
+func (s *Store) attempt(ctx context.Context, m *member, next string, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	unchanged := clientv3.Compare(clientv3.Value(fenceKey), "=", s.fence)
 	if s.fence == "" {
 		unchanged = clientv3.Compare(clientv3.CreateRevision(fenceKey), "=", 0)
 	}
 	ops = append(ops[:len(ops):len(ops)], clientv3.OpPut(fenceKey, next))
-	return s.kv.Txn(ctx).If(unchanged).Then(ops...).Else(clientv3.OpGet(fenceKey)).Commit()
-}
-
-// compact has etcd forget the revisions before at, now and then. Commits do not wait for it.
-func (s *Store) compact(at int64) {
-	if at-s.compacted < compactEvery || s.pinned.Load() > 0 {
-		return
-	}
-	s.compacted = at
-	s.compacting.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.patience)
-		defer cancel()
-		if _, err := s.kv.Compact(ctx, at); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
-			s.log.Warn("cannot compact the store", "revision", at, "error", err)
-		}
-	})
+	return m.kv.Txn(ctx).If(unchanged).Then(ops...).Else(clientv3.OpGet(fenceKey)).Commit()
 }
 
 // refused tells whether etcd says for sure that it did nothing.

@@ -17,8 +17,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/mirror"
@@ -33,16 +31,18 @@ type Config struct {
 	Dir   string
 	Kinds []store.Kind
 	Log   *slog.Logger
+	// Peers are how the others are met; nil: there are none.
+	Peers *Peers
 }
 
 // Store implements store.Store.
 type Store struct {
 	kinds  []store.Kind
+	byName map[string]store.Kind
 	pieces pieces
 	log    *slog.Logger
-	server *embed.Etcd
-	client *clientv3.Client
-	kv     kv
+	conf   atomic.Pointer[Config] // as etcd runs
+	member atomic.Pointer[member]
 	room   *room
 	hub    *store.Hub
 	close  func() error // once
@@ -60,16 +60,18 @@ type Store struct {
 	whole     map[place]bool // rows of tables with parts that are stored in one piece
 
 	wake    chan struct{} // holds one notice: the queue may have a batch
+	changes chan wish     // Reconfigure's
 	stop    chan struct{}
-	stopped chan struct{} // closed by the committer at its end
+	stopped chan struct{}          // closed by serve at its end
+	office  atomic.Pointer[office] // changes with mu held
 
 	patience time.Duration // how long one request to etcd may take
 
-	// The committer's own; see commit.go.
+	// serve's own.
 	fence      string
-	lost       bool
-	anew       bool  // the state was loaded anew, and followers do not know it yet
+	at         int64 // etcd's revision that published shows
 	compacted  int64 // etcd's revision that the last compaction kept
+	weights    []weight
 	compacting sync.WaitGroup
 	pinned     atomic.Int32 // readers of old revisions: none is forgotten meanwhile
 }
@@ -81,9 +83,11 @@ type kv interface {
 	Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error)
 	Txn(ctx context.Context) clientv3.Txn
 	Compact(ctx context.Context, rev int64, opts ...clientv3.CompactOption) (*clientv3.CompactResponse, error)
+	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
 }
 
-// Open starts etcd on c.Dir and loads everything into memory. ctx bounds the start only.
+// Open starts etcd on c.Dir and loads everything into memory. ctx bounds the start only. A server without others leads when Open returns;
+// one of several leads, or follows, as its Role says, which may be nobody's for as long as too few servers are up.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, err
@@ -92,39 +96,83 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err := room.start(); err != nil {
 		return nil, err
 	}
-	server, err := start(ctx, c)
+	m, err := run(ctx, c)
 	if err != nil {
-		return nil, explain(c.Dir, fmt.Errorf("start etcd in %s: %w", c.Dir, err))
+		return nil, err
 	}
-	client := v3client.New(server.Server)
-	s := &Store{kinds: c.Kinds, pieces: piecesOf(c.Kinds), patience: patience, log: c.Log, server: server, client: client, kv: client, room: room,
-		hub: store.NewHub(c.Kinds), wake: make(chan struct{}, 1),
+	s := &Store{kinds: c.Kinds, byName: named(c.Kinds), pieces: piecesOf(c.Kinds), patience: patience, log: c.Log, room: room,
+		hub: store.NewHub(c.Kinds), wake: make(chan struct{}, 1), changes: make(chan wish),
 		stop: make(chan struct{}), stopped: make(chan struct{})}
+	s.conf.Store(&c)
+	s.member.Store(m)
+	s.turn(office{coming: m.alone})
 	s.close = sync.OnceValue(s.shut)
-	state, err := s.load(ctx)
-	if err != nil {
+	if err := s.load(ctx); err != nil {
 		err = explain(c.Dir, fmt.Errorf("load the state in %s: %w", c.Dir, err))
-		return nil, errors.Join(err, s.stopServer())
+		return nil, errors.Join(err, m.stop())
 	}
-	s.published.Store(state)
-	s.ahead = state
-	go s.commitBatches()
+	go s.serve()
+	if m.alone {
+		if err := s.awaitLead(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("take over the state in %s: %w", c.Dir, err), s.Close())
+		}
+	}
 	return s, nil
 }
+
+// awaitLead waits until the store leads.
+func (s *Store) awaitLead(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for {
+		role, changed := s.Role()
+		if role.Leading {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// config is how etcd runs.
+func (s *Store) config() Config { return *s.conf.Load() }
 
 // View implements store.Store. A closed store still shows its last state.
 func (s *Store) View(f func(store.Reader)) { f(s.published.Load().Reader()) }
 
 // Update implements store.Store. ctx counts until f runs; from then on Update waits for the outcome, so that its error, or nil,
-// says what is on the disk. Errors besides f's: ErrClosed, ErrTooLarge, ctx's, etcd's, and that the disk is full.
+// says what is on the disk. A server that is about to lead is waited for. Errors besides f's: ErrClosed, ErrTooLarge, ctx's, etcd's, that
+// the disk is full, store.ErrNotLeader, and store.ErrUnknown.
 func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
-	b, err := s.run(ctx, f)
-	if err != nil || b == nil {
-		return err
+	for late := time.After(s.patience); ; {
+		b, err := s.run(ctx, f)
+		var early *earlyError
+		if errors.As(err, &early) {
+			select {
+			case <-early.changed:
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-late:
+				return &store.NotLeaderError{}
+			}
+			continue
+		}
+		if err != nil || b == nil {
+			return err
+		}
+		<-b.done
+		return b.err
 	}
-	<-b.done
-	return b.err
 }
+
+// earlyError says that the store is about to lead.
+type earlyError struct{ changed <-chan struct{} }
+
+// Error implements error.
+func (*earlyError) Error() string { return "the store is about to lead" }
 
 // run calls f and returns the batch to wait for: the one that its writes joined or, when it wrote nothing, the one with the last
 // of what it may have read; nil when all of that is durable.
@@ -136,6 +184,12 @@ func (s *Store) run(ctx context.Context, f func(store.Tx) error) (*batch, error)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	switch o := s.office.Load(); {
+	case o.coming:
+		return nil, &earlyError{o.changed}
+	case !o.Leading:
+		return nil, &store.NotLeaderError{Leader: o.Leader}
 	}
 	tx := s.ahead.Begin()
 	if err := f(tx); err != nil {
@@ -190,15 +244,5 @@ func (s *Store) shut() error {
 	if err := s.room.end(); err != nil {
 		s.log.Error("cannot tell how full the disk is", "error", err)
 	}
-	return s.stopServer()
-}
-
-func (s *Store) stopServer() error {
-	err := s.client.Close()
-	s.server.Close()
-	<-s.server.Server.StopNotify()
-	if errors.Is(err, context.Canceled) { // how the in-process client says that it was closed
-		return nil
-	}
-	return err
+	return s.member.Load().stop()
 }

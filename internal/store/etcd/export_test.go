@@ -5,17 +5,16 @@ import (
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 )
 
 // ReadOnly starts etcd on dir, reads every row without decoding it and tells how many bytes there were.
 func ReadOnly(t testing.TB, dir string) (bytes int) {
-	server, err := start(t.Context(), Config{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	m, err := run(t.Context(), Config{Dir: dir, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := v3client.New(server.Server)
-	s := &Store{kv: client, patience: patience, client: client, server: server}
+	s := &Store{patience: patience}
+	s.member.Store(m)
 	for _, prefix := range []string{partRows, tables} {
 		runs, failed := make(chan []*mvccpb.KeyValue), make(chan error, 1)
 		go func() {
@@ -31,7 +30,7 @@ func ReadOnly(t testing.TB, dir string) (bytes int) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.stopServer(); err != nil {
+	if err := m.stop(); err != nil {
 		t.Fatal(err)
 	}
 	return bytes

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/google/uuid"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
@@ -25,44 +24,41 @@ const (
 	pageTries = 3
 )
 
-// load reads all of etcd's state at one moment and takes the fence, so that no commit begun before can still happen. It ends when ctx is
-// done or when it gets no further: no page comes within the store's patience, several times.
-func (s *Store) load(ctx context.Context) (*mirror.State, error) {
-	found, err := s.get(ctx, fenceKey)
-	if err != nil {
-		return nil, err
-	}
-	s.fence = ""
-	if len(found.Kvs) > 0 {
-		s.fence = string(found.Kvs[0].Value)
-	}
-	revision := revisionOf(s.fence)
-	mine := fenceOf(uuid.NewString(), revision)
-	if err := s.write(mine, nil); err != nil {
-		return nil, fmt.Errorf("take the store over: %w", err)
-	}
-	s.fence = mine
+// load reads all of this member's state at one moment, which the others may be ahead of, and makes it visible. It ends when ctx is done or
+// when it gets no further: no page comes within the store's patience, several times.
+func (s *Store) load(ctx context.Context) error {
 	state, err := mirror.New(s.kinds, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	l := &loader{s: s, kinds: map[string]store.Kind{}, parts: map[place]any{}, whole: map[place]bool{}, tx: state.Begin()}
-	for _, kind := range s.kinds {
-		l.kinds[kind.Name] = kind
-	}
+	l := &loader{s: s, parts: map[place]any{}, whole: map[place]bool{}, tx: state.Begin()}
 	// The parts come first, so that rows are whole when they are put.
 	if err := errors.Join(l.pass(ctx, partRows, l.part), l.pass(ctx, tables, l.row)); err != nil {
-		return nil, err
+		return err
 	}
-	s.setWhole(l.whole)
-	return l.tx.Commit().At(revision), nil
+	fence, err := s.get(ctx, fenceKey, clientv3.WithRev(l.at))
+	if err != nil {
+		return err
+	}
+	s.fence, s.at = "", l.at
+	if len(fence.Kvs) > 0 {
+		s.fence = string(fence.Kvs[0].Value)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.whole = l.whole
+	s.ahead = l.tx.Commit().At(revisionOf(s.fence))
+	s.published.Store(s.ahead)
+	s.followers.Reset(s.ahead.Reader())
+	return nil
 }
 
-// get reads with patience: an answer that does not come in time is asked for again.
+// get reads what this member has, with patience: an answer that does not come in time is asked for again.
 func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (res *clientv3.GetResponse, err error) {
+	opts = append(opts, clientv3.WithSerializable())
 	for range pageTries {
 		attempt, cancel := context.WithTimeout(ctx, s.patience)
-		res, err = s.kv.Get(attempt, key, opts...)
+		res, err = s.member.Load().kv.Get(attempt, key, opts...)
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			break
@@ -77,7 +73,6 @@ type place struct{ table, key string }
 // loader reads rows: pages are fetched while those before are decoded, by as many goroutines as there are processors.
 type loader struct {
 	s     *Store
-	kinds map[string]store.Kind
 	at    int64         // the revision of etcd that all pages are read at
 	parts map[place]any // decoded, not joined yet
 	whole map[place]bool
@@ -156,7 +151,7 @@ func (l *loader) decode(ctx context.Context, runs <-chan []*mvccpb.KeyValue, dec
 	for run := range runs {
 		items := make([]item, 0, len(run))
 		for _, kv := range run {
-			i, known, err := read(l.kinds, string(kv.Key), kv.Value)
+			i, known, err := read(l.s.byName, string(kv.Key), kv.Value)
 			if err != nil {
 				return fmt.Errorf("%w: row %s of table %s: %w", errDamaged, i.key, i.table, err)
 			}
@@ -173,9 +168,8 @@ func (l *loader) decode(ctx context.Context, runs <-chan []*mvccpb.KeyValue, dec
 	return nil
 }
 
-// read makes a value of what etcd holds at a key. known is false for rows that are none of these kinds', of which it looks at the
-// checksum only: a row's table can change by itself as well.
-func read(kinds map[string]store.Kind, at string, value []byte) (i item, known bool, err error) {
+// locate tells which row, or part of one, is at a key of etcd's. known is false for rows that are none of these kinds'.
+func locate(kinds map[string]store.Kind, at string) (i item, isPart, known bool) {
 	rest, isPart := strings.CutPrefix(at, partRows)
 	if !isPart {
 		rest, known = strings.CutPrefix(at, tables)
@@ -184,11 +178,18 @@ func read(kinds map[string]store.Kind, at string, value []byte) (i item, known b
 	if known || isPart {
 		i.kind, known = kinds[store.BaseTable(i.table)]
 	}
+	return i, isPart, known && (!isPart || i.kind.Part != nil)
+}
+
+// read makes a value of what etcd holds at a key. known is as in locate; of the other rows it looks at the checksum only: a row's table can
+// change by itself as well.
+func read(kinds map[string]store.Kind, at string, value []byte) (i item, known bool, err error) {
+	i, isPart, known := locate(kinds, at)
 	data, err := unseal(at, value)
 	if err != nil {
 		return i, true, err
 	}
-	if !known || isPart && i.kind.Part == nil {
+	if !known {
 		return i, false, nil
 	}
 	if decode := i.kind.Decode; !isPart {
@@ -212,11 +213,4 @@ func (l *loader) row(i item) {
 		}
 	}
 	l.tx.PutRow(i.table, i.key, i.value)
-}
-
-// setWhole remembers which rows are stored in one piece, though their table has parts: the next update of such a row writes both.
-func (s *Store) setWhole(whole map[place]bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.whole = whole
 }

@@ -16,7 +16,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/berthdev/berth/internal/store"
@@ -128,18 +127,24 @@ func history(dir string, f func(kv *mvccpb.KeyValue, deleted bool)) error {
 
 // sift takes out of rows what cannot be read, and names it.
 func sift(rows map[string]string, kinds []store.Kind) (lost []string) {
-	byName := map[string]store.Kind{}
-	for _, kind := range kinds {
-		byName[kind.Name] = kind
-	}
+	known := named(kinds)
 	delete(rows, fenceKey)
 	for _, key := range slices.Sorted(maps.Keys(rows)) {
-		if _, _, err := read(byName, key, []byte(rows[key])); err != nil {
+		if _, _, err := read(known, key, []byte(rows[key])); err != nil {
 			delete(rows, key)
 			lost = append(lost, strings.TrimPrefix(strings.TrimPrefix(key, partRows), tables))
 		}
 	}
 	return lost
+}
+
+// named are kinds by name.
+func named(kinds []store.Kind) map[string]store.Kind {
+	all := map[string]store.Kind{}
+	for _, kind := range kinds {
+		all[kind.Name] = kind
+	}
+	return all
 }
 
 // Replace puts rows, key and value, in the place of what is in dir, while no etcd runs there. What was there is kept aside, at the path
@@ -155,20 +160,19 @@ func Replace(ctx context.Context, c Config, rows iter.Seq2[string, []byte]) (asi
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return aside, err
 	}
-	server, err := start(ctx, c)
+	m, err := run(ctx, c)
 	if err != nil {
 		return aside, err
 	}
-	s := &Store{server: server, client: v3client.New(server.Server)}
-	return aside, errors.Join(s.insert(ctx, rows), s.stopServer())
+	return aside, errors.Join(m.insert(ctx, rows), m.stop())
 }
 
 // insert writes rows in bounded transactions.
-func (s *Store) insert(ctx context.Context, rows iter.Seq2[string, []byte]) error {
+func (m *member) insert(ctx context.Context, rows iter.Seq2[string, []byte]) error {
 	var ops []clientv3.Op
 	size := 0
 	flush := func() error {
-		_, err := s.client.Txn(ctx).Then(ops...).Commit()
+		_, err := m.client.Txn(ctx).Then(ops...).Commit()
 		ops, size = nil, 0
 		return err
 	}

@@ -244,10 +244,10 @@ func TestARowThatChangedByItself(t *testing.T) {
 	must(t, err)
 	must(t, put(s, "a"))
 	must(t, put(s, "b"))
-	got, err := s.client.Get(ctx, "/berth/families/a")
+	got, err := s.member.Load().client.Get(ctx, "/berth/families/a")
 	must(t, err)
 	value := strings.Replace(string(got.Kvs[0].Value), `"a"`, `"x"`, 1)
-	_, err = s.client.Put(ctx, "/berth/families/a", value)
+	_, err = s.member.Load().client.Put(ctx, "/berth/families/a", value)
 	must(t, err)
 	must(t, s.Close())
 	if _, err := Open(ctx, config(dir)); err == nil || !strings.Contains(err.Error(), "row a of table families") {

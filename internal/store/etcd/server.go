@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
@@ -21,12 +24,13 @@ import (
 // startPatience is how long etcd may take until it serves; replaying its log after a crash is most of it.
 const startPatience = time.Minute
 
-// start runs a single-member etcd without any listener: only this process reaches it, through function calls.
-// What etcd cannot read is errDamaged: it ends by a panic or a fatal error, of which its log says the reason.
+// start runs etcd. A single member has no listener: only this process reaches it, through function calls. One with Peers may not be ready
+// yet when start returns: that takes a majority. What etcd cannot read is errDamaged: it ends by a panic or a fatal error, of which its log says the reason.
 func start(ctx context.Context, c Config) (server *embed.Etcd, err error) {
 	said := &core{log: c.Log.With("component", "etcd"), starting: &starting{}}
 	said.starting.on.Store(true)
 	defer said.starting.on.Store(false)
+	joins := c.Peers != nil && len(c.Peers.Join) > 0 && !begun(c.Dir)
 	defer func() {
 		if p := recover(); p != nil {
 			server, err = nil, fmt.Errorf("%w: %v", errDamaged, p)
@@ -35,16 +39,22 @@ func start(ctx context.Context, c Config) (server *embed.Etcd, err error) {
 			err = fmt.Errorf("the disk is full, and etcd needs %d MiB to start: free some space (%s)", reserve>>20, words)
 			return
 		}
-		if err != nil && broken(err) && said.starting.last() != "" {
+		if err != nil && !joins && broken(err) && said.starting.last() != "" {
 			err = fmt.Errorf("%w: %w: %s", errDamaged, err, said.starting.last())
 		}
 	}()
 	if err := complete(c.Dir); err != nil {
 		return nil, err
 	}
-	server, err = embed.StartEtcd(configure(c, said))
+	e, err := configure(c, said)
 	if err != nil {
 		return nil, err
+	}
+	if server, err = embed.StartEtcd(e); err != nil {
+		return nil, err
+	}
+	if c.Peers != nil {
+		return server, nil
 	}
 	patience := time.NewTimer(startPatience)
 	defer patience.Stop()
@@ -87,7 +97,7 @@ func complete(dir string) error {
 // broken tells whether a start failed for what is in the files, and not for the machine around them.
 func broken(err error) bool {
 	return !slices.ContainsFunc([]error{context.Canceled, context.DeadlineExceeded, errSlow, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EMFILE,
-		syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EIO, syscall.EAGAIN}, func(e error) bool { return errors.Is(err, e) })
+		syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EIO, syscall.EAGAIN, syscall.EADDRINUSE, syscall.EADDRNOTAVAIL}, func(e error) bool { return errors.Is(err, e) })
 }
 
 var (
@@ -95,7 +105,13 @@ var (
 	errDamaged = errors.New("damaged")
 )
 
-func configure(c Config, said *core) *embed.Config {
+// begun tells whether dir holds a member already.
+func begun(dir string) bool {
+	wals, err := filepath.Glob(filepath.Join(dir, "data", "member", "wal", "*.wal"))
+	return err == nil && len(wals) > 0
+}
+
+func configure(c Config, said *core) (*embed.Config, error) {
 	e := embed.NewConfig()
 	e.Name = "berth"
 	e.Dir = filepath.Join(c.Dir, "data")
@@ -103,7 +119,8 @@ func configure(c Config, said *core) *embed.Config {
 	nobody := []url.URL{{Scheme: "http", Host: "127.0.0.1:1"}} // the member's name in its own records; nothing listens there
 	e.AdvertiseClientUrls, e.AdvertisePeerUrls = nobody, nobody
 	e.InitialCluster = e.InitialClusterFromName(e.Name)
-	e.TickMs, e.ElectionMs = 20, 100 // one member has no one to wait for
+	e.InitialClusterToken = uuid.NewString() // two clusters never take each other's members for their own
+	e.TickMs, e.ElectionMs = 20, 100         // one member has no one to wait for
 	e.MaxTxnOps, e.MaxRequestBytes = maxRequestOps, maxRequestBytes
 	e.QuotaBackendBytes = 8 << 30
 	e.SnapshotCount, e.SnapshotCatchUpEntries = 2000, 5 // the latter, and 100 more, are kept in memory; nobody has to catch up
@@ -114,5 +131,44 @@ func configure(c Config, said *core) *embed.Config {
 	e.WarningApplyDuration = time.Second
 	e.WarningUnaryRequestDuration = 5 * time.Second
 	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(said, zap.WithFatalHook(said.starting)))
-	return e
+	if c.Peers != nil {
+		return e, c.Peers.configure(e)
+	}
+	return e, nil
+}
+
+// configure makes e one of several members.
+func (p *Peers) configure(e *embed.Config) error {
+	if p.CertFile == "" || p.KeyFile == "" || p.CAFile == "" || p.ServerName == "" {
+		return errors.New("servers talk to each other with certificates only")
+	}
+	listen, err := url.Parse(peerURL(p.Listen))
+	if err != nil {
+		return err
+	}
+	own, err := url.Parse(peerURL(p.Address))
+	if err != nil {
+		return err
+	}
+	e.Name = p.Name
+	e.ListenPeerUrls, e.AdvertisePeerUrls = []url.URL{*listen}, []url.URL{*own}
+	e.PeerTLSInfo = transport.TLSInfo{CertFile: p.CertFile, KeyFile: p.KeyFile, TrustedCAFile: p.CAFile, ClientCertAuth: true,
+		ServerName: p.ServerName, AllowedHostnames: []string{p.ServerName}, SkipClientSANVerify: true}
+	e.ElectionMs = uint(cmp.Or(p.ElectionMs, 1000))
+	e.TickMs = e.ElectionMs / 10
+	e.SnapshotCatchUpEntries = 5000
+	e.ForceNewCluster = p.Forced
+	e.InitialCluster = p.Name + "=" + own.String()
+	if len(p.Join) > 0 {
+		e.ClusterState = embed.ClusterStateFlagExisting
+		var all []string
+		for _, one := range p.Join {
+			all = append(all, one.Name+"="+peerURL(one.Address))
+		}
+		e.InitialCluster = strings.Join(all, ",")
+	}
+	if p.together != "" {
+		e.ClusterState, e.InitialClusterToken = embed.ClusterStateFlagNew, p.together
+	}
+	return nil
 }

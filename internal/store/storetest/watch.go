@@ -48,8 +48,8 @@ func watchers(t *testing.T, s store.Store) {
 	live, stop := context.WithCancel(ctx)
 	families, everything := s.Watch(live, store.Families.All()), s.Watch(live)
 	web, one := s.Watch(live, store.Tasks.Where(store.ByService, "c/web")), s.Watch(live, store.Tasks.Where(store.ByKey, "1"))
-	for _, step := range []struct{ service, told string }{{"web", "1:->web"}, {"web", "1:web>web"}, {"api", "1:web>api"}} {
-		update(t, s, func(tx store.Tx) { store.Tasks.Put(tx, task("1", "c", step.service, "")) })
+	for n, step := range []struct{ service, told string }{{"web", "1:->web"}, {"web", "1:web>web"}, {"api", "1:web>api"}} {
+		update(t, s, func(tx store.Tx) { store.Tasks.Put(tx, task("1", "c", step.service, fmt.Sprint(n))) })
 		<-web.C()
 		want(t, "of the service", told(web.Take()), step.told)
 	}
