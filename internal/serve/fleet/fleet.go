@@ -15,8 +15,9 @@ import (
 // The states of a node.
 const (
 	Active   = "ACTIVE"
-	Draining = "DRAINING" // in every cluster of which it is a container instance: nothing is placed on it
-	Lost     = "LOST"     // it is held for dead
+	Draining = "DRAINING"                 // in every cluster of which it is a container instance: nothing is placed on it
+	Impaired = string(model.NodeImpaired) // it keeps what it runs and is given nothing more
+	Lost     = string(model.NodeLost)     // it is held for dead
 )
 
 // Report is the state of a cluster's machines at a moment.
@@ -103,7 +104,7 @@ func Look(r store.Reader, region string, src Sources, now time.Time) Report {
 }
 
 func look(r store.Reader, n *model.Node, src Sources, now time.Time) Node {
-	out := Node{ID: n.ID, Host: n.Hostname, Address: n.Address, Agent: n.Connected, State: Active, CPU: n.CPU, Memory: n.Memory,
+	out := Node{ID: n.ID, Host: n.Hostname, Address: n.Address, Agent: n.Agent(), State: Active, Heard: n.Life.Heard, Note: n.Life.Reason, CPU: n.CPU, Memory: n.Memory,
 		Version: n.Version, Runtime: n.RuntimeVersion, Arch: n.Arch, Boot: n.Boot, Clusters: n.Clusters, Attributes: n.Attributes,
 		Registered: n.RegisteredAt, Since: n.ConnectedAt}
 	out.Zone, _ = n.Attribute(nil, "ecs.availability-zone")
@@ -127,9 +128,17 @@ func look(r store.Reader, n *model.Node, src Sources, now time.Time) Node {
 	if draining(r, n) {
 		out.State = Draining
 	}
-	if !n.Connected {
+	if v := n.Life.Verdict; v == model.NodeLost || v == model.NodeImpaired {
+		out.State = string(v)
+	}
+	if !out.Agent {
 		out.Since = n.LostAt
-		out.Note = away(out.Tasks, now.Sub(n.LostAt))
+		if n.Connected {
+			out.Since = n.Life.Since
+		}
+		if out.Note == "" {
+			out.Note = away(out.Tasks, now.Sub(out.Since))
+		}
 	}
 	return out
 }

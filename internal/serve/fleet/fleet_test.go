@@ -15,7 +15,7 @@ var now = time.Date(2026, 11, 21, 17, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) time.Time { return now.Add(-d) }
 
-// seen is a cluster of three servers and four nodes.
+// seen is a cluster of two servers and four nodes.
 func seen(t *testing.T) Report {
 	t.Helper()
 	s := mem.New(store.Schema())
@@ -33,7 +33,10 @@ func seen(t *testing.T) Report {
 		store.Servers.Put(tx, &model.Server{ID: "2", Name: "s2", Address: "10.0.0.2:4567", Version: "1.4.0"})
 		store.Clusters.Put(tx, &model.Cluster{Name: "default", Status: "ACTIVE", ARN: "arn:aws:ecs:us-east-1:000000000000:cluster/default"})
 		drained := node("77c0", "n2", '2')
-		for _, n := range []*model.Node{node("a3f9", "n1", '1'), drained, away} {
+		lost := node("d00d", "n4", '4')
+		lost.Connected, lost.LostAt = false, ago(12*time.Second)
+		lost.Life = model.Life{Verdict: model.NodeLost, Reason: "dead 1.2 s after its last beat", Since: ago(12 * time.Second), Heard: ago(13 * time.Second)}
+		for _, n := range []*model.Node{node("a3f9", "n1", '1'), drained, away, lost} {
 			store.Nodes.Put(tx, n)
 			store.Tasks.Put(tx, &model.Task{ID: "t" + n.ID, Cluster: "default", NodeID: n.ID})
 		}
@@ -81,7 +84,7 @@ func TestWhatPeopleSee(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "status", b.String(), `
-c7f2c7f2 us-east-1  servers 1/2, leader s1 (2 d)  nodes 3: 1 up, 1 agent away, 1 draining  backup 2 h ago  level 1
+c7f2c7f2 us-east-1  servers 1/2, leader s1 (2 d)  nodes 4: 1 up, 1 agent away, 1 draining, 1 lost  backup 2 h ago  level 1
 SERVER  ADDRESS        ROLE       VERSION  FSYNC-P99  BEHIND
 s1      10.0.0.1:4567  leader     1.4.0    3 ms       -
 s2      10.0.0.2:4567  away 90 s  1.4.0    -          -
@@ -95,6 +98,7 @@ NODE      HOST  ADDRESS    ZONE  STATE     AGENT  HEARD  TASKS  CPU  MEM     NET
 a3f9a3f9  n1    10.0.0.11  a     ACTIVE    yes    0.2 s  1      6/8  19/31G  -
 77c077c0  n2    10.0.0.12  7     DRAINING  yes    -      1      6/8  19/31G  -
 b1e4b1e4  n3    10.0.0.13  b     ACTIVE    no     -      1      6/8  19/31G  -    agent away 40 s; tasks run
+d00dd00d  n4    10.0.0.14  d     LOST      -      13 s   1      -    -       -    dead 1.2 s after its last beat
 `)
 }
 
