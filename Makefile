@@ -11,7 +11,7 @@ BERTH    := bin/berth --data-dir $(DATA_DIR)
 # The version is given by LDFLAGS; Go's own stamp fails in a checkout that belongs to another user.
 export GOFLAGS += -buildvcs=false
 # Packages in which goroutines meet.
-RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire peer nodelink control places gate node/recovery node/agent/logdriver \
+RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire peer registrar relay nodelink control places gate node/recovery node/agent/logdriver \
             node/agent/metadata node/agent/outlet serve/proxy serve/edge serve/logstore serve/registry)) ./internal/node/agent
 
 .PHONY: up down build shop test race integration test-cgroup2 soak bench dist lint clean deps

@@ -38,6 +38,7 @@ func Order() []Rule {
 		{SessionLost, LostGrace, "SessionLost < LostGrace", "a session comes back before its tasks are given up"},
 		{PeerDial, PeerHandshake, "PeerDial < PeerHandshake", "who dials gives up first, and tries another server"},
 		{2*PeerDial + 2*DialBack, JoinCall, "2*PeerDial + 2*DialBack < JoinCall", "who joins waits for the server's dial-back"},
+		{2 * RelayProbe, APIHold, "2 * RelayProbe < APIHold", "a relay leaves a server that is gone before its own clients give up"},
 		{PeerClose, RequestDrain, "PeerClose < RequestDrain", "a goodbye is within a server's end"},
 		{PeerDial, SessionOpen, "PeerDial < SessionOpen", "a server that asks the leader about a node can tell the node that it did not answer"},
 		{SessionRefused, SessionLost, "SessionRefused < SessionLost", "a node that is let in again is not late"},

@@ -215,6 +215,10 @@ const (
 	TokenLongest = 365 * 24 * time.Hour
 	TokenKept    = 7 * 24 * time.Hour
 	TokenSweep   = time.Minute
+	// RelayProbe is how long a server may owe a relay an answer before it is asked whether it lives, and the pause between two such
+	// questions. RelayRefuse is what a client has to take the word that no server answers.
+	RelayProbe  = 2 * time.Second
+	RelayRefuse = 5 * time.Second
 	// RecheckSoon is when everybody who is connected is looked up again after rows of machines have changed.
 	RecheckSoon = time.Second
 )

@@ -34,6 +34,7 @@ var ladder = []rung{
 	{"pki", nil, "keys and certificates know no noun of Berth's"},
 	{"peer", []string{"pki", "timeouts"}, "the cluster port carries, and knows nothing of what"},
 	{"join", []string{"peer", "pki", "timeouts"}, "whoever joins has no store; laptops do it too"},
+	{"relay", []string{"timeouts"}, "a relay carries bytes"},
 	{"registrar", []string{"join", "peer", "pki", "store", "timeouts", "model"}, "who is taken in, and who is still known"},
 	{"plan", []string{"model"}, "planners see values, and not each other"},
 	{"api/wire", []string{"gate", "model"}, "protocols know no service"},
