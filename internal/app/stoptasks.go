@@ -29,7 +29,7 @@ func (in *Instance) stopTasks(ctx context.Context, rt agent.Runtime, out io.Writ
 	for _, as := range agent.Remembered(in.Path("tasks"), log) {
 		as.Stop = true
 		if set = append(set, as.Assignment); !as.Ended() {
-			open, patience = append(open, as.Assignment), max(patience, stopTime(as.Definition))
+			open, patience = append(open, as.Assignment), max(patience, model.StopTime(&as.Definition, timeouts.StopDefault, timeouts.StopLongest))
 		}
 	}
 	if len(open) == 0 {
@@ -52,18 +52,6 @@ func (in *Instance) stopTasks(ctx context.Context, rt agent.Runtime, out io.Writ
 		return nil, fmt.Errorf("interrupted while tasks were being stopped; berth down goes on with it, berth down --now kills them: %w", ctx.Err())
 	}
 	return w.left(), nil
-}
-
-// stopTime bounds how long a task's containers may take: one after another, if each depends on the next.
-func stopTime(def types.TaskDefinition) (sum time.Duration) {
-	for _, c := range def.ContainerDefinitions {
-		own := timeouts.StopDefault
-		if c.StopTimeout != nil {
-			own = time.Duration(*c.StopTimeout) * time.Second
-		}
-		sum += min(own, timeouts.StopLongest)
-	}
-	return sum
 }
 
 // downWatch follows the end of tasks and tells people.

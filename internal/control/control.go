@@ -36,7 +36,8 @@ type Config struct {
 	NoMachines string
 
 	Repair     time.Duration // in this time everything is looked at; 0 means timeouts.ControlRepair
-	LostGrace  time.Duration // how long a lost node's tasks are left alone; 0 means timeouts.LostGrace
+	LostGrace  time.Duration // how long a lost node's tasks of no service are left alone; 0 means timeouts.LostGrace
+	Forget     time.Duration // how long a lost node is remembered; 0 means timeouts.NodeForgotten
 	KeepEnded  time.Duration // how long ended tasks can be described; 0 means timeouts.KeepEnded
 	KeepNewest int           // default 10,000: how many ended tasks are kept at most
 }
@@ -55,6 +56,7 @@ type Control struct {
 	retried time.Time          // when they were all looked at last
 	swept   time.Time          // when deleted task definitions were looked at last
 	held    map[string]owner   // by target key: who waits until another service's target is gone
+	lost    map[string]loss    // by node: since when this control has known it as lost
 }
 
 // New makes a Control. To follow another leader's work, make a new one: it builds what it remembers when it begins.
@@ -64,9 +66,10 @@ func New(c Config) *Control {
 	}
 	c.Repair = or(c.Repair, timeouts.ControlRepair)
 	c.LostGrace = or(c.LostGrace, timeouts.LostGrace)
+	c.Forget = or(c.Forget, timeouts.NodeForgotten)
 	c.KeepEnded = or(c.KeepEnded, timeouts.KeepEnded)
 	c.KeepNewest = or(c.KeepNewest, 10_000)
-	return &Control{Config: c, queue: newQueue(), waiting: map[owner]struct{}{}, held: map[string]owner{}}
+	return &Control{Config: c, queue: newQueue(), waiting: map[owner]struct{}{}, held: map[string]owner{}, lost: map[string]loss{}}
 }
 
 func or[T comparable](v, def T) T {

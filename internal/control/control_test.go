@@ -189,42 +189,6 @@ func TestBadDeploymentIsRolledBack(t *testing.T) {
 	}
 }
 
-func TestTasksOfALostNodeAreReplacedAfterTheGrace(t *testing.T) {
-	w := newWorld(t)
-	w.service(1, 1)
-	w.turn(4)
-	w.update(func(tx store.Tx) {
-		n, _ := store.Nodes.Get(tx, "n1")
-		lost := *n
-		lost.Connected, lost.LostAt = false, w.now
-		store.Nodes.Put(tx, &lost)
-	})
-	w.now = w.now.Add(59 * time.Second)
-	w.c.Step(context.Background())
-	if len(w.running()) != 1 {
-		t.Error("a task was ended before the grace")
-	}
-	w.now = w.now.Add(2 * time.Second)
-	w.c.Step(context.Background())
-	if len(w.running()) != 0 {
-		t.Error("a lost node's task still runs")
-	}
-	w.c.Step(context.Background())
-	if !strings.Contains(w.events(), "was unable to place a task") {
-		t.Errorf("nobody says why the service is down:\n%s", w.events())
-	}
-	w.update(func(tx store.Tx) {
-		n, _ := store.Nodes.Get(tx, "n1")
-		back := *n
-		back.Connected, back.LostAt = true, time.Time{}
-		store.Nodes.Put(tx, &back)
-	})
-	w.turn(4)
-	if len(w.running()) != 1 {
-		t.Errorf("running %v after the node came back\n%s", w.running(), w.events())
-	}
-}
-
 func TestTaskThatNobodyHoldsEndsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	w.update(func(tx store.Tx) {

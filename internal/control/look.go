@@ -121,6 +121,7 @@ type pass struct {
 	limit int  // of the rows that the transaction writes
 	frees bool // nothing is to be started: the disk is full
 	defs  map[string]definition
+	nodes map[string]*model.Node // that were read
 }
 
 // saying is a line for the log; it is written only after what it says is stored.
@@ -130,7 +131,7 @@ type saying struct {
 }
 
 func (c *Control) newPass(e *entry, now time.Time, tx *batch) *pass {
-	return &pass{Control: c, tx: tx, now: now, limit: or(e.limit, maxRows), defs: map[string]definition{}}
+	return &pass{Control: c, tx: tx, now: now, limit: or(e.limit, maxRows), defs: map[string]definition{}, nodes: map[string]*model.Node{}}
 }
 
 // run looks at the owner; a panic becomes an error.

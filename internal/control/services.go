@@ -142,7 +142,7 @@ func (p *pass) input(v *scene) deploy.Input {
 		_, checks := p.definition(t.Family, t.Revision)
 		i, ok := store.Instances.Get(p.tx, t.Cluster+"/"+t.InstanceID)
 		in.Tasks = append(in.Tasks, deploy.Task{Task: t, ContainerChecks: checks, LoadBalancers: lbs[t.Deployment],
-			Targets: states[t.ID], Draining: ok && i.Status == draining})
+			Targets: states[t.ID], Draining: ok && i.Status == draining, Lost: p.replaced(v.Service, t)})
 	}
 	return in
 }
@@ -225,6 +225,8 @@ func (p *pass) apply(v *scene, in *deploy.Input, a deploy.Action) {
 			t.StopRequest = &model.StopRequest{Code: a.Code, Reason: a.Text, At: p.now}
 		})
 		p.say("task is to stop", "service", key, "task", a.TaskID, "reason", a.Reason)
+	case deploy.End:
+		p.bury(v, v.tasks[v.at[a.TaskID]], a.Reason)
 	case deploy.Start:
 		if !p.frees {
 			p.start(v, in, a)

@@ -214,10 +214,10 @@ func (a *alarm) target(c store.Change) {
 func (a *alarm) node(id string, old, now *model.Node) {
 	a.room = true
 	a.wake(ofNode, id)
-	if old != nil && now != nil && old.Address == now.Address && maps.Equal(old.Attributes, now.Attributes) {
+	if old != nil && now != nil && old.Address == now.Address && maps.Equal(old.Attributes, now.Attributes) && old.Lost() == now.Lost() {
 		return
 	}
-	a.servicesOn(id) // their targets show where they are
+	a.servicesOn(id) // their targets show where they are, and their tasks may be lost
 }
 
 func (a *alarm) servicesOn(node string) {

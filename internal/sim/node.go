@@ -43,8 +43,9 @@ type node struct {
 	ctx    context.Context // of the server's sessions
 	server *nodelink.Server
 	conn   nodelink.Conn
-	cut    bool // no session can be opened
-	dead   bool // the machine is off: it neither reports nor acts
+	cut    bool      // no session can be opened
+	off    time.Time // when it was cut off
+	dead   bool      // the machine is off: it neither reports nor acts
 	set    []model.Assignment
 	runs   map[string]*run // by task id
 	ports  int32           // how many host ports were given
@@ -99,7 +100,7 @@ func (n *node) dial(context.Context) (nodelink.Conn, error) {
 func (n *node) kill() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cut, n.dead, n.set, n.runs = true, true, nil, map[string]*run{}
+	n.cut, n.dead, n.set, n.runs, n.off = true, true, nil, map[string]*run{}, time.Now()
 	n.conn.Close()
 }
 
@@ -107,7 +108,7 @@ func (n *node) kill() {
 func (n *node) unplug() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cut = true
+	n.cut, n.off = true, time.Now()
 	n.conn.Close()
 }
 

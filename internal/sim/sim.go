@@ -162,6 +162,9 @@ func (c *Cluster) settle() error {
 			n.step(time.Now())
 		}
 		c.wait()
+		if err := c.judge(); err != nil {
+			return err
+		}
 		if err := c.probeTargets(); err != nil {
 			return err
 		}
@@ -181,6 +184,28 @@ func (c *Cluster) revision() uint64 { return c.view().Revision() }
 
 func (c *Cluster) update(f func(tx store.Tx)) error {
 	return c.store.Update(c.ctx, func(tx store.Tx) error { f(tx); return nil })
+}
+
+// lostAfter is how long a machine is silent until it is called lost, in whole seconds.
+const lostAfter = 2 * time.Second
+
+// judge pronounces the verdicts that plan/judge would.
+func (c *Cluster) judge() error {
+	return c.update(func(tx store.Tx) {
+		for _, n := range c.nodes {
+			n.mu.Lock()
+			lost := n.cut && time.Since(n.off) >= lostAfter
+			n.mu.Unlock()
+			if row, ok := store.Nodes.Get(tx, n.ID); ok && row.Lost() != lost {
+				changed := *row
+				changed.Life = model.Life{}
+				if lost {
+					changed.Life = model.Life{Verdict: model.NodeLost, Since: time.Now()}
+				}
+				store.Nodes.Put(tx, &changed)
+			}
+		}
+	})
 }
 
 // probeTargets is the load balancer: a target of a task that runs is healthy unless its image is called sick, and a draining one

@@ -19,6 +19,11 @@ const (
 	BeatBye = 20 * time.Millisecond
 	// BeatClone is how long a boot must be silent before another boot of the node is believed: no machine boots so fast.
 	BeatClone = time.Second
+	// FenceMargin is what the leader waits, besides the lease and the stopTimeouts, until a lost node has surely stopped a task of which
+	// there must not be two: a leader that is cut off goes on answering beats until it notices.
+	FenceMargin = 2 * time.Second
+	// NodeForgotten is how long a lost node is remembered.
+	NodeForgotten = 72 * time.Hour
 )
 
 // lifeOrder is the part of Order that is about nodes' lives.

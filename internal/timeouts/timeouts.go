@@ -157,7 +157,7 @@ const (
 	SessionAvoid = time.Minute
 	// SessionMove is the time that a server has for each node that a change of servers makes connect to another one.
 	SessionMove = 3 * time.Millisecond
-	// LostGrace is how long after a session's loss its tasks are given up.
+	// LostGrace is how long after a node's loss its tasks of no service are given up.
 	LostGrace = time.Minute
 )
 

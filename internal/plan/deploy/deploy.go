@@ -43,6 +43,9 @@ type Task struct {
 	LoadBalancers int
 	// Draining: the task's container instance is DRAINING, so that the task is to be replaced elsewhere.
 	Draining bool
+	// Lost: the task's machine is lost, and the service does not wait for it. The task counts for nothing, so that its replacement
+	// starts at once; it is ended when enough others are healthy, and counts again should its machine come back before.
+	Lost bool
 }
 
 // TargetState is one registration of a task and its health.
@@ -75,6 +78,12 @@ type Stop struct {
 	// Pending: the task has not reached RUNNING, so that StoppedPendingEvent tells of it instead of StoppedEvent.
 	Pending bool
 	Reason  string
+}
+
+// End makes a task STOPPED whose machine is lost: no agent will tell of its end.
+type End struct {
+	TaskID string
+	Reason string
 }
 
 // Put stores a deployment: changed, or new when a rollback begins. StopRequested is the API's and must not be overwritten.
@@ -110,6 +119,7 @@ type Event struct {
 
 func (Start) action()      {}
 func (Stop) action()       {}
+func (End) action()        {}
 func (Put) action()        {}
 func (PutService) action() {}
 func (Account) action()    {}

@@ -35,7 +35,7 @@ func (p *planner) arrived() bool {
 	well := 0
 	for _, t := range p.tasks {
 		switch {
-		case t.phase == stopping:
+		case t.phase == stopping || t.phase == lost:
 		case !p.ofPrimary(t) || t.phase != healthy || t.Draining:
 			return false
 		default:
@@ -89,7 +89,11 @@ func (p *planner) settle(steady bool) {
 // closeDown ends a deleted service: every task is stopped, and when none is left the service and its deployments are INACTIVE.
 func (p *planner) closeDown() {
 	for _, t := range p.tasks {
-		if t.phase != stopping {
+		switch t.phase {
+		case stopping:
+		case lost:
+			p.bury(t, "its machine is lost and the service is deleted")
+		default:
 			p.stop(t, scaling(t), "the service is deleted")
 		}
 	}

@@ -182,6 +182,8 @@ func line(a Action) string {
 			what = "stop pending"
 		}
 		return fmt.Sprintf("%s %s [%s %s]: %s", what, a.TaskID, a.Code, a.Text, a.Reason)
+	case End:
+		return "end " + a.TaskID + ": " + a.Reason
 	case Start:
 		s := fmt.Sprintf("start %d of %s", a.Count, a.Deployment)
 		if a.Replaced > 0 {

@@ -20,6 +20,7 @@ const (
 	healthy                // counts towards minimumHealthyPercent
 	unhealthy              // RUNNING, and a check failed after the grace period
 	stopping               // asked to stop, or ending by itself
+	lost                   // its machine is: see Task.Lost
 )
 
 // The states of a target that matter here, as in elasticloadbalancingv2's TargetHealthStateEnum. A target that is "unused" (its
@@ -46,16 +47,25 @@ type task struct {
 }
 
 // stays tells whether the task is neither being stopped nor to be replaced.
-func (t *task) stays() bool { return t.phase != stopping && t.phase != unhealthy && !t.Draining }
+func (t *task) stays() bool {
+	return t.phase != stopping && t.phase != lost && t.phase != unhealthy && !t.Draining
+}
 
 func (t *task) running() bool {
 	return t.phase == settling || t.phase == healthy || t.phase == unhealthy
 }
 
+// ending tells whether the task is asked to stop, or ends by itself.
+func ending(t *task) bool {
+	return t.StopRequest != nil || t.Desired == model.Stopped || model.Running.Before(t.Observed.Status)
+}
+
 func (p *planner) classify(in Task) *task {
 	t := &task{Task: in}
 	switch {
-	case in.StopRequest != nil || in.Desired == model.Stopped || model.Running.Before(in.Observed.Status):
+	case in.Lost:
+		t.phase = lost
+	case ending(t):
 		t.phase = stopping
 	case in.Observed.Status != model.Running:
 		t.phase = pending

@@ -19,8 +19,8 @@ const (
 // Plan decides what the service does now. The same Input gives the same actions, and once they are applied Plan is empty until
 // something else changes: a task, the service, or the clock (see NextLook).
 //
-// Actions come in the order in which they must be applied: Account, Healthy, Put, the events that explain, Stop, Start, the events that
-// conclude, PutService.
+// Actions come in the order in which they must be applied: Account, Healthy, Put, the events that explain, End, Stop, Start, the events
+// that conclude, PutService.
 func Plan(in Input) []Action {
 	if in.Service == nil {
 		return nil
@@ -66,6 +66,7 @@ type planner struct {
 	failedNow  int      // ended tasks of the primary that were stopped for their health, counted in this run
 	before     []Event
 	after      []Event
+	ends       []End
 	stops      []Stop
 	starts     []Start
 	serviceWhy []string
@@ -116,7 +117,7 @@ func newPlanner(in Input) *planner {
 		if t.phase == healthy {
 			p.healthy++
 		}
-		if t.phase != stopping || p.bounds.strict {
+		if t.phase != lost && (t.phase != stopping || p.bounds.strict) {
 			p.used++
 		}
 	}
@@ -146,7 +147,7 @@ func (p *planner) count(f func(*task) bool) int {
 
 // room is how many more tasks may be stopped or started.
 func (p *planner) room() int {
-	n := len(p.stops)
+	n := len(p.stops) + len(p.ends)
 	for _, s := range p.starts {
 		n += s.Count
 	}
@@ -195,6 +196,9 @@ func (p *planner) actions() []Action {
 		}
 	}
 	for _, e := range p.before {
+		out = append(out, e)
+	}
+	for _, e := range p.ends {
 		out = append(out, e)
 	}
 	for _, s := range p.stops {

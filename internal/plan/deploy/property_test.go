@@ -19,6 +19,7 @@ type sim struct {
 	failures map[string]int32 // by deployment: what must be in FailedTasks
 	revision int
 	hosts    map[string]bool // draining, by instance
+	lost     map[string]bool // by instance
 }
 
 func newSim(t *rapid.T) *sim {
@@ -32,7 +33,7 @@ func newSim(t *rapid.T) *sim {
 	w := &world{Input: f.Input, checks: rapid.Bool().Draw(t, "checks"), lbs: rapid.IntRange(0, 2).Draw(t, "lbs")}
 	w.Limit = rapid.SampledFrom([]int{0, 0, 1, 2, 4}).Draw(t, "limit")
 	w.listen()
-	return &sim{world: w, failures: map[string]int32{}, revision: 1, hosts: map[string]bool{}}
+	return &sim{world: w, failures: map[string]int32{}, revision: 1, hosts: map[string]bool{}, lost: map[string]bool{}}
 }
 
 // drawBounds draws percentages, now and then ones that leave no move.
@@ -46,7 +47,7 @@ type counts struct{ well, inUse int }
 func (s *sim) count() counts {
 	var c counts
 	for _, t := range s.Tasks {
-		if t.Ended() {
+		if t.Ended() || t.Lost {
 			continue
 		}
 		if leaving := t.StopRequest != nil || t.Observed.Status.Rung() > model.Running.Rung(); !leaving {
@@ -79,8 +80,8 @@ func (s *sim) well(t Task) bool {
 // plan plans, checks the bounds and that the plan is whole, and applies it: at once, or in as many steps as the limit asks for.
 func (s *sim) plan(t *rapid.T) {
 	for range 100 {
-		s.planOnce(t)
-		if s.Limit == 0 || len(Plan(s.Input)) == 0 {
+		ended := s.planOnce(t) // which is a change, and leads to another plan
+		if s.Limit == 0 && !ended || len(Plan(s.Input)) == 0 {
 			break
 		}
 	}
@@ -94,9 +95,10 @@ func (s *sim) plan(t *rapid.T) {
 	}
 }
 
-func (s *sim) planOnce(t *rapid.T) {
+func (s *sim) planOnce(t *rapid.T) (ended bool) {
 	s.NewID = fmt.Sprintf("ecs-svc/%d", 900+s.back)
 	before, actions := s.count(), Plan(s.Input)
+	s.checkEnds(t, actions)
 	failed := s.failedPrimary()
 	s.apply(actions)
 	after := s.count()
@@ -115,7 +117,7 @@ func (s *sim) planOnce(t *rapid.T) {
 	changed := 0
 	for _, a := range actions {
 		switch a := a.(type) {
-		case Stop:
+		case Stop, End:
 			changed++
 		case Start:
 			changed += a.Count
@@ -128,6 +130,7 @@ func (s *sim) planOnce(t *rapid.T) {
 	if s.Limit > 0 && changed > s.Limit {
 		t.Fatalf("%d tasks are started and stopped, the limit is %d: %q", changed, s.Limit, script(actions))
 	}
+	return slices.ContainsFunc(actions, func(a Action) bool { _, ok := a.(End); return ok })
 }
 
 func (s *sim) primary() *model.Deployment {
@@ -204,7 +207,7 @@ func (s *sim) happen(t *rapid.T, task Task) {
 	case "place":
 		host := rapid.SampledFrom([]string{"n1", "n2", "n3"}).Draw(t, "host")
 		if task.InstanceID == "" {
-			s.change(task.ID, func(t *Task) { t.InstanceID, t.Draining = host, s.hosts[host] })
+			s.change(task.ID, func(t *Task) { t.InstanceID, t.Draining, t.Lost = host, s.hosts[host], s.lost[host] })
 		}
 	case "run":
 		s.begin(task)
@@ -246,7 +249,7 @@ func (s *sim) deploy() {
 func (s *sim) step(t *rapid.T) {
 	passes := []time.Duration{time.Millisecond, time.Second, 3 * time.Second, time.Minute}
 	s.Now = s.Now.Add(rapid.SampledFrom(passes).Draw(t, "pass"))
-	switch rapid.IntRange(0, 24).Draw(t, "step") {
+	switch rapid.IntRange(0, 26).Draw(t, "step") {
 	case 0:
 		s.deploy()
 	case 1:
@@ -260,6 +263,9 @@ func (s *sim) step(t *rapid.T) {
 				s.change(task.ID, func(t *Task) { t.Draining = s.hosts[host] })
 			}
 		}
+	case 4, 5:
+		host := rapid.SampledFrom([]string{"n1", "n2", "n3"}).Draw(t, "host")
+		s.lose(host, !s.lost[host])
 	case 3:
 		least, most := drawBounds(t)
 		s.update(func(c *model.Service) {
@@ -267,7 +273,7 @@ func (s *sim) step(t *rapid.T) {
 		})
 	default:
 		for range rapid.IntRange(1, 3).Draw(t, "events") {
-			live := slices.DeleteFunc(slices.Clone(s.Tasks), func(t Task) bool { return t.Ended() })
+			live := slices.DeleteFunc(slices.Clone(s.Tasks), func(t Task) bool { return t.Ended() || t.Lost })
 			if len(live) > 0 {
 				s.happen(t, live[rapid.IntRange(0, len(live)-1).Draw(t, "task")])
 			}
@@ -275,14 +281,54 @@ func (s *sim) step(t *rapid.T) {
 	}
 }
 
+// lose loses a machine, or finds it again.
+func (s *sim) lose(host string, lost bool) {
+	s.lost[host] = lost
+	for _, task := range s.Tasks {
+		if task.InstanceID == host {
+			s.change(task.ID, func(t *Task) { t.Lost = lost })
+		}
+	}
+}
+
+// checkEnds: only tasks of lost machines are ended, and those that nobody asked to stop only when others stand in for them.
+func (s *sim) checkEnds(t *rapid.T, actions []Action) {
+	ends := map[string]bool{}
+	for _, a := range actions {
+		if e, ok := a.(End); ok {
+			ends[e.TaskID] = true
+		}
+	}
+	kept, unasked := 0, 0
+	for _, task := range s.Tasks {
+		switch {
+		case task.Ended():
+		case ends[task.ID] && !task.Lost:
+			t.Fatalf("task %s is ended, and its machine is not lost", task.ID)
+		case !task.Lost || task.StopRequest != nil || model.Running.Before(task.Observed.Status):
+		case ends[task.ID]:
+			unasked++
+		default:
+			kept++
+		}
+	}
+	if well := s.count().well; unasked > 0 && s.Service.Status == "ACTIVE" && well+kept < int(s.Service.DesiredCount) {
+		t.Fatalf("%d tasks are ended, though only %d are healthy and %d more are kept", unasked, well, kept)
+	}
+}
+
 // calm lets everything go well until nothing is left to do.
 func (s *sim) calm(t *rapid.T) {
 	clear(s.hosts)
+	for host := range s.lost {
+		s.lose(host, rapid.Bool().Draw(t, host+" stays lost"))
+	}
 	for range 60 {
 		s.Now = s.Now.Add(61 * time.Second) // past every throttle
 		for _, task := range s.Tasks {
 			switch {
-			case task.Ended():
+			case task.Ended() || task.Lost:
+				continue
 			case task.StopRequest != nil || task.Observed.Status.Rung() > model.Running.Rung():
 				s.end(task, "")
 			case task.Observed.Status != model.Running:

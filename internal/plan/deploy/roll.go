@@ -44,6 +44,7 @@ func boundsOf(s *model.Service) bounds {
 // roll brings the tasks nearer to what the primary deployment wants: stops first, because they make room, then starts.
 func (p *planner) roll() {
 	p.reportUnhealthy()
+	p.buryLost()
 	if p.primary.failed() {
 		p.rollFailed()
 		return

@@ -24,7 +24,7 @@ func (p *planner) rollFailed() {
 		if t.phase == pending && t.Draining {
 			p.stop(t, scaling(t), "its container instance is draining")
 		}
-		if t.phase != stopping {
+		if t.phase != stopping && t.phase != lost {
 			pool = append(pool, t)
 		}
 	}
@@ -96,7 +96,7 @@ func (p *planner) worse(a, b *task, crowd *crowd) bool {
 }
 
 // usefulness is what a task's phase is worth when some must go.
-var usefulness = [...]int{pending: 1, unhealthy: 2, settling: 3, healthy: 5, stopping: 0}
+var usefulness = [...]int{pending: 1, unhealthy: 2, settling: 3, healthy: 5, stopping: 0, lost: 0}
 
 // rank orders tasks by how useful they are, the least useful lowest and every healthy task above all others. A pool holds tasks
 // of other deployments only when the primary failed: then theirs are the more useful ones.

@@ -56,6 +56,8 @@ func (w *world) apply(actions []Action) {
 			} else {
 				running = append(running, a.TaskID)
 			}
+		case End:
+			w.change(a.TaskID, func(t *Task) { ended(types.TaskStopCodeInfrastructureHealth)(t) })
 		case Start:
 			w.tell(StartedEvent(w.Service.Name, w.start(a), a.Replaced))
 		case PutService:

@@ -53,7 +53,7 @@ func (n *node) become(m *model.Node) {
 func newNode(id string) *node { return &node{id: id, hash: hash(id), ports: map[model.HostPort]int{}} }
 
 // connected tells whether the machine is there to take a task.
-func (n *node) connected() bool { return n.Node != nil && n.Connected }
+func (n *node) connected() bool { return n.Node.Takes() }
 
 // measure works out what is free.
 func (n *node) measure() {

@@ -32,7 +32,7 @@ type instance struct {
 }
 
 // takes tells whether new tasks may go there at all.
-func (i *instance) takes() bool { return i.active() && i.node.Connected }
+func (i *instance) takes() bool { return i.active() && i.node.Takes() }
 
 // active tells whether it is an instance that is neither draining nor deregistered.
 func (i *instance) active() bool { return i.member && (i.row == nil || i.row.Status == statusActive) }

@@ -228,7 +228,7 @@ func (e *test) value(f *Facts) (string, bool) {
 	}
 	switch e.subject {
 	case subjectConnected:
-		return strconv.FormatBool(f.Node.Connected), true
+		return strconv.FormatBool(f.Node.Agent()), true
 	case subjectVersion:
 		return f.Node.Version, f.Node.Version != ""
 	case subjectEC2:

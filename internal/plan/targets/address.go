@@ -11,7 +11,7 @@ const zoneAttribute = "ecs.availability-zone"
 
 // ready tells whether a task may take requests: it runs, its containers' own checks pass, and nobody wants it to stop.
 func ready(t *task) bool {
-	return t.Observed.Status == model.Running && !ending(t.Task.Task) &&
+	return t.Observed.Status == model.Running && !ending(t.Task.Task) && !t.Lost &&
 		(!t.ContainerChecks || t.Observed.Health == ecstypes.HealthStatusHealthy)
 }
 

@@ -106,13 +106,16 @@ func ending(t *model.Task) bool {
 // killed tells whether nothing is to be waited for: the task's machine is lost.
 func killed(t *model.Task) bool { return t.StopRequest != nil && t.StopRequest.Kill }
 
-// lower takes an ending task's targets out of service: drained first, removed when drained. A killed task's go at once.
+// lower takes an ending task's targets out of service: drained first, removed when drained. A killed task's, and those of a lost machine,
+// go at once.
 func (p *planner) lower(t *task) {
-	if !ending(t.Task.Task) {
+	if !ending(t.Task.Task) && !t.Lost {
 		return
 	}
 	for _, target := range t.targets {
 		switch {
+		case t.Lost:
+			p.remove(target, "the machine of task "+t.ID+" is lost")
 		case killed(t.Task.Task):
 			p.remove(target, "task "+t.ID+" is lost")
 		case p.in.Groups[target.TargetGroupARN] == nil: // swept

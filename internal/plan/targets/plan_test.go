@@ -205,6 +205,18 @@ func TestRegistration(t *testing.T) {
 	})
 }
 
+// TestLost: no request goes to a lost machine, and its tasks are registered again when it is back.
+func TestLost(t *testing.T) {
+	lost := func(t *Task) { t.Lost = true }
+	gone := "remove arn:ip|10.0.0.1|8080: the machine of task t1 is lost"
+	runCases(t, []planCase{
+		{"its targets go at once", web("ip").task("t1", lost).target("ip", "1", 0, false), []string{gone, deregistered}},
+		{"also while they drain", web("ip").task("t1", lost, stop).target("ip", "1", time.Second, false), []string{gone,
+			"release t1: its targets are drained"}},
+		{"and do not come back before it does", web("ip").task("t1", lost), nil},
+	})
+}
+
 func TestStopOrder(t *testing.T) {
 	runCases(t, []planCase{
 		{"first its targets drain", web("ip", "ip2").task("t1", stop).target("ip", "1", 0, false).target("ip2", "1", 0, false),

@@ -27,10 +27,11 @@ type Input struct {
 	Limit int
 }
 
-// Task is a task and whether its containers' own health checks must pass first.
+// Task is a task and what decides whether requests may reach it.
 type Task struct {
 	*model.Task
-	ContainerChecks bool
+	ContainerChecks bool // its containers' own health checks must pass first
+	Lost            bool // its machine is: its targets are gone until it is back
 }
 
 // Action is one thing to do, as data, applied in order.

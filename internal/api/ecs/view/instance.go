@@ -21,7 +21,7 @@ func Instance(scope model.Scope, i *model.Instance, node *model.Node, tasks []*m
 	}
 	out := types.ContainerInstance{
 		ContainerInstanceArn: &i.ARN, Ec2InstanceId: &i.EC2ID, Status: &i.Status, Version: i.Version,
-		AgentConnected: node.Connected, RegisteredAt: at(i.RegisteredAt),
+		AgentConnected: node.Agent(), RegisteredAt: at(i.RegisteredAt),
 		VersionInfo: &types.VersionInfo{AgentVersion: some(node.Version), DockerVersion: some(node.RuntimeVersion)},
 		Attributes:  InstanceAttributes(scope, i, node), Attachments: []types.Attachment{}, Tags: []types.Tag{},
 	}

@@ -40,6 +40,9 @@ func Task(scope model.Scope, t *model.Task, def *types.TaskDefinition, node *mod
 		StopCode: t.StopCode(), StoppedReason: some(t.StoppedReason()),
 	}
 	times(&out, t)
+	if node.Lost() && !t.Ended() {
+		out.Connectivity, out.ConnectivityAt = types.ConnectivityDisconnected, at(node.Life.Since)
+	}
 	if t.LaunchType == types.LaunchTypeFargate {
 		out.PlatformVersion, out.PlatformFamily = some(t.PlatformVersion), new(platformFamily)
 		size := ephemeral(t, def)
