@@ -39,7 +39,7 @@ func ParseOnPartition(value string) (OnPartition, error) {
 			return OnPartition{Fence: d}, nil
 		}
 	}
-	return OnPartition{}, fmt.Errorf("the tag %s must be replace, wait or fence=<time>, such as fence=10s, with a time from %s to %s; %q is none of them",
+	return OnPartition{}, fmt.Errorf("tag %s must be replace, wait or fence=<time>, such as fence=10s, with a time from %s to %s; %q is none of them",
 		PartitionTag, leastFence, mostFence, value)
 }
 

@@ -48,6 +48,11 @@ func checkTags(tags []types.Tag) error {
 		case seen[key]:
 			return invalid("Tag key '%s' is used more than once.", key)
 		}
+		if key == model.PartitionTag {
+			if _, err := model.ParseOnPartition(val); err != nil {
+				return invalid("T%s.", err.Error()[1:])
+			}
+		}
 		seen[key] = true
 	}
 	return nil
