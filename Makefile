@@ -14,7 +14,7 @@ export GOFLAGS += -buildvcs=false
 RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire peer registrar relay nodelink control places gate node/recovery node/agent/logdriver \
             node/agent/metadata node/agent/outlet serve/proxy serve/edge serve/logstore serve/registry)) ./internal/node/agent
 
-.PHONY: up down build shop test race integration test-cgroup2 soak bench dist lint clean deps
+.PHONY: up down build shop test race integration test-cgroup2 test-firewalls soak bench dist lint clean deps
 
 ## up: install what is missing, build, start Berth, deploy the example shop, say where to look.
 up: build shop
@@ -73,6 +73,11 @@ integration: build shop
 ## test-cgroup2: what concerns cgroups, in a virtual machine that has v2 only: on a machine and nested, as in a container. No part of test.
 test-cgroup2: build
 	@test/cgroup2/run.sh
+
+## test-firewalls: ufw, firewalld and Docker, installed in a root file system that is gone afterwards, start before and after Berth. No part of test.
+test-firewalls:
+	go test -c -o bin/network.test ./internal/node/agent/network
+	@unshare --mount test/firewalls/run.sh
 
 ## soak: everything killed, stopped and starved in turn while deployments and traffic go on; SOAK=20m unless told.
 SOAK ?= 20m
