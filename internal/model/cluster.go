@@ -63,6 +63,9 @@ type Declaration struct {
 	Clusters []string
 	// Boot is the kernel's id of the machine's run; "" where it has none. Two machines never have the same, though one was cloned.
 	Boot string
+	// MTU is that of the device that has Address; 0: 1500. OverlayKey is the public key, in base64, of its WireGuard; "" without one.
+	MTU        int
+	OverlayKey string
 }
 
 // Key is the node's id.

@@ -28,6 +28,7 @@ type ClientConfig struct {
 	OnServers func(Servers)
 	// OnAssign gets the whole set of assignments after each change, in the order of their task ids.
 	OnAssign  func([]model.Assignment)
+	Network   Network       // nil where tasks have no addresses
 	Heartbeat time.Duration // default 5 s
 	Log       *slog.Logger
 }
@@ -124,10 +125,11 @@ func (c *Client) session(ctx context.Context) (welcomed bool, err error) {
 		return false, err
 	}
 	c.sendAgain()
-	s := &clientSession{c: c, conn: conn, epoch: c.seen.Epoch}
+	s := &clientSession{c: c, conn: conn, epoch: c.seen.Epoch, blocks: make(chan *Blocks)}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.receive(ctx) })
 	g.Go(func() error { return s.send(ctx) })
+	g.Go(func() error { return s.talkNetwork(ctx) })
 	return true, g.Wait()
 }
 
@@ -202,6 +204,8 @@ type clientSession struct {
 	c        *Client
 	conn     Conn
 	epoch    int64
+	blocks   chan *Blocks          // those that came, on their way to talkNetwork
+	peers    map[string]model.Peer // receive's alone
 	mu       sync.Mutex
 	revision uint64
 }
@@ -216,6 +220,14 @@ func (s *clientSession) receive(ctx context.Context) error {
 		switch {
 		case m.Ack != nil:
 			s.c.acked(m.Ack.Batch)
+		case m.Peers != nil:
+			s.hearPeers(m.Peers)
+		case m.Blocks != nil:
+			select {
+			case s.blocks <- m.Blocks:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		case m.Servers != nil:
 			if s.c.OnServers != nil {
 				s.c.OnServers(*m.Servers)

@@ -33,6 +33,9 @@ type Message struct {
 	Reports     *Reports     // node -> server
 	Ack         *Ack         // server -> node, answer to Reports
 	Heartbeat   *Heartbeat   // node -> server
+	Addresses   *Addresses   // node -> server
+	Blocks      *Blocks      // server -> node, answer to Addresses
+	Peers       *Peers       // server -> node
 }
 
 // Hello says what the node is. Which node it is, only the transport can tell.

@@ -23,6 +23,7 @@ type ServerConfig struct {
 	Ledger Ledger // nil: the Book of Store
 	Now    func() time.Time
 	Log    *slog.Logger
+	Fabric Fabric // the servers' half of the network of tasks; nil where tasks have no addresses
 	// LostAfter is how long a session without a message lives; default 15 s.
 	LostAfter time.Duration
 }
@@ -63,6 +64,9 @@ func (s *Server) Forget(ctx context.Context) error {
 func (s *Server) Serve(ctx context.Context, who Caller, conn Conn) error {
 	defer func() { _ = conn.Close() }()
 	now, declared, err := s.welcome(ctx, who, conn)
+	if errors.Is(err, errAsked) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -75,6 +79,7 @@ func (s *Server) Serve(ctx context.Context, who Caller, conn Conn) error {
 	g.Go(func() error { return ss.send(gctx) })
 	g.Go(func() error { return ss.receive(gctx) })
 	g.Go(func() error { return ss.watchSilence(gctx) })
+	g.Go(func() error { return ss.sendPeers(gctx) })
 	err = g.Wait()
 	if ctx.Err() == nil {
 		log.Warn("node lost", "error", err)
@@ -92,6 +97,9 @@ func (s *Server) welcome(ctx context.Context, who Caller, conn Conn) (now Seen, 
 	m, err := conn.Recv(ctx)
 	if err != nil {
 		return now, nil, fmt.Errorf("wait for hello: %w", err)
+	}
+	if m.Addresses != nil && who.Node != "" {
+		return now, nil, errors.Join(errAsked, s.settle(ctx, who.Node, conn, m.Addresses))
 	}
 	if m.Hello == nil || who.Node == "" {
 		return now, nil, errors.New("the session did not begin with the hello of a node")
@@ -116,6 +124,11 @@ func (ss *serverSession) receive(ctx context.Context) error {
 			return err
 		}
 		ss.heard.Store(int64(time.Since(ss.began)))
+		if m.Addresses != nil {
+			if err := ss.settleHere(ctx, m.Addresses); err != nil {
+				return err
+			}
+		}
 		if m.Reports == nil {
 			continue
 		}

@@ -9,10 +9,10 @@ const (
 	// AddressWait is how long a task waits for its node's next block of addresses when all that the node has are taken.
 	AddressWait = 10 * time.Second
 	// BlocksSaid is the pause between two reports of a node's blocks when nothing happens; BlocksAsk the least pause between two;
-	// BlocksAnswer is how long a server may take to answer one.
-	BlocksSaid   = time.Minute
-	BlocksAsk    = 100 * time.Millisecond
-	BlocksAnswer = 5 * time.Second
+	// BlocksWarn that between two warnings that a node cannot get more.
+	BlocksSaid = time.Minute
+	BlocksAsk  = 100 * time.Millisecond
+	BlocksWarn = 10 * time.Minute
 	// BlockReturn is after which an empty block is recalled, BlockOrphan after which the blocks of a node that is gone are another's.
 	BlockReturn = time.Hour
 	BlockOrphan = time.Hour

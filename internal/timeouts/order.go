@@ -74,7 +74,7 @@ func Order() []Rule {
 		{ProxyIdle, ProxyDrain, "ProxyIdle < ProxyDrain", "silent connections go before busy ones"},
 		{ProxyShut, ProxyStop, "ProxyShut < ProxyStop", "down kills a proxy only when it does not end by itself"},
 		{AddressRest, BlockReturn, "AddressRest < BlockReturn", "no address of a block rests any more when it is recalled"},
-		{BlocksAsk + BlocksAnswer, AddressWait, "BlocksAsk + BlocksAnswer < AddressWait", "a task that waits for an address outlasts the question for more"},
+		{BlocksAsk, AddressWait, "BlocksAsk < AddressWait", "a task that waits for an address outlasts the question for more"},
 		{BlocksSaid, BlockReturn, "BlocksSaid < BlockReturn", "an empty block is known to be"},
 		{OverlayLook, OverlayKept, "OverlayLook < OverlayKept", "the short look comes more often than the long one"},
 		{RequestDrain, APIHold, "RequestDrain < APIHold", "a request waits for the next server while the last one still ends"},

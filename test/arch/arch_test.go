@@ -43,6 +43,7 @@ var ladder = []rung{
 	{"control", []string{"plan", "places", "store", "timeouts", "model"}, "arrows point down"},
 	{"beat", []string{"timeouts"}, "packets know no noun but the node's id"},
 	{"nodelink/grpc", []string{"nodelink", "peer", "pki", "timeouts", "model"}, "a transport knows the messages, and not what is done with them"},
+	{"vpc", []string{"plan/blocks", "store", "timeouts", "model"}, "which addresses are whose, beside the store"},
 	{"nodelink", []string{"store", "timeouts", "model"}, "a session carries assignments and reports"},
 	{"node/agent/agenttest", []string{"node", "plan/task", "timeouts", "model"}, "the suite makes tasks as the API does"},
 	{"node", []string{"node", "timeouts", "model"}, "an agent knows only its assignments"},
