@@ -77,6 +77,8 @@ func Order() []Rule {
 		{BlocksAsk, AddressWait, "BlocksAsk < AddressWait", "a task that waits for an address outlasts the question for more"},
 		{BlocksSaid, BlockReturn, "BlocksSaid < BlockReturn", "an empty block is known to be"},
 		{OverlayLook, OverlayKept, "OverlayLook < OverlayKept", "the short look comes more often than the long one"},
+		{ForwardHold, APIHold, "ForwardHold < APIHold", "a server answers that there is no leader before the proxy gives it up"},
+		{ForwardHold, ServerCall, "ForwardHold < ServerCall", "the same, of one server to another"},
 		{RequestDrain, APIHold, "RequestDrain < APIHold", "a request waits for the next server while the last one still ends"},
 	}...)
 }

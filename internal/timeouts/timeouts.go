@@ -144,6 +144,21 @@ const (
 	ImageCollect = 10 * time.Minute
 )
 
+// Servers among each other.
+const (
+	// ForwardHold is how long a request waits for a leader: an election takes up to 2 s, and may need a second attempt. ForwardRetry is the
+	// longest pause before a leader that did not take a request is asked again.
+	ForwardHold  = 5 * time.Second
+	ForwardRetry = 100 * time.Millisecond
+	// ServerEnter is how long a server that joins tries to become a member: etcd takes one change of its members every 5 s. ServerRetry is the
+	// pause between two attempts, and between two looks whether a new member may vote.
+	ServerEnter = time.Minute
+	ServerRetry = 250 * time.Millisecond
+	// ServerCall bounds one question of a server to another; ServerSay the pause between two lines about what is waited for.
+	ServerCall = 15 * time.Second
+	ServerSay  = 10 * time.Second
+)
+
 // The session of server and node.
 const (
 	Heartbeat     = 5 * time.Second

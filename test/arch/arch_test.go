@@ -33,6 +33,7 @@ var ladder = []rung{
 	{"gate", []string{"timeouts"}, "bounds of what strangers may take know no service"},
 	{"pki", nil, "keys and certificates know no noun of Berth's"},
 	{"peer", []string{"pki", "timeouts"}, "the cluster port carries, and knows nothing of what"},
+	{"forward", []string{"timeouts"}, "requests go to the leader unread"},
 	{"join", []string{"peer", "pki", "timeouts"}, "whoever joins has no store; laptops do it too"},
 	{"relay", []string{"timeouts"}, "a relay carries bytes"},
 	{"registrar", []string{"join", "peer", "pki", "store", "timeouts", "model"}, "who is taken in, and who is still known"},

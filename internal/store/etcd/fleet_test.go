@@ -2,18 +2,10 @@ package etcd
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,35 +13,20 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/pki"
 	"github.com/berthdev/berth/internal/store"
 )
 
-const serverName = "servers.test"
-
-// certificates makes a CA and one certificate of it, for all servers of a test.
+// certificates makes a cluster's certificate for its servers, which all servers of a test share.
 func certificates(t testing.TB) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ca, err := pki.NewCA("c0ffee", time.Now())
+	if err == nil {
+		err = ca.EnsureEtcd(dir, time.Now())
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, DNSNames: []string{serverName},
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "EC PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return dir
 }
@@ -97,8 +74,8 @@ func (f *fleet) peersOf(name string) *Peers {
 	if f.peers[name] == nil {
 		at := freeAddress(f.t)
 		f.dirs[name] = f.t.TempDir()
-		f.peers[name] = &Peers{Name: name, Listen: at, Address: at, ServerName: serverName, CertFile: filepath.Join(f.pki, "cert.pem"),
-			KeyFile: filepath.Join(f.pki, "key.pem"), CAFile: filepath.Join(f.pki, "cert.pem")}
+		f.peers[name] = &Peers{Name: name, Listen: at, Address: at, ServerName: pki.EtcdName("c0ffee"),
+			CertFile: filepath.Join(f.pki, pki.EtcdCertFile), KeyFile: filepath.Join(f.pki, pki.EtcdKeyFile), CAFile: filepath.Join(f.pki, pki.EtcdCAFile)}
 	}
 	return f.peers[name]
 }
@@ -171,6 +148,10 @@ func (f *fleet) join(name string) *Store {
 func (f *fleet) kill(name string) {
 	s := f.up[name]
 	delete(f.up, name)
+	f.end(name, s)
+}
+
+func (f *fleet) end(name string, s *Store) {
 	e := s.member.Load().etcd
 	for _, l := range e.Peers {
 		l.Close()
