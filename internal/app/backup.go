@@ -145,6 +145,7 @@ func (s *server) serveAdmin(ctx context.Context) error {
 		}
 	})
 	mux.HandleFunc("GET /fleet", s.serveFleet)
+	s.serveTokens(mux)
 	return serveHTTP(ctx, l, mux)
 }
 

@@ -41,8 +41,10 @@ type Config struct {
 	Pace    model.Pace
 	Runtime string // containerd or fake
 	VPCCIDR string // of the VPC that clients see, from which tasks have their addresses
-	Version string
-	Verbose bool
+	// Advertise is where other machines reach this one; "" is what it was, and at first nowhere.
+	Advertise string
+	Version   string
+	Verbose   bool
 }
 
 // Instance is one Berth on a machine: what its data directory says of it. Several run side by side.
@@ -57,7 +59,10 @@ type Instance struct {
 	Runtime string     `json:"runtime"`
 	VPCCIDR string     `json:"vpcCidr,omitempty"` // "" is the default's, and avoids what the machine uses
 	Created time.Time  `json:"created"`
-	dir     string
+	// Advertise is where other machines reach this one's cluster port (host:port); "" while that is closed.
+	Advertise string        `json:"advertise,omitempty"`
+	Node      *NodeSettings `json:"node,omitempty"` // what `berth node` keeps; nil on a server
+	dir       string
 }
 
 // ErrNoInstance says that a data directory holds no Berth.
@@ -112,6 +117,14 @@ func openInstance(c Config) (*Instance, error) {
 	}
 	if c.VPCCIDR != "" && c.VPCCIDR != in.VPCCIDR {
 		return nil, fmt.Errorf("%s was made with the VPC %s, which cannot change; use another --data-dir", c.DataDir, in.vpc())
+	}
+	if in.Node != nil {
+		return nil, fmt.Errorf("%s is a node of a cluster: start it with berth node, or use another --data-dir", c.DataDir)
+	}
+	if c.Advertise != "" {
+		if in.Advertise, err = advertised(c.Advertise); err != nil {
+			return nil, err
+		}
 	}
 	set(&in.Listen, c.Listen)
 	set(&in.Pace, c.Pace)

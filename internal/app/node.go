@@ -69,7 +69,7 @@ func openFake(_ context.Context, _ *Instance, _ uplink, _ *slog.Logger) (*machin
 
 // run manages tasks until ctx is done.
 func (n *node) run(ctx context.Context) error {
-	n.client = nodelink.NewClient(nodelink.ClientConfig{Declare: n.declare, Dial: n.up.dial, OnAssign: n.agent.SetAssignments,
+	n.client = nodelink.NewClient(nodelink.ClientConfig{Declare: n.declare, Dial: n.up.dial, OnServers: n.up.servers, Memory: n.up.memory, OnAssign: n.agent.SetAssignments,
 		Log: n.log.With("component", "nodelink")})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.agent.Run(ctx) })
@@ -91,18 +91,18 @@ const reservedMemory = 512
 
 // declare is what the node says of itself. The reserved ports are those of the ECS agent's documentation and the API's own.
 func (n *node) declare() model.Declaration {
-	host, _ := os.Hostname()
 	api, _ := strconv.Atoi(n.in.Port())
 	arch := map[string]string{"amd64": "x86_64"}[runtime.GOARCH]
 	if arch == "" {
 		arch = runtime.GOARCH
 	}
-	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return model.Declaration{Hostname: host, Address: "127.0.0.1", CPU: int64(runtime.NumCPU()) * 1024,
+	d := model.Declaration{Hostname: hostname(), Address: n.up.address(), CPU: int64(runtime.NumCPU()) * 1024,
 		Memory: max(totalMemory()-reservedMemory, 256), ReservedPorts: append([]int32{22, 2375, 2376, int32(api)}, n.machine.ports...),
-		Arch: runtime.GOARCH, Version: n.version, RuntimeVersion: n.machine.runtimeVersion, Boot: strings.TrimSpace(string(boot)),
-		Attributes: map[string]string{"ecs.os-type": "linux", "ecs.cpu-architecture": arch, "ecs.instance-type": "berth.local",
-			"ecs.availability-zone": n.in.Region + "a", "ecs.ami-id": "berth"}}
+		Arch: runtime.GOARCH, Version: n.version, RuntimeVersion: n.machine.runtimeVersion, Boot: bootID(), Attributes: n.in.attributes(arch)}
+	if n.in.Node != nil {
+		d.Clusters = n.in.Node.Clusters
+	}
+	return d
 }
 
 // totalMemory is the machine's memory in MiB (/proc/meminfo).

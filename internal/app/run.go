@@ -57,6 +57,7 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		if err := s.links.Forget(ctx); err != nil {
 			return err
 		}
+		s.port.onOpen = near.again
 		near.open(s)
 		g.Go(func() error { return p.run(ctx, s.handler()) })
 		g.Go(func() error { return s.run(ctx) })

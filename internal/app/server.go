@@ -37,6 +37,7 @@ type server struct {
 	registry *registry.Registry
 	endpoint http.Handler
 	links    *nodelink.Server
+	port     *port
 	places   *places.Keeper
 	control  *control.Control
 	regions  regions
@@ -65,6 +66,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.links = nodelink.NewServer(nodelink.ServerConfig{ID: in.NodeID, Store: s.store, Now: time.Now, Log: log.With("component", "nodelink")})
+	s.port = newPort(s)
 	s.places = places.New(s.store)
 	s.control = control.New(control.Config{Store: s.store, Places: s.places, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
 		Log: log.With("component", "control")})
@@ -129,6 +131,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.controlRegions(ctx) })
 	g.Go(func() error { return s.housekeeping(ctx) })
 	g.Go(func() error { return s.serveAdmin(ctx) })
+	g.Go(func() error { return s.port.run(ctx) })
 	return g.Wait()
 }
 

@@ -2,6 +2,9 @@ package app
 
 import (
 	"context"
+	"net"
+	"net/http"
+	"sync"
 
 	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/model"
@@ -14,9 +17,13 @@ import (
 // uplink is all that a node needs of a server: it has no store, no keys and no log store of its own.
 type uplink struct {
 	dial        func(context.Context) (nodelink.Conn, error) // opens a session
+	address     func() string                                // at which other machines reach this one
+	servers     func(nodelink.Servers)                       // is told where the servers are now; nil: nobody cares
+	memory      nodelink.Memory                              // nil: what is seen of the servers' state is forgotten
 	credentials metadata.Credentials                         // those of tasks' roles
 	logs        agent.LogSink
-	login       func(context.Context) (user, password string, err error) // to Berth's registry
+	login       func(context.Context) (user, password string, err error) // to Berth's registry on this machine; nil: it is not here
+	registry    http.RoundTripper                                        // Berth's registry, wherever it is; nil: it is on this machine
 }
 
 // inside is the uplink to the server of this process. Whoever needs the server before it is open waits.
@@ -24,6 +31,9 @@ type inside struct {
 	node   string // the id of this machine's
 	opened chan struct{}
 	server *server // once opened is closed
+
+	mu      sync.Mutex
+	session nodelink.Conn // the last one
 }
 
 func newInside(node string) *inside { return &inside{node: node, opened: make(chan struct{})} }
@@ -34,8 +44,29 @@ func (i *inside) open(s *server) {
 	close(i.opened)
 }
 
+// again has the node open its session again: what it says of itself has changed.
+func (i *inside) again() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.session != nil {
+		_ = i.session.Close()
+	}
+}
+
+// address is that of the server's cluster port, where it has one.
+func (i *inside) address() string {
+	select {
+	case <-i.opened:
+		if host, _, err := net.SplitHostPort(i.server.port.address()); err == nil {
+			return host
+		}
+	default:
+	}
+	return "127.0.0.1"
+}
+
 func (i *inside) uplink() uplink {
-	return uplink{dial: i.dial, credentials: i, logs: i, login: i.login}
+	return uplink{dial: i.dial, address: i.address, credentials: i, logs: i, login: i.login}
 }
 
 func (i *inside) wait(ctx context.Context) (*server, error) {
@@ -54,6 +85,9 @@ func (i *inside) dial(ctx context.Context) (nodelink.Conn, error) {
 		return nil, err
 	}
 	near, far := nodelink.Pipe()
+	i.mu.Lock()
+	i.session = far
+	i.mu.Unlock()
 	go func() {
 		if err := s.links.Serve(ctx, nodelink.Caller{Node: i.node}, near); err != nil && ctx.Err() == nil {
 			s.log.Warn("node session ended", "error", err)

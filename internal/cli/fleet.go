@@ -18,8 +18,8 @@ func (c *common) status() *cobra.Command {
 
 // node has the commands about machines that run tasks.
 func (c *common) node() *cobra.Command {
-	cmd := &cobra.Command{Use: "node", Short: "Show and change the machines that run tasks", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd := &cobra.Command{Use: "node", Short: "Be a node of a cluster; show and change its nodes", Args: noArgs}
+	c.runNode(cmd)
 	cmd.AddCommand(
 		c.report(&cobra.Command{Use: "ls", Short: "List the nodes, and what is odd about each", Args: noArgs},
 			func(w io.Writer, r fleet.Report, _ []string) error { return r.ShowNodes(w) }),

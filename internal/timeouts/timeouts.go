@@ -221,7 +221,9 @@ const (
 const (
 	// JoinCall bounds a whole join; DialBack is what the joining machine's ports have to answer the server.
 	JoinCall = 15 * time.Second
-	DialBack = 2 * time.Second
+	// RenewRetry is about how long after a certificate could not be renewed it is tried again.
+	RenewRetry = time.Minute
+	DialBack   = 2 * time.Second
 	// TokenNode, TokenServer and TokenClient are how long tokens live that say nothing else, TokenLongest the longest; TokenKept is how
 	// long one that has expired is still told from one that never was. TokenSweep is the pause between two looks for those.
 	TokenNode    = 24 * time.Hour

@@ -1,0 +1,164 @@
+package app
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+)
+
+// lines collects what a command says.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// startNode runs `berth node` until stop is called, which returns its error.
+func startNode(c NodeConfig) (out *lines, stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	out, ended := &lines{}, make(chan error, 1)
+	c.Runtime, c.Version = "fake", "test"
+	go func() { ended <- Node(ctx, c, out) }()
+	return out, func() error { cancel(); return <-ended }
+}
+
+// eventually waits until f is true.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(what)
+		}
+	}
+}
+
+// instancesOf are the container instances by their zones: whether their agents are connected.
+func instancesOf(t *testing.T, c *ecs.Client) map[string]bool {
+	t.Helper()
+	listed, err := c.ListContainerInstances(t.Context(), &ecs.ListContainerInstancesInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.DescribeContainerInstances(t.Context(), &ecs.DescribeContainerInstancesInput{ContainerInstances: listed.ContainerInstanceArns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for _, i := range got.ContainerInstances {
+		for _, a := range i.Attributes {
+			if *a.Name == "ecs.availability-zone" {
+				all[*a.Value] = i.AgentConnected
+			}
+		}
+	}
+	return all
+}
+
+func freePort(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// TestANodeJoins: a machine joins by a token of a Berth that was alone until then, tasks are placed on it by what it says of itself, it
+// comes back without a token, also when the server was started anew, and what is wrong is refused in a sentence.
+func TestANodeJoins(t *testing.T) {
+	dir, own := t.TempDir(), filepath.Join(t.TempDir(), "node")
+	_, client, stop := up(t, dir)
+	c := client("us-east-1")
+
+	refuse := func(c NodeConfig) error { return Node(t.Context(), c, &lines{}) }
+	if err := refuse(NodeConfig{DataDir: own}); err == nil || !strings.Contains(err.Error(), "berth token node") {
+		t.Errorf("a node without a token: %v", err)
+	}
+	var j Joining
+	var err error
+	eventually(t, "no token is made", func() bool {
+		j, err = NewToken(t.Context(), TokenConfig{DataDir: dir, Role: "node", Advertise: freePort(t)})
+		return err == nil
+	})
+	if err := refuse(NodeConfig{DataDir: own, Join: strings.Replace(j.URL, "bt1n", "bt1m", 1)}); err == nil || !strings.Contains(err.Error(), "token") {
+		t.Errorf("a mistyped token: %v", err)
+	}
+	out, stopNode := startNode(NodeConfig{DataDir: own, Join: j.URL, Zone: "b", Attributes: map[string]string{"disk": "ssd"}})
+	eventually(t, "the node does not come", func() bool { return instancesOf(t, c)["us-east-1b"] })
+	if in, err := LoadInstance(dir); err != nil || !strings.Contains(out.String(), " of "+in.ID+": ") || !strings.Contains(out.String(), "zone us-east-1b") {
+		t.Errorf("it said %q (%v)", out, err)
+	}
+
+	name := "web"
+	_, err = c.RegisterTaskDefinition(t.Context(), &ecs.RegisterTaskDefinitionInput{Family: &name, ContainerDefinitions: []types.ContainerDefinition{
+		{Name: &name, Image: &name, Memory: new(int32(64))}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran, err := c.RunTask(t.Context(), &ecs.RunTaskInput{TaskDefinition: &name, PlacementConstraints: []types.PlacementConstraint{
+		{Type: types.PlacementConstraintTypeMemberOf, Expression: new("attribute:disk == ssd")}}})
+	if err != nil || len(ran.Tasks) != 1 {
+		t.Fatalf("%+v, %v", ran, err)
+	}
+	status := func() string {
+		got, err := c.DescribeTasks(t.Context(), &ecs.DescribeTasksInput{Tasks: []string{*ran.Tasks[0].TaskArn}})
+		if err != nil || len(got.Tasks) != 1 {
+			t.Fatal(err)
+		}
+		return *got.Tasks[0].LastStatus
+	}
+	eventually(t, "the task does not run", func() bool { return status() == "RUNNING" })
+	if _, err := c.StopTask(t.Context(), &ecs.StopTaskInput{Task: ran.Tasks[0].TaskArn}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the task does not stop", func() bool { return status() == "STOPPED" })
+
+	if err := stopNode(); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the node that stopped is connected", func() bool { return !instancesOf(t, c)["us-east-1b"] })
+	out, stopNode = startNode(NodeConfig{DataDir: own})
+	eventually(t, "the node does not come back", func() bool { return instancesOf(t, c)["us-east-1b"] })
+	stop()
+	_, client, stop = up(t, dir) // its cluster port is open again
+	defer stop()
+	c = client("us-east-1")
+	eventually(t, "the node does not come back to the next server", func() bool { return instancesOf(t, c)["us-east-1b"] })
+	if err := stopNode(); err != nil {
+		t.Error(err)
+	}
+	if strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("it said %q", out)
+	}
+	if _, _, err := tryUp(t, own); err == nil || !strings.Contains(err.Error(), "berth node") {
+		t.Errorf("berth up on a node's data: %v", err)
+	}
+	tokens, err := Tokens(t.Context(), dir)
+	if err != nil || len(tokens) != 1 || tokens[0].Uses != 1 {
+		t.Errorf("tokens %+v, %v", tokens, err)
+	}
+	if err := RemoveToken(t.Context(), dir, tokens[0].ID); err != nil {
+		t.Error(err)
+	}
+	if err := refuse(NodeConfig{DataDir: filepath.Join(t.TempDir(), "late"), Join: j.URL}); err == nil || !strings.Contains(err.Error(), "token") {
+		t.Errorf("a token that was removed: %v", err)
+	}
+}
