@@ -52,6 +52,8 @@ func Order() []Rule {
 		{LogDrain, ReleaseWait, "LogDrain < ReleaseWait", "a log does not hold up STOPPED longer than the release does"},
 		{PeerDial, BlobAsk, "PeerDial < BlobAsk", "a server that cannot be reached is told as such"},
 		{BlobAsk, UpstreamAnswer, "BlobAsk < UpstreamAnswer", "a server that has not got a blob asks another before it is taken for dead itself"},
+		{PeerDial, LogCopy, "PeerDial < LogCopy", "a server that cannot be reached is told as such"},
+		{LogCopy, UpstreamAnswer, "LogCopy < UpstreamAnswer", "a batch goes to another server before its node takes this one for dead"},
 		{LogIntake, UpstreamAnswer, "LogIntake < UpstreamAnswer", "a server says that it is busy before it is taken for dead"},
 		{PeerDial, UpstreamAnswer, "PeerDial < UpstreamAnswer", "a server that cannot be reached is told as such"},
 		{2 * UpstreamAnswer, LogSend, "2 * UpstreamAnswer < LogSend", "one server that hangs leaves time for the next"},

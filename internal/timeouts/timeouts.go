@@ -213,6 +213,11 @@ const (
 	BlobSweep = 5 * time.Minute
 	// BlobAway is how long a server that did not answer is asked after all others.
 	BlobAway = 10 * time.Second
+	// LogCopy bounds one exchange of log events between two servers. LogAway is how long a server that did not answer gets none.
+	LogCopy = 6 * time.Second
+	LogAway = 10 * time.Second
+	// LogMend is the pause between two looks for log streams that have one copy only.
+	LogMend = 5 * time.Second
 	// PeerClose is what the goodbye of a connection that is closed has.
 	PeerClose = time.Second
 )

@@ -3,6 +3,7 @@ package logs
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"strings"
 	"time"
@@ -16,10 +17,41 @@ import (
 
 // Config is what the API needs.
 type Config struct {
-	Store *logstore.Store
+	Store Store
 	Scope model.Scope
 	Now   func() time.Time
 	Log   *slog.Logger
+}
+
+// Store is the log store: of this server, or of several together (logstore/copies).
+type Store interface {
+	Groups
+	Streams
+	Events
+}
+
+// Groups are the log groups of a Store.
+type Groups interface {
+	CreateGroup(logstore.Group) error
+	UpdateGroup(name string, f func(*logstore.Group) error) error
+	DeleteGroup(name string) error
+	Group(name string) (logstore.Group, error)
+	Groups(prefix, after string, limit int) ([]logstore.Group, error)
+	StoredBytes(logstore.Group) (int64, error)
+}
+
+// Streams are the log streams of a Store.
+type Streams interface {
+	CreateStream(group, stream string) error
+	DeleteStream(group, stream string) error
+	Stream(group, stream string) (logstore.Stream, error)
+	Streams(group, prefix, after string, limit int) ([]logstore.Stream, error)
+}
+
+// Events are the log events of a Store.
+type Events interface {
+	Write(ctx context.Context, group, stream string, events []model.LogEvent) error
+	Scan(ctx context.Context, group string, q logstore.Query) iter.Seq2[logstore.Event, error]
 }
 
 type api struct{ Config }

@@ -22,6 +22,11 @@ type Group struct {
 	DeletionProtected bool   `json:"deletionProtected,omitempty"`
 	// ID is given by CreateGroup and never used again, also when the group's name is.
 	ID uint64 `json:"id"`
+	// Version rises with each change: of two servers' records of a group the greater counts. Born is the version of the deletion that the
+	// group came after; 0: there was none. Gone has the streams that were deleted since, and when: Unix milliseconds.
+	Version int64            `json:"version,omitempty"`
+	Born    int64            `json:"born,omitempty"`
+	Gone    map[string]int64 `json:"gone,omitempty"`
 }
 
 var groupName = regexp.MustCompile(`^[.\-_/#A-Za-z0-9]{1,512}$`)
@@ -54,6 +59,10 @@ func (s *Store) CreateGroup(g Group) error {
 		if g.CreatedAt == 0 {
 			g.CreatedAt = s.now().UnixMilli()
 		}
+		if g.Born, err = s.deleted(g.Name); err != nil {
+			return err
+		}
+		g.Version, g.Gone = s.version(g.Born), nil
 		return put(b, groupKey(g.Name), g)
 	})
 }
@@ -69,7 +78,8 @@ func (s *Store) UpdateGroup(name string, f func(*Group) error) error {
 		if err := f(&g); err != nil {
 			return err
 		}
-		g.Name, g.ID, g.CreatedAt = old.Name, old.ID, old.CreatedAt
+		g.Name, g.ID, g.CreatedAt, g.Born, g.Gone = old.Name, old.ID, old.CreatedAt, old.Born, old.Gone
+		g.Version = s.version(old.Version)
 		return put(b, groupKey(name), g)
 	})
 }
@@ -84,19 +94,21 @@ func (s *Store) DeleteGroup(name string) error {
 		if g.DeletionProtected {
 			return ErrProtected
 		}
-		if err := b.Delete(groupKey(name), nil); err != nil {
-			return err
-		}
-		streams, events := streamKey(g.ID, ""), groupEvents(g.ID)
-		if err := b.DeleteRange(streams, under(streams), nil); err != nil {
-			return err
-		}
-		sources := originKey(g.ID, 0, "")[:9]
-		if err := b.DeleteRange(sources, under(sources), nil); err != nil {
-			return err
-		}
-		return b.DeleteRange(events, under(events), nil)
+		return s.drop(b, g, s.version(g.Version))
 	})
+}
+
+// drop adds to b the deletion of a group with all that it has, as the version at.
+func (s *Store) drop(b *pebble.Batch, g Group, at int64) error {
+	if err := b.Delete(groupKey(g.Name), nil); err != nil {
+		return err
+	}
+	for _, all := range [][]byte{streamKey(g.ID, ""), originKey(g.ID, 0, "")[:9], groupEvents(g.ID)} {
+		if err := b.DeleteRange(all, under(all), nil); err != nil {
+			return err
+		}
+	}
+	return put(b, deletedKey(g.Name), at)
 }
 
 // Group returns a group. Errors: ErrNoGroup.

@@ -11,20 +11,26 @@ import (
 
 // The key space. Numbers are big-endian, so keys sort by them; names come last in their keys.
 //
+//	d <group name>                    → the version of the group's last deletion, JSON
 //	g <group name>                    → Group, JSON
+//	1 <group name> 0 <stream name>    → Single, JSON
 //	s <group id> <stream name>        → Stream, JSON
 //	e <group id> <stream id> <at> <n> → an event: uvarint of the ingestion time, then the message
 //	n                                 → the next free id
 //	p <group id> <stream id> <source> → the source's two offsets and its number, uvarints
 const (
+	tagGone   = 'd'
 	tagEvent  = 'e'
 	tagGroup  = 'g'
 	tagNextID = 'n'
+	tagSingle = '1'
 	tagSource = 'p'
 	tagStream = 's'
 )
 
 func groupKey(name string) []byte { return append([]byte{tagGroup}, name...) }
+
+func deletedKey(group string) []byte { return append([]byte{tagGone}, group...) }
 
 func streamKey(group uint64, name string) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{tagStream}, group), name...)

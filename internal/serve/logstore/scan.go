@@ -3,6 +3,7 @@ package logstore
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -22,6 +23,8 @@ type Query struct {
 	From *Position
 	// Backward yields the newest events first.
 	Backward bool
+	// Lenient passes over streams of Streams that do not exist.
+	Lenient bool
 }
 
 // A cursor reads its stream in chunks: no iterator stays open between two of them, and what is held in memory is bounded.
@@ -86,6 +89,9 @@ func (s *Store) merge(group string, q Query) (*merger, error) {
 	}
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(q.Streams))) {
 		st, err := s.Stream(group, name)
+		if q.Lenient && errors.Is(err, ErrNoStream) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -49,12 +50,18 @@ func TestScanIsAFilteredSort(t *testing.T) {
 			ok(t, err)
 			all = slices.DeleteFunc(all, func(m modelled) bool { return m.at < epoch.UnixMilli()+int64(old) })
 		}
-		// Stable: events of one millisecond and stream keep their order; streams sort as they were created.
+		ids := map[string]uint64{}
+		for _, name := range names {
+			st, err := s.Stream(group, name)
+			ok(t, err)
+			ids[name] = st.ID
+		}
+		// Stable: events of one millisecond and stream keep their order; streams sort by their ids.
 		slices.SortStableFunc(all, func(a, b modelled) int {
 			if a.at != b.at {
 				return int(a.at - b.at)
 			}
-			return strings.Compare(a.stream, b.stream)
+			return cmp.Compare(ids[a.stream], ids[b.stream])
 		})
 		for range 4 {
 			checkQuery(rt, s, group, names, all)

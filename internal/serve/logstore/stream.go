@@ -1,7 +1,10 @@
 package logstore
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
+	"fmt"
 
 	"github.com/cockroachdb/pebble"
 )
@@ -17,7 +20,7 @@ type Stream struct {
 	LastIngestion int64 `json:"lastIngestion,omitempty"` // when events were last written; 0: never
 	// Next is the number of the next event, and so how many were ever written.
 	Next uint64 `json:"next,omitempty"`
-	// ID is given by CreateStream and never used again.
+	// ID follows from the names of the group and the stream, and from what was deleted before it: every server gives it the same.
 	ID uint64 `json:"id"`
 }
 
@@ -38,11 +41,7 @@ func (s *Store) CreateStream(group, stream string) error {
 		if found, err := s.get(streamKey(g.ID, stream), &old); err != nil || found {
 			return orIf(err, ErrStreamExists)
 		}
-		id, err := s.newID(b)
-		if err != nil {
-			return err
-		}
-		return put(b, streamKey(g.ID, stream), Stream{Name: stream, ID: id, CreatedAt: s.now().UnixMilli()})
+		return put(b, streamKey(g.ID, stream), s.newStream(g, stream))
 	})
 }
 
@@ -53,16 +52,45 @@ func (s *Store) DeleteStream(group, stream string) error {
 		if err != nil {
 			return err
 		}
-		if err := b.Delete(streamKey(g.ID, stream), nil); err != nil {
+		if g.Gone == nil {
+			g.Gone = map[string]int64{}
+		}
+		g.Version = s.version(g.Version)
+		g.Gone[stream] = max(s.now().UnixMilli(), st.CreatedAt)
+		if err := put(b, groupKey(g.Name), g); err != nil {
 			return err
 		}
-		sources := originKey(g.ID, st.ID, "")
-		if err := b.DeleteRange(sources, under(sources), nil); err != nil {
-			return err
-		}
-		events := streamEvents(g.ID, st.ID)
-		return b.DeleteRange(events, under(events), nil)
+		return s.dropStream(b, g, st)
 	})
+}
+
+// dropStream adds to b the deletion of a stream with all that it has.
+func (s *Store) dropStream(b *pebble.Batch, g Group, st Stream) error {
+	if err := b.Delete(streamKey(g.ID, st.Name), nil); err != nil {
+		return err
+	}
+	for _, all := range [][]byte{originKey(g.ID, st.ID, ""), streamEvents(g.ID, st.ID)} {
+		if err := b.DeleteRange(all, under(all), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newStream is a stream of the group that has no events yet.
+func (s *Store) newStream(g Group, name string) Stream {
+	gone, again := g.Gone[name]
+	st := Stream{Name: name, ID: streamID(g, name), CreatedAt: s.now().UnixMilli()}
+	if again {
+		st.CreatedAt = max(st.CreatedAt, gone+1)
+	}
+	return st
+}
+
+// streamID is beyond the numbers that streams had before several servers kept them.
+func streamID(g Group, stream string) uint64 {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%s\x00%d", g.Name, g.Born, stream, g.Gone[stream]))
+	return 1<<58 | binary.BigEndian.Uint64(sum[:])>>6
 }
 
 // Stream returns a stream. Errors: ErrNoGroup, ErrNoStream.

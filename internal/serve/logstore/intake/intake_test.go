@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,7 +16,7 @@ import (
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/upstream"
 	"github.com/berthdev/berth/internal/peer"
-	"github.com/berthdev/berth/internal/pki"
+	"github.com/berthdev/berth/internal/peer/peertest"
 	"github.com/berthdev/berth/internal/serve/logstore"
 )
 
@@ -41,47 +40,23 @@ func openStore(t testing.TB, c logstore.Config) *logstore.Store {
 // remote serves sink on a cluster port on loopback, and returns a sink that is a node's way to it, and what to call to cut the way.
 func remote(t testing.TB, sinks ...Sink) (agent.LogSink, func(server int)) {
 	t.Helper()
-	ca, err := pki.NewCA("c7f2", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	issue := func(role pki.Role, id string) func() *pki.Identity {
-		identity, err := ca.Issue(pki.Peer{Role: role, ID: id}, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return func() *pki.Identity { return identity }
-	}
+	cluster := peertest.New(t)
+	var servers []*peertest.Server
 	var addresses []string
-	var cuts []context.CancelFunc
 	for n, sink := range sinks {
-		server := peer.NewServer(peer.Config{Identity: issue(pki.RoleServer, fmt.Sprint("s", n))})
-		server.Handle(Path, peer.Nodes, New(Config{Sink: sink, Log: slog.New(slog.DiscardHandler),
-			From: func(ctx context.Context) string { p, _ := peer.From(ctx); return p.ID }}))
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() { defer close(done); _ = server.Serve(ctx, l) }()
-		cut := func() { cancel(); <-done }
-		t.Cleanup(cut)
-		cuts, addresses = append(cuts, cut), append(addresses, l.Addr().String())
+		s := cluster.Server(fmt.Sprint("s", n), func(server *peer.Server) {
+			server.Handle(Path, peer.Nodes, New(Config{Sink: sink, Log: slog.New(slog.DiscardHandler),
+				From: func(ctx context.Context) string { p, _ := peer.From(ctx); return p.ID }}))
+		})
+		servers, addresses = append(servers, s), append(addresses, s.Address)
 	}
-	node := peer.NewDialer(peer.Config{Identity: issue(pki.RoleNode, "n1")})
-	var clients []*http.Client
-	servers := upstream.New(upstream.Config{Addresses: func() []string { return addresses }, Client: func(address string) *http.Client {
+	node := cluster.Node("n1")
+	up := upstream.New(upstream.Config{Addresses: func() []string { return addresses }, Client: func(address string) *http.Client {
 		c := node.HTTP(address)
-		clients = append(clients, c)
+		t.Cleanup(c.CloseIdleConnections)
 		return c
 	}})
-	t.Cleanup(func() {
-		for _, c := range clients {
-			c.CloseIdleConnections()
-		}
-	})
-	return servers.Logs(), func(n int) { cuts[n]() }
+	return up.Logs(), func(n int) { servers[n].Kill() }
 }
 
 func batch(source string, from, to int) model.LogBatch {

@@ -6,16 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/berthdev/berth/internal/peer"
-	"github.com/berthdev/berth/internal/pki"
+	"github.com/berthdev/berth/internal/peer/peertest"
 	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/serve/registry/storagetest"
 )
@@ -26,59 +26,39 @@ type cluster struct {
 }
 
 type server struct {
-	id, dir, address string
-	blobs            *registry.Blobs
-	copies           *Copies
-	client           *http.Client
-	kill             func()
-	start            func()
+	*peertest.Server
+	dir    string
+	blobs  *registry.Blobs
+	copies *Copies
 }
 
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
-	ca, err := pki.NewCA("c7f2", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cluster{}
+	c, machines := &cluster{}, peertest.New(t)
 	for i := range n {
-		s := &server{id: fmt.Sprint("s", i), dir: t.TempDir()}
-		identity, err := ca.Issue(pki.Peer{Role: pki.RoleServer, ID: s.id}, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		conf := peer.Config{Identity: func() *pki.Identity { return identity }}
+		s := &server{dir: t.TempDir()}
+		var err error
 		if s.blobs, err = registry.OpenBlobs(s.dir); err != nil {
 			t.Fatal(err)
 		}
-		s.copies = New(Config{Self: s.id, Local: s.blobs, Others: func() (others []Server) {
+		clients := map[string]*http.Client{}
+		id := fmt.Sprint("s", i)
+		var mu sync.Mutex
+		s.copies = New(Config{Self: id, Local: s.blobs, Others: func() (others []Server) {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, o := range c.servers {
-				if o != s {
-					others = append(others, Server{o.id, o.client})
+				if o == s {
+					continue
 				}
+				if clients[o.ID] == nil {
+					clients[o.ID] = s.Client(o.Server)
+				}
+				others = append(others, Server{o.ID, clients[o.ID]})
 			}
 			return others
 		}})
-		s.start = func() {
-			at := s.address
-			if at == "" {
-				at = "127.0.0.1:0"
-			}
-			l, err := net.Listen("tcp", at)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := peer.NewServer(conf)
-			p.Handle(Path, peer.Servers, s.copies)
-			s.address = l.Addr().String()
-			ctx, cancel := context.WithCancel(context.Background())
-			done := make(chan struct{})
-			go func() { defer close(done); _ = p.Serve(ctx, l) }()
-			s.kill = func() { cancel(); <-done }
-		}
-		s.start()
-		s.client = peer.NewDialer(conf).HTTP(s.address)
-		t.Cleanup(func() { s.kill(); s.client.CloseIdleConnections() })
+		s.Server = machines.Server(id, func(p *peer.Server) { p.Handle(Path, peer.Servers, s.copies) })
 		c.servers = append(c.servers, s)
 	}
 	return c
@@ -88,7 +68,7 @@ func newCluster(t testing.TB, n int) *cluster {
 func (c *cluster) holders(t testing.TB, digest string) (ids []string) {
 	for _, s := range c.servers {
 		if _, err := s.blobs.Stat(t.Context(), digest); err == nil {
-			ids = append(ids, s.id)
+			ids = append(ids, s.ID)
 		}
 	}
 	return ids
@@ -155,14 +135,14 @@ func TestWhatIsSecuredOutlivesAnyServer(t *testing.T) {
 				t.Errorf("%d servers have %s", n, d)
 			}
 		}
-		c.servers[dead].kill()
+		c.servers[dead].Kill()
 		for i, s := range c.servers {
 			if i == dead {
 				continue
 			}
 			for j, d := range digests {
 				if got, err := storagetest.Read(t, s.copies, d); err != nil || string(got) != fmt.Sprintf("blob %d", j) {
-					t.Errorf("without %d, %s reads %q (%v)", dead, s.id, got, err)
+					t.Errorf("without %d, %s reads %q (%v)", dead, s.ID, got, err)
 				}
 			}
 		}
@@ -175,7 +155,7 @@ func TestWhatIsSecuredOutlivesAnyServer(t *testing.T) {
 // With two servers nothing is safe while one is away, and nothing is called so.
 func TestNothingIsSafeAlone(t *testing.T) {
 	c := newCluster(t, 2)
-	c.servers[1].kill()
+	c.servers[1].Kill()
 	one := c.servers[0].copies
 	digest := storagetest.Push(t, one, []byte("alone"))
 	if err := one.Secure(t.Context(), []string{digest}); !errors.Is(err, registry.ErrAlone) {
@@ -184,7 +164,7 @@ func TestNothingIsSafeAlone(t *testing.T) {
 	if got, err := storagetest.Read(t, one, digest); err != nil || string(got) != "alone" {
 		t.Errorf("%q, %v", got, err)
 	}
-	c.servers[1].start()
+	c.servers[1].Start()
 	if err := one.Secure(t.Context(), []string{digest}); err != nil {
 		t.Error(err)
 	}
@@ -270,7 +250,7 @@ func TestSweepReachesAllServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := c.servers[1].client.Do(r)
+	answer, err := c.servers[0].Client(c.servers[1].Server).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
