@@ -72,7 +72,23 @@ func (r *Registrar) fail(w http.ResponseWriter, err error) {
 		peer.WriteError(w, refusal.Status, refusal)
 		return
 	}
+	if elsewhere, ok := errors.AsType[*store.NotLeaderError](err); ok {
+		if address := r.addressOf(elsewhere.Leader); address != "" {
+			peer.WriteElsewhere(w, &peer.Elsewhere{Address: address, Message: "another server leads, at " + address})
+			return
+		}
+	}
 	peer.WriteError(w, http.StatusServiceUnavailable, err)
+}
+
+// addressOf is a server's cluster port; "" when it is not known.
+func (r *Registrar) addressOf(server string) (address string) {
+	r.Store.View(func(v store.Reader) {
+		if s, ok := store.Servers.Get(v, server); ok {
+			address = s.Address
+		}
+	})
+	return address
 }
 
 // join takes a machine in, or refuses it and changes nothing.

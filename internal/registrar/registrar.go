@@ -5,6 +5,7 @@ package registrar
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -117,7 +118,7 @@ func (r *Registrar) Run(ctx context.Context, recheck func()) error {
 			soon = nil
 			recheck()
 		case <-tick.C:
-			if err := r.sweep(ctx); err != nil && ctx.Err() == nil {
+			if err := r.sweep(ctx); err != nil && !errors.Is(err, store.ErrNotLeader) && ctx.Err() == nil {
 				r.Log.Warn("cannot remove expired tokens", "error", err)
 			}
 			recheck() // laptops whose token has expired meanwhile

@@ -241,6 +241,8 @@ const (
 	// questions. RelayRefuse is what a client has to take the word that no server answers.
 	RelayProbe  = 2 * time.Second
 	RelayRefuse = 5 * time.Second
+	// MembersRefresh is the pause between a laptop's questions where the servers are.
+	MembersRefresh = 5 * time.Minute
 	// RecheckSoon is when everybody who is connected is looked up again after rows of machines have changed.
 	RecheckSoon = time.Second
 )
