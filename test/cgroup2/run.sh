@@ -1,5 +1,5 @@
 #!/bin/sh
-# Boots a small virtual machine whose only cgroups are v2, and runs tests of test/e2e in it: first as on a machine, then from inside a
+# Boots a small virtual machine whose only cgroups are v2 and whose kernel has AppArmor, and runs tests of test/e2e in it: first as on a machine, then from inside a
 # cgroup that holds processes, as in a container. Debian's kernel is unpacked into bin/cgroup2, and not installed. Needs root for what is
 # to be installed only, bin/berth, and about a minute without KVM. BERTH_VM_ACCEL=kvm uses KVM where it works for a guest's kernel.
 set -eu
@@ -32,6 +32,18 @@ CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/root/init" ./test/cg
 CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$work/root/web" ./test/e2e/web
 CGO_ENABLED=0 go test -c -trimpath -ldflags '-s -w' -o "$work/root/e2e" ./test/e2e
 cp bin/berth "$work/root/berth"
+
+# AppArmor: the kernel has it; its loader and the libraries that it needs come along.
+if ! [ -e "$work/apparmor/sbin/apparmor_parser" ]; then
+	(cd "$work" && apt-get download -qq apparmor 2>/dev/null && dpkg-deb -x apparmor_*.deb apparmor && rm apparmor_*.deb)
+fi
+mkdir -p "$work/root/walls/sbin" "$work/root/walls/etc/apparmor.d"
+cp "$work/apparmor/sbin/apparmor_parser" "$work/root/walls/sbin/"
+cp -r "$work/apparmor/etc/apparmor.d/tunables" "$work/apparmor/etc/apparmor.d/abstractions" "$work/root/walls/etc/apparmor.d/"
+ldd "$work/apparmor/sbin/apparmor_parser" | grep -o '/[^ ]*' | while read -r library; do
+	mkdir -p "$work/root/walls${library%/*}"
+	cp -L "$library" "$work/root/walls$library"
+done
 (cd "$work/root" && find . | cpio -o -H newc --quiet) >"$work/initramfs"
 
 echo "booting Linux $release with cgroup v2; the console is $work/console"

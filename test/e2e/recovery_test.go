@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/berthdev/berth/test/images"
 )
 
 // berth down asks tasks to end, whether or not the server lives, says how it goes on, can be interrupted and repeated, and with --now
@@ -81,6 +83,9 @@ func TestRelativeDataDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(parent)
+	if _, err := images.Program(); err != nil { // which is built in this module
+		t.Fatal(err)
+	}
 	t.Chdir(parent)
 	if err := os.Mkdir("data", 0o700); err != nil {
 		t.Fatal(err)
