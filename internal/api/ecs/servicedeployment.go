@@ -116,20 +116,53 @@ func (a *api) describeServiceDeployments(
 	return out, nil
 }
 
+// oneService returns the key of the service whose revisions all are.
+func (a *api) oneService(revisions []string) (string, error) {
+	first, _, _ := a.ofService("service-revision", revisions[0])
+	for _, arn := range revisions {
+		service, _, ok := a.ofService("service-revision", arn)
+		if !ok {
+			return "", invalid("The ServiceRevision ARN is invalid.")
+		}
+		if service != first {
+			return "", invalid("Cross service requests are not allowed. All requested service revisions must be for a single service")
+		}
+	}
+	return first, nil
+}
+
 func (a *api) describeServiceRevisions(
 	_ context.Context, in *sdk.DescribeServiceRevisionsInput,
 ) (*sdk.DescribeServiceRevisionsOutput, error) {
-	if n := len(in.ServiceRevisionArns); n == 0 || n > maxDeployments {
-		return nil, invalid("serviceRevisionArns must have between 1 and %d elements.", maxDeployments)
+	switch n := len(in.ServiceRevisionArns); {
+	case n == 0:
+		return nil, invalid("The Service ARN provided is invalid.")
+	case n > maxDeployments:
+		return nil, invalid("Service Revision ARN count cannot exceed %d", maxDeployments)
+	}
+	first, err := a.oneService(in.ServiceRevisionArns)
+	if err != nil {
+		return nil, err
 	}
 	out := &sdk.DescribeServiceRevisionsOutput{ServiceRevisions: []types.ServiceRevision{}, Failures: []types.Failure{}}
+	seen := map[string]bool{}
 	a.store.View(func(r store.Reader) {
+		s, ok := store.Services.Get(r, first)
+		switch {
+		case !ok:
+			err = model.Errorf("ServiceNotFoundException", "Service not found.")
+			return
+		case s.Status == inactive:
+			err = invalid("Cannot call DescribeServiceRevisions for a service that is INACTIVE")
+			return
+		}
 		for _, arn := range in.ServiceRevisionArns {
-			service, id, ok := a.ofService("service-revision", arn)
-			var rev *model.ServiceRevision
-			if ok {
-				rev, ok = store.ServiceRevisions.Get(r, service+"/"+id)
+			if seen[arn] {
+				continue
 			}
+			seen[arn] = true
+			service, id, _ := a.ofService("service-revision", arn)
+			rev, ok := store.ServiceRevisions.Get(r, service+"/"+id)
 			if !ok {
 				out.Failures = append(out.Failures, failure(arn, missing))
 				continue
@@ -137,7 +170,7 @@ func (a *api) describeServiceRevisions(
 			out.ServiceRevisions = append(out.ServiceRevisions, a.drawRevision(r, rev))
 		}
 	})
-	return out, nil
+	return out, err
 }
 
 func (a *api) drawRevision(r store.Reader, rev *model.ServiceRevision) types.ServiceRevision {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
@@ -149,6 +150,19 @@ var traffic = []struct {
 		code: "InvalidParameterException", text: "Availability Zone Rebalancing does not support maximumPercent <= 100 % as deployment configuration."},
 	{name: "an update shows no tags", op: "UpdateService", body: `{"service":"s","desiredCount":0}`, has: []string{`service.desiredCount=0`}, lacks: []string{"service.tags.0"}},
 	{name: "a service that is not there", op: "UpdateService", body: `{"service":"none","desiredCount":0}`, code: "ServiceNotFoundException", text: "Service not found."},
+	{name: "revisions of none", op: "DescribeServiceRevisions", body: `{"serviceRevisionArns":[]}`,
+		code: "InvalidParameterException", text: "The Service ARN provided is invalid."},
+	{name: "a revision by no ARN", op: "DescribeServiceRevisions", body: `{"serviceRevisionArns":["s"]}`,
+		code: "InvalidParameterException", text: "The ServiceRevision ARN is invalid."},
+	{name: "revisions of two services", op: "DescribeServiceRevisions", body: `{"serviceRevisionArns":[
+		"arn:aws:ecs:us-east-1:000000000000:service-revision/default/s/1","arn:aws:ecs:us-east-1:000000000000:service-revision/default/t/1"]}`,
+		code: "InvalidParameterException", text: "Cross service requests are not allowed. All requested service revisions must be for a single service"},
+	{name: "revisions of a service that is not there", op: "DescribeServiceRevisions",
+		body: `{"serviceRevisionArns":["arn:aws:ecs:us-east-1:000000000000:service-revision/default/none/1"]}`,
+		code: "ServiceNotFoundException", text: "Service not found."},
+	{name: "a revision that is not there", op: "DescribeServiceRevisions",
+		body: `{"serviceRevisionArns":["arn:aws:ecs:us-east-1:000000000000:service-revision/default/s/1"]}`,
+		has:  []string{`failures.#=1`, `failures.0.reason="MISSING"`, `serviceRevisions=[]`}},
 	{name: "deleting one that is not there", op: "DeleteService", body: `{"service":"none"}`, code: "ServiceNotFoundException"},
 	{name: "deleted", op: "DeleteService", body: `{"service":"s"}`, has: []string{`service.status="DRAINING"`, `service.desiredCount=0`}, lacks: []string{"service.tags.0"}},
 
@@ -243,6 +257,8 @@ func TestDeletedServiceShowsItsLastDeployment(t *testing.T) {
 	if d := r.describe("s").Deployments; len(d) != 1 || *d[0].Status != "PRIMARY" {
 		t.Errorf("deployments of a deleted service: %+v", d)
 	}
+	_, err := r.describeServiceRevisions(r.ctx(), &sdk.DescribeServiceRevisionsInput{ServiceRevisionArns: []string{arnPrefix + "service-revision/default/s/1"}})
+	refused(t, err, "InvalidParameterException", "Cannot call DescribeServiceRevisions for a service that is INACTIVE")
 }
 
 // ask sends a signed request as it stands.
