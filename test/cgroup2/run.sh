@@ -37,9 +37,9 @@ cp bin/berth "$work/root/berth"
 if ! [ -e "$work/apparmor/sbin/apparmor_parser" ]; then
 	(cd "$work" && apt-get download -qq apparmor 2>/dev/null && dpkg-deb -x apparmor_*.deb apparmor && rm apparmor_*.deb)
 fi
-mkdir -p "$work/root/walls/sbin" "$work/root/walls/etc/apparmor.d"
+mkdir -p "$work/root/walls/sbin"
 cp "$work/apparmor/sbin/apparmor_parser" "$work/root/walls/sbin/"
-cp -r "$work/apparmor/etc/apparmor.d/tunables" "$work/apparmor/etc/apparmor.d/abstractions" "$work/root/walls/etc/apparmor.d/"
+cp -r "$work/apparmor/etc" "$work/root/walls/"
 ldd "$work/apparmor/sbin/apparmor_parser" | grep -o '/[^ ]*' | while read -r library; do
 	mkdir -p "$work/root/walls${library%/*}"
 	cp -L "$library" "$work/root/walls$library"
