@@ -57,7 +57,7 @@ func (in *Instance) daemonConfig() daemon.Config {
 }
 
 // openPlatform starts what does not run yet. What it opened before an error is closed.
-func openPlatform(ctx context.Context, in *Instance, login func(context.Context) (string, string, error), log *slog.Logger) (p *platform, err error) {
+func openPlatform(ctx context.Context, in *Instance, up uplink, log *slog.Logger) (p *platform, err error) {
 	if err := needRoot(); err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func openPlatform(ctx context.Context, in *Instance, login func(context.Context)
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w", err)
 	}
-	p.images, err = containerd.NewImages(p.runtime, containerd.ImagesConfig{Registry: in.RegistryHost(), Login: login, Log: log.With("component", "images")})
+	p.images, err = containerd.NewImages(p.runtime, containerd.ImagesConfig{Registry: in.RegistryHost(), Login: up.login, Servers: up.registry, Log: log.With("component", "images")})
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (p *platform) close() {
 
 // openMachine makes this machine the place where tasks run.
 func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger) (*machine, error) {
-	p, err := openPlatform(ctx, in, up.login, log)
+	p, err := openPlatform(ctx, in, up, log)
 	if err != nil {
 		return nil, err
 	}

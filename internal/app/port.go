@@ -216,6 +216,7 @@ func (p *port) serveOn(r *registrar.Registrar) {
 	p.sessions = grpc.NewService(s.links.Serve, s.log.With("component", "nodelink"))
 	p.sessions.Register(p.peer.GRPC())
 	p.peer.Handle(intake.Path, peer.Nodes, intake.New(intake.Config{Sink: s.logs, From: callerID, Log: s.log.With("component", "logs")}))
+	p.peer.Handle("/v2/", peer.Nodes, s.registry.Pulls())
 	p.peer.Handle("POST "+pathTaskRole, peer.Nodes, http.HandlerFunc(s.serveTaskRole))
 }
 
