@@ -49,6 +49,9 @@ var _ Ledger = Book{}
 // errStale says that a newer session of the node exists.
 var errStale = errors.New("a newer session of this node took over")
 
+// IsStale tells whether a Ledger's error says that a newer session of the node exists.
+func IsStale(err error) bool { return errors.Is(err, errStale) }
+
 // Begin implements Ledger: it stores what the node says of itself under a new epoch.
 func (b Book) Begin(ctx context.Context, o Opening) (now Seen, err error) {
 	err = b.Store.Update(store.Freeing(ctx), func(tx store.Tx) error { // without a session nothing can be stopped

@@ -41,6 +41,7 @@ func Order() []Rule {
 		{2 * RelayProbe, APIHold, "2 * RelayProbe < APIHold", "a relay leaves a server that is gone before its own clients give up"},
 		{PeerClose, RequestDrain, "PeerClose < RequestDrain", "a goodbye is within a server's end"},
 		{PeerDial, SessionOpen, "PeerDial < SessionOpen", "a server that asks the leader about a node can tell the node that it did not answer"},
+		{LedgerAnswer, SessionLost, "LedgerAnswer < SessionLost", "a leader that hangs is given up before the sessions that report to it are"},
 		{SessionRefused, SessionLost, "SessionRefused < SessionLost", "a node that is let in again is not late"},
 		{SessionRetry, SessionLonger, "SessionRetry < SessionLonger", "pauses grow"},
 		{SessionLonger, LostGrace, "SessionLonger < LostGrace", "a node tries again before its tasks are given up"},

@@ -168,6 +168,9 @@ const (
 	// SessionOpen bounds hello and welcome. SessionRefused is when a node that was refused tries again at the earliest.
 	SessionOpen    = 10 * time.Second
 	SessionRefused = 5 * time.Second
+	// LedgerRetry is how often a follower asks for a leader that writes its sessions down, LedgerAnswer how long that one may take.
+	LedgerRetry  = 100 * time.Millisecond
+	LedgerAnswer = 5 * time.Second
 	// SessionAvoid is how long a server that was tried in vain is tried after the others.
 	SessionAvoid = time.Minute
 	// SessionMove is the time that a server has for each node that a change of servers makes connect to another one.

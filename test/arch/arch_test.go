@@ -43,6 +43,7 @@ var ladder = []rung{
 	{"api", []string{"api/wire", "plan", "places", "store", "model", "serve/registry", "serve/logstore"}, "handlers decide, controllers and agents act; never sideways between two APIs"},
 	{"control", []string{"plan", "places", "store", "timeouts", "model"}, "arrows point down"},
 	{"beat", []string{"timeouts"}, "packets know no noun but the node's id"},
+	{"nodelink/ledger", []string{"nodelink", "peer", "timeouts", "model"}, "a ledger elsewhere knows what is written, and not why"},
 	{"nodelink/grpc", []string{"nodelink", "peer", "pki", "timeouts", "model"}, "a transport knows the messages, and not what is done with them"},
 	{"vpc", []string{"plan/blocks", "store", "timeouts", "model"}, "which addresses are whose, beside the store"},
 	{"nodelink", []string{"store", "timeouts", "model"}, "a session carries assignments and reports"},
