@@ -2,11 +2,11 @@ package fleet
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -159,15 +159,20 @@ func (f *fleet) where(task string) *box {
 	return nil
 }
 
-// cluster makes one cluster of all machines: the first servers ones are servers, which run tasks too, and the rest are nodes. All have the
-// images. It returns once a task can be placed on each.
+// cluster makes one cluster of all machines: the first ones are servers, which run tasks too, and the rest are nodes. Each machine's zone is
+// a letter of its own. All get the images. It returns once the first server has a session of each.
 func (f *fleet) cluster(servers int, refs ...string) {
 	f.t.Helper()
-	first := f.all[0]
-	first.up()
-	for _, b := range f.all[1:] {
-		b.join(first, len(f.all) > servers)
+	first := f.one()
+	first.up("--advertise", first.Address.String())
+	for i, b := range f.all[1:] {
+		if i+1 < servers {
+			b.joinAsServer(first)
+		} else {
+			b.joinAsNode(first)
+		}
 	}
+	f.connected(20 * time.Second)
 	for _, b := range f.all {
 		for _, ref := range refs {
 			b.importImage(ref)
@@ -175,12 +180,93 @@ func (f *fleet) cluster(servers int, refs ...string) {
 	}
 }
 
-func (b *box) join(first *box, node bool) {
+// token makes one on a server.
+func (b *box) token(role string) string {
 	b.t.Helper()
-	b.t.Skip("machines cannot join yet")
+	for _, word := range strings.Fields(b.must("token", role)) {
+		if strings.HasPrefix(word, "berth://") {
+			return word
+		}
+	}
+	b.t.Fatalf("berth token %s names no URL", role)
+	return ""
+}
+
+// joinAsNode has a machine run `berth node`, at first with a token of a server.
+func (b *box) joinAsNode(server *box) {
+	b.t.Helper()
+	args := []string{"node", "--zone", b.zone()}
+	b.serve(append(args, "--join", server.token("node"))...)
+	b.at(server)
+	b.inCluster(server)
+	b.serve(args...) // it goes on, and needs no token at its next boot
+}
+
+// joinAsServer has a machine run `berth up` as one of the cluster's servers.
+func (b *box) joinAsServer(server *box) {
+	b.t.Helper()
+	args := []string{"up", "--advertise", b.Address.String()}
+	b.serve(append(args, "--join", server.token("server"))...)
+	b.at(server)
+	b.inCluster(server)
+	b.serve(args...)
+	b.servers = true
+}
+
+// at gives a machine's clients the keys of the cluster. Servers and relays answer at the same address.
+func (b *box) at(server *box) { b.env = server.env }
+
+func (b *box) zone() string { return string(rune('a' + (b.Index-1)%26)) }
+
+// inCluster waits until a server has a session of the machine.
+func (b *box) inCluster(server *box) {
+	b.t.Helper()
+	eventually(b.t, 40*time.Second, b.Name+" is in the cluster", func() error {
+		n, err := server.node(b.Name)
+		if err == nil && !n.Agent {
+			err = fmt.Errorf("%+v", n)
+		}
+		return err
+	})
+}
+
+// node is what a server says of a node.
+type node struct {
+	ID, Host, Address, Zone, State, Note string
+	Agent                                bool
+	Tasks                                int
+}
+
+// node asks a server for a node by its host's name.
+func (b *box) node(host string) (n node, err error) {
+	out, err := b.berth("node", "ls", "--json")
+	if err != nil {
+		return n, err
+	}
+	var report struct{ Nodes []node }
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		return n, err
+	}
+	for _, n := range report.Nodes {
+		if n.Host == host {
+			return n, nil
+		}
+	}
+	return n, fmt.Errorf("no node %s in %s", host, out)
+}
+
+// connected waits until all machines have sessions.
+func (f *fleet) connected(limit time.Duration) {
+	f.t.Helper()
+	eventually(f.t, limit, "all machines have sessions", func() error {
+		for _, b := range f.all {
+			if n, err := f.one().node(b.Name); err != nil || !n.Agent {
+				return fmt.Errorf("%s: %+v %w", b.Name, n, err)
+			}
+		}
+		return nil
+	})
 }
 
 // one is the first machine, by whose client tests ask.
 func (f *fleet) one() *box { return f.all[0] }
-
-var _ testing.TB

@@ -114,6 +114,8 @@ type box struct {
 	fleet *fleet
 	http  *http.Client
 	env   map[string]string
+
+	servers bool // it is a server of the cluster
 }
 
 // berth runs a command on the machine and returns what it printed.
