@@ -10,7 +10,6 @@
 package beat
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -34,16 +33,8 @@ func ParseID(s string) (id ID, err error) {
 // String is the id as the store has it.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// Key signs the packets of one node, in both directions.
+// Key signs the packets of one node, in both directions. Each node has its own (pki.NodeBeatKey): no node can speak for another.
 type Key [sha256.Size]byte
-
-// NodeKey is the key of a node, made from the cluster's beat key, which only servers have: no node can speak for another.
-func NodeKey(cluster []byte, id ID) Key {
-	m := hmac.New(sha256.New, cluster)
-	m.Write([]byte("berth beat of node "))
-	m.Write(id[:])
-	return Key(m.Sum(nil))
-}
 
 // Health is what is wrong with a machine, in bits; 0 is well.
 type Health uint8

@@ -87,7 +87,7 @@ func TestReplay(t *testing.T) {
 		}
 		replay("the same run")
 		c.serve(ServerConfig{})
-		c.server.Put(one, NodeKey(secret, one), netip.AddrPort{})
+		c.server.Put(one, keyOf(secret, one), netip.AddrPort{})
 		replay("the server's next run")
 		n = c.join("10.0.0.11:4567", NodeConfig{ID: one, Boot: 6})
 		wait(3 * time.Second)
@@ -121,7 +121,7 @@ func TestRestart(t *testing.T) {
 			t.Errorf("after a reboot: %+v", h)
 		}
 		c.serve(ServerConfig{})
-		c.server.Put(one, NodeKey(secret, one), netip.AddrPort{})
+		c.server.Put(one, keyOf(secret, one), netip.AddrPort{})
 		wait(400 * time.Millisecond)
 		if s := c.silent(one); s > 330*time.Millisecond {
 			t.Errorf("the server's next run has not heard the node for %v", s)

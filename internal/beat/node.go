@@ -2,6 +2,7 @@ package beat
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"log/slog"
@@ -314,6 +315,6 @@ func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr()
 
 // BootOf makes a packet's boot of the kernel's boot id, any string.
 func BootOf(id string) uint64 {
-	k := NodeKey([]byte(id), ID{})
-	return binary.BigEndian.Uint64(k[:8])
+	sum := sha256.Sum256([]byte(id))
+	return binary.BigEndian.Uint64(sum[:])
 }

@@ -27,7 +27,7 @@ func TestPackets(t *testing.T) {
 			p.boot, p.seq, p.cookie = rapid.Uint64().Draw(t, "boot"), rapid.Uint64().Draw(t, "seq"), rapid.Uint64().Draw(t, "cookie")
 		}
 		b := make([]byte, size)
-		s := newSigner(NodeKey([]byte("cluster"), p.node))
+		s := newSigner(keyOf([]byte("cluster"), p.node))
 		s.seal(&p, b)
 		got, err := parse(b)
 		if err != nil || got != p {
@@ -36,7 +36,7 @@ func TestPackets(t *testing.T) {
 		if !s.check(b) {
 			t.Fatal("the signature is not its own")
 		}
-		if newSigner(NodeKey([]byte("another cluster"), p.node)).check(b) {
+		if newSigner(keyOf([]byte("another cluster"), p.node)).check(b) {
 			t.Fatal("another cluster's signature is taken")
 		}
 		b[rapid.IntRange(0, size-1).Draw(t, "byte")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
@@ -69,9 +69,9 @@ func FuzzParse(f *testing.F) {
 		d := Datagram{N: len(b)}
 		copy(d.Data[:], b)
 		s := NewServer(ServerConfig{})
-		s.Put(p.node, NodeKey([]byte("secret"), p.node), netip.AddrPort{})
+		s.Put(p.node, keyOf([]byte("secret"), p.node), netip.AddrPort{})
 		n := NewNode(NodeConfig{ID: p.node})
-		key := NodeKey([]byte("secret"), p.node)
+		key := keyOf([]byte("secret"), p.node)
 		if err := n.Set(Settings{Key: key[:]}); err != nil {
 			t.Fatal(err)
 		}

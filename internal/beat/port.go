@@ -3,7 +3,6 @@ package beat
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"net/netip"
 )
@@ -47,7 +46,7 @@ func NewPort(s Socket, server *Server, node *Node) *Port {
 const batchSize = 64
 
 // Run takes in what comes until ctx is done or the socket is closed; it closes the socket.
-func (p *Port) Run(ctx context.Context, log *slog.Logger) error {
+func (p *Port) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = p.Close() })()
 	defer func() { _ = p.Close() }()
 	in, out := make([]Datagram, batchSize), make([]Datagram, 0, batchSize)

@@ -3,7 +3,6 @@ package beat
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"syscall"
@@ -85,7 +84,7 @@ func crowd(n int) (*Server, []Datagram) {
 	in := make([]Datagram, n)
 	for i := range n {
 		id := idOf(i)
-		s.Put(id, NodeKey(secret, id), netip.AddrPort{})
+		s.Put(id, keyOf(secret, id), netip.AddrPort{})
 		in[i] = Datagram{Addr: netip.MustParseAddrPort("127.0.0.1:1"), N: Size}
 	}
 	return s, in
@@ -140,7 +139,7 @@ func BenchmarkUDP(b *testing.B) {
 			if what == "echo" {
 				go echo(l)
 			} else {
-				go func() { _ = NewPort(l, s, nil).Run(ctx, slog.New(slog.DiscardHandler)) }()
+				go func() { _ = NewPort(l, s, nil).Run(ctx) }()
 			}
 			c, err := Listen("127.0.0.1:0")
 			if err != nil {

@@ -2,7 +2,7 @@ package beat
 
 import (
 	"context"
-	"log/slog"
+	"crypto/sha256"
 	"net"
 	"net/netip"
 	"slices"
@@ -113,7 +113,7 @@ func (c *cluster) serve(conf ServerConfig) {
 
 func (c *cluster) run(p *Port) context.CancelFunc {
 	ctx, cancel := context.WithCancel(c.t.Context())
-	go func() { _ = p.Run(ctx, slog.New(slog.DiscardHandler)) }()
+	go func() { _ = p.Run(ctx) }()
 	return cancel
 }
 
@@ -130,7 +130,7 @@ type member struct {
 func (c *cluster) join(addr string, conf NodeConfig) *member {
 	conf.Clock = c.clock
 	n := NewNode(conf)
-	key := NodeKey(secret, conf.ID)
+	key := keyOf(secret, conf.ID)
 	if err := n.Set(Settings{Servers: []string{serverAddr}, Key: key[:], Epoch: 7}); err != nil {
 		c.t.Fatal(err)
 	}
@@ -159,4 +159,8 @@ func bubble(t *testing.T, f func(*testing.T)) { t.Helper(); synctest.Test(t, f) 
 func wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+func keyOf(cluster []byte, id ID) Key {
+	return Key(sha256.Sum256(append(slices.Clone(cluster), id[:]...)))
 }

@@ -19,6 +19,12 @@ const (
 	BeatBye = 20 * time.Millisecond
 	// BeatClone is how long a boot must be silent before another boot of the node is believed: no machine boots so fast.
 	BeatClone = time.Second
+	// LifeLeast and LifeMost bound the pause between two looks at who lives; LifeLate is how late the timer between them may be before
+	// verdicts wait; LifeRetry is the pause after a verdict that was not stored.
+	LifeLeast = 10 * time.Millisecond
+	LifeMost  = time.Second
+	LifeLate  = 200 * time.Millisecond
+	LifeRetry = 100 * time.Millisecond
 	// FenceMargin is what the leader waits, besides the lease and the stopTimeouts, until a lost node has surely stopped a task of which
 	// there must not be two: a leader that is cut off goes on answering beats until it notices.
 	FenceMargin = 2 * time.Second

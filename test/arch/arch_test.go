@@ -46,6 +46,7 @@ var ladder = []rung{
 	{"nodelink/ledger", []string{"nodelink", "peer", "timeouts", "model"}, "a ledger elsewhere knows what is written, and not why"},
 	{"nodelink/grpc", []string{"nodelink", "peer", "pki", "timeouts", "model"}, "a transport knows the messages, and not what is done with them"},
 	{"vpc", []string{"plan/blocks", "store", "timeouts", "model"}, "which addresses are whose, beside the store"},
+	{"life", []string{"beat", "plan/judge", "store", "timeouts", "model"}, "who lives, from what is heard to the rows"},
 	{"nodelink", []string{"store", "timeouts", "model"}, "a session carries assignments and reports"},
 	{"node/agent/agenttest", []string{"node", "plan/task", "timeouts", "model"}, "the suite makes tasks as the API does"},
 	{"node", []string{"node", "timeouts", "model"}, "an agent knows only its assignments"},

@@ -77,6 +77,8 @@ func TestOneNode(t *testing.T) {
 		{"its keeper answered", court(beaten(ms(1000)).with(func(n *Node) { n.Asked, n.Keeper = ago(ms(100)), ago(ms(50)) })),
 			`n "AWAY" agent-away, +850ms`},
 		{"nobody got an answer", court(beaten(ms(1200)).with(func(n *Node) { n.Asked = ago(ms(300)) })), `n "LOST" silent`},
+		{"it was asked before it was silent for long: that was another question", court(beaten(ms(1200)).with(func(n *Node) { n.Asked = ago(ms(700)) })),
+			"ask n, +300ms"},
 		{"an old answer is none", court(beaten(ms(1200)).with(func(n *Node) { n.Asked, n.Agent = ago(ms(300)), ago(ms(5000)) })), `n "LOST" silent`},
 		{"lost and silent, nothing more happens", court(beaten(time.Minute).with(lost)), ""},
 		{"lost and heard again", court(beaten(ms(100)).with(lost)), `n "" , +800ms`},
@@ -233,7 +235,7 @@ func TestProperties(t *testing.T) {
 			switch {
 			case now.Sub(last) < silentPeriods*period:
 				t.Fatalf("lost %s after its last sign", now.Sub(last))
-			case !n.NAT && (n.Asked.IsZero() || now.Sub(n.Asked) < Probing || n.Asked.Before(last)):
+			case !n.NAT && (n.Asked.IsZero() || now.Sub(n.Asked) < Probing || n.Asked.Sub(last) < silentPeriods*period):
 				t.Fatalf("lost unasked: %+v", n)
 			case n.NAT && now.Sub(latest(last, in.Began)) < Streaming:
 				t.Fatalf("lost too early: %+v", n)
