@@ -146,6 +146,8 @@ func (s *server) serveAdmin(ctx context.Context) error {
 	})
 	mux.HandleFunc("GET /fleet", s.serveFleet)
 	s.serveTokens(mux)
+	mux.HandleFunc("POST /node/confirm-lost", s.serveConfirmLost)
+	mux.HandleFunc("POST /node/{node}/{change}", s.serveNodeChange)
 	return serveHTTP(ctx, l, mux)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/control"
+	"github.com/berthdev/berth/internal/life"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/nodelink"
 	"github.com/berthdev/berth/internal/places"
@@ -38,6 +39,7 @@ type server struct {
 	endpoint http.Handler
 	links    *nodelink.Server
 	port     *port
+	life     *life.Life
 	places   *places.Keeper
 	control  *control.Control
 	regions  regions
@@ -65,7 +67,8 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err := s.defaultCluster(ctx); err != nil {
 		return err
 	}
-	s.links = nodelink.NewServer(nodelink.ServerConfig{ID: in.NodeID, Store: s.store, Now: time.Now, Log: log.With("component", "nodelink")})
+	s.life = life.New(life.Config{Store: s.store, Local: in.NodeID, Name: in.NodeID, Log: log.With("component", "life")})
+	s.links = nodelink.NewServer(nodelink.ServerConfig{OnHeard: s.life.Session, ID: in.NodeID, Store: s.store, Now: time.Now, Log: log.With("component", "nodelink")})
 	s.port = newPort(s)
 	s.places = places.New(s.store)
 	s.control = control.New(control.Config{Store: s.store, Places: s.places, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
@@ -128,6 +131,7 @@ func (s *server) mayBuild(password string) error {
 func (s *server) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.control.Run(ctx) })
+	g.Go(func() error { return s.life.Run(ctx) })
 	g.Go(func() error { return s.controlRegions(ctx) })
 	g.Go(func() error { return s.housekeeping(ctx) })
 	g.Go(func() error { return s.serveAdmin(ctx) })

@@ -31,6 +31,7 @@ func (c *common) node() *cobra.Command {
 				}
 				return r.ShowNode(w, n)
 			}))
+	cmd.AddCommand(c.nodeChanges()...)
 	return cmd
 }
 

@@ -88,6 +88,7 @@ func hostLost(node string) string {
 func (p *pass) node(id string) {
 	n, ok := store.Nodes.Get(p.tx, id)
 	if !ok {
+		p.endTasks(&model.Node{ID: id}, true) // somebody removed it
 		return
 	}
 	seen, lost := p.lostSince(n)

@@ -175,6 +175,17 @@ func TestForgotten(t *testing.T) {
 	if _, ok := store.Nodes.Get(w.view(), "n1"); ok || w.on("n1") != "" {
 		t.Errorf("after three days: known %v, tasks %s", ok, w.on("n1"))
 	}
+	w.update(func(tx store.Tx) { // nobody knows the node of this one
+		store.Tasks.Put(tx, &model.Task{ID: "orphan", Cluster: "default", Family: "web", Revision: 1, NodeID: "n3", InstanceID: "i", Desired: model.Running,
+			Observed: model.Observed{Status: model.Running}})
+		store.Nodes.Put(tx, &model.Node{ID: "n3"})
+	})
+	w.step()
+	w.update(func(tx store.Tx) { store.Nodes.Delete(tx, "n3") })
+	w.step()
+	if orphan, _ := store.Tasks.Get(w.view(), "orphan"); !orphan.Ended() {
+		t.Error("a task of a node that was removed has not ended")
+	}
 	for i := range store.Instances.Scan(w.view(), "") {
 		t.Errorf("instance %s is left", i.Key())
 	}

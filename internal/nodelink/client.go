@@ -30,7 +30,10 @@ type ClientConfig struct {
 	OnAssign  func([]model.Assignment)
 	Network   Network       // nil where tasks have no addresses
 	Heartbeat time.Duration // default 5 s
-	Log       *slog.Logger
+	// Beats tells whether servers answer the node's beats; nil: it has none, and needs none. While none does, heartbeats come in the
+	// session, each second.
+	Beats func() bool
+	Log   *slog.Logger
 }
 
 // Memory keeps what a node has seen of its servers' state: see Seen.
@@ -269,16 +272,26 @@ func (s *clientSession) apply(a *Assignments, have map[string]model.Assignment) 
 func (s *clientSession) send(ctx context.Context) error {
 	tick := time.NewTicker(s.c.Heartbeat)
 	defer tick.Stop()
+	var look <-chan time.Time
+	if s.c.Beats != nil {
+		looks := time.NewTicker(timeouts.BeatPasses)
+		defer looks.Stop()
+		look = looks.C
+	}
 	var batch uint64
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-look:
+			if s.c.Beats() {
+				continue
+			}
+			if err := s.heartbeat(ctx, true); err != nil {
+				return err
+			}
 		case <-tick.C:
-			s.mu.Lock()
-			beat := Heartbeat{Epoch: s.epoch, Revision: s.revision}
-			s.mu.Unlock()
-			if err := s.conn.Send(ctx, Message{Heartbeat: &beat}); err != nil {
+			if err := s.heartbeat(ctx, false); err != nil {
 				return err
 			}
 		case <-s.c.wake:
@@ -292,6 +305,13 @@ func (s *clientSession) send(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+func (s *clientSession) heartbeat(ctx context.Context, noBeats bool) error {
+	s.mu.Lock()
+	beat := Heartbeat{Epoch: s.epoch, Revision: s.revision, NoBeats: noBeats}
+	s.mu.Unlock()
+	return s.conn.Send(ctx, Message{Heartbeat: &beat})
 }
 
 // take returns the reports that were not sent in this session and marks them as sent with batch.

@@ -101,4 +101,5 @@ type Ack struct {
 type Heartbeat struct {
 	Epoch    int64
 	Revision uint64
+	NoBeats  bool // no server answers the node's beats: it is to be judged by its session
 }

@@ -21,9 +21,11 @@ type ServerConfig struct {
 	// Store is read only: a follower's is its mirror, which may be behind what its Ledger has written.
 	Store  store.Store
 	Ledger Ledger // nil: the Book of Store
-	Now    func() time.Time
-	Log    *slog.Logger
-	Fabric Fabric // the servers' half of the network of tasks; nil where tasks have no addresses
+	// OnHeard, which may be nil, is told of each message of a node. noBeats: the node says that its beats do not get through.
+	OnHeard func(node string, noBeats bool)
+	Now     func() time.Time
+	Log     *slog.Logger
+	Fabric  Fabric // the servers' half of the network of tasks; nil where tasks have no addresses
 	// LostAfter is how long a session without a message lives; default 15 s.
 	LostAfter time.Duration
 }
@@ -124,6 +126,9 @@ func (ss *serverSession) receive(ctx context.Context) error {
 			return err
 		}
 		ss.heard.Store(int64(time.Since(ss.began)))
+		if ss.s.OnHeard != nil {
+			ss.s.OnHeard(ss.node, m.Heartbeat != nil && m.Heartbeat.NoBeats)
+		}
 		if m.Addresses != nil {
 			if err := ss.settleHere(ctx, m.Addresses); err != nil {
 				return err

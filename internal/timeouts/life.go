@@ -25,6 +25,8 @@ const (
 	LifeMost  = time.Second
 	LifeLate  = 200 * time.Millisecond
 	LifeRetry = 100 * time.Millisecond
+	// DrainLook is the pause between two looks at how far a drained node is.
+	DrainLook = time.Second
 	// FenceMargin is what the leader waits, besides the lease and the stopTimeouts, until a lost node has surely stopped a task of which
 	// there must not be two: a leader that is cut off goes on answering beats until it notices.
 	FenceMargin = 2 * time.Second
