@@ -131,12 +131,30 @@ func TestANodeJoins(t *testing.T) {
 	}
 	eventually(t, "the task does not stop", func() bool { return status() == "STOPPED" })
 
+	note := func() string {
+		r, err := Fleet(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range r.Nodes {
+			if n.Zone == "us-east-1b" {
+				return strings.Join([]string{n.State, n.Note}, " ")
+			}
+		}
+		return "unknown"
+	}
+	if got := note(); got != "ACTIVE " {
+		t.Errorf("it is %q", got)
+	}
+	changeNodes(t, dir)
 	if err := stopNode(); err != nil {
 		t.Error(err)
 	}
+	eventually(t, "nobody says that its beats have ended", func() bool { return strings.Contains(note(), "its kernel answers") })
 	eventually(t, "the node that stopped is connected", func() bool { return !instancesOf(t, c)["us-east-1b"] })
 	out, stopNode = startNode(NodeConfig{DataDir: own})
 	eventually(t, "the node does not come back", func() bool { return instancesOf(t, c)["us-east-1b"] })
+	eventually(t, "its beats are not heard again", func() bool { return note() == "ACTIVE " })
 	stop()
 	_, client, stop = up(t, dir) // its cluster port is open again
 	defer stop()

@@ -36,6 +36,7 @@ type port struct {
 
 	mu        sync.Mutex
 	advertise string               // where other machines reach this one (host:port); "" while nobody has said it
+	beatKey   []byte               // the cluster's
 	registrar *registrar.Registrar // nil while the port is closed
 	opened    chan net.Listener    // one, once
 	peer      *peer.Server
@@ -145,6 +146,7 @@ func (p *port) found(ctx context.Context, address string) (*registrar.Registrar,
 	if err != nil {
 		return nil, fmt.Errorf("the key of beats: %w", err)
 	}
+	p.beatKey = beat
 	if err := p.identify(ca); err != nil {
 		return nil, err
 	}
@@ -240,6 +242,7 @@ func (p *port) run(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return p.peer.Serve(ctx, l) })
 		g.Go(func() error { return p.sessions.Run(ctx) })
+		g.Go(func() error { return p.s.hearBeats(ctx, p.address(), p.beatKey) })
 		g.Go(func() error { return p.registrar.Run(ctx, p.peer.Recheck) })
 		return g.Wait()
 	}

@@ -35,6 +35,7 @@ type remote struct {
 	router   *grpc.Router
 	servers  *upstream.Servers
 	address  string // of this machine
+	pulse    *pulse
 
 	mu        sync.Mutex
 	addresses []string
@@ -51,6 +52,10 @@ func openRemote(in *Instance, clock *pki.Clock, log *slog.Logger) (*remote, erro
 	if r.addresses, err = pki.LoadServers(r.dir); err != nil {
 		return nil, err
 	}
+	if r.pulse, err = newPulse(in, log.With("component", "beat")); err != nil {
+		return nil, err
+	}
+	r.pulse.to(r.addresses)
 	r.dialer = peer.NewDialer(peer.Config{Identity: r.identity.Load, Clock: r.clock, Log: log.With("component", "peer")})
 	r.router = grpc.NewRouter(grpc.RouterConfig{Node: in.NodeID, Servers: r.addresses, Connect: r.dialer.GRPC, OnServers: r.setServers})
 	r.servers = upstream.New(upstream.Config{Addresses: r.known, Client: r.dialer.HTTP})
@@ -58,7 +63,7 @@ func openRemote(in *Instance, clock *pki.Clock, log *slog.Logger) (*remote, erro
 }
 
 func (r *remote) uplink() uplink {
-	return uplink{dial: r.router.Dial, address: func() string { return r.address }, servers: r.router.SetServers, credentials: r, logs: r.servers.Logs(), memory: sessionMemory{filepath.Join(r.dir, "session.json")}, registry: r.servers}
+	return uplink{dial: r.router.Dial, beats: r.pulse.node.Passes, address: func() string { return r.address }, servers: r.router.SetServers, credentials: r, logs: r.servers.Logs(), memory: sessionMemory{filepath.Join(r.dir, "session.json")}, registry: r.servers}
 }
 
 func (r *remote) close() { r.router.Close() }
@@ -78,6 +83,7 @@ func (r *remote) setServers(addresses []string) {
 	if same {
 		return
 	}
+	r.pulse.to(addresses)
 	if err := pki.SaveServers(r.dir, addresses); err != nil {
 		r.log.Error("where the servers are now is not saved", "error", err)
 	}

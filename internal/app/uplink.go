@@ -19,6 +19,7 @@ type uplink struct {
 	dial        func(context.Context) (nodelink.Conn, error) // opens a session
 	address     func() string                                // at which other machines reach this one
 	servers     func(nodelink.Servers)                       // is told where the servers are now; nil: nobody cares
+	beats       func() bool                                  // tells whether servers answer this node's beats; nil: it has none
 	memory      nodelink.Memory                              // nil: what is seen of the servers' state is forgotten
 	credentials metadata.Credentials                         // those of tasks' roles
 	logs        agent.LogSink
