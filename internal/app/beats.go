@@ -5,10 +5,20 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/internal/beat"
 	"github.com/berthdev/berth/internal/life"
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/node/agent"
+	"github.com/berthdev/berth/internal/node/keeper"
 	"github.com/berthdev/berth/internal/pki"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // hearBeats has the server hear the beats of nodes at its cluster port, until ctx is done. key is the cluster's. Where the port cannot be
@@ -36,11 +46,16 @@ func listenBeats(address string) (beat.Socket, error) {
 	return beat.Listen(net.JoinHostPort(host, number))
 }
 
-// pulse is the node's half of the beats.
+// pulse is the node's half of the beats, with what follows from them: the lease of tasks that need one.
 type pulse struct {
+	in   *Instance
 	node *beat.Node
+	boot uint64
 	key  []byte
 	log  *slog.Logger
+
+	mu     sync.Mutex
+	fenced map[string]model.Assignment // those of the last set that need a lease
 }
 
 func newPulse(in *Instance, log *slog.Logger) (*pulse, error) {
@@ -52,7 +67,14 @@ func newPulse(in *Instance, log *slog.Logger) (*pulse, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the key of this node's beats: %w", err)
 	}
-	return &pulse{node: beat.NewNode(beat.NodeConfig{ID: id, Boot: beat.BootOf(bootID()), Log: log}), key: key, log: log}, nil
+	boot := beat.BootOf(bootID())
+	p := &pulse{in: in, node: beat.NewNode(beat.NodeConfig{ID: id, Boot: boot, Log: log}), boot: boot, key: key, log: log}
+	var told []model.Assignment
+	for _, a := range agent.Remembered(in.Path("tasks"), log) { // until a server speaks
+		told = append(told, a.Assignment)
+	}
+	p.assigned(told)
+	return p, nil
 }
 
 // to beats to these servers from now on.
@@ -62,8 +84,48 @@ func (p *pulse) to(servers []string) {
 	}
 }
 
-// run beats until ctx is done.
-func (p *pulse) run(ctx context.Context) error {
+// assigned notes which tasks need a lease.
+func (p *pulse) assigned(all []model.Assignment) {
+	fenced := map[string]model.Assignment{}
+	for _, a := range all {
+		if a.Fence > 0 && !a.Stop {
+			fenced[a.Task.ID] = a
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fenced = fenced
+}
+
+// charge is what the keeper needs to stand in.
+func (p *pulse) charge() keeper.Charge {
+	c := keeper.Charge{Node: p.in.NodeID, Boot: p.boot, Settings: p.node.Settings(), Lease: p.node.LeaseAt()}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, a := range p.fenced {
+		c.Fences = append(c.Fences, keeper.Fence{Cgroup: path.Join(p.in.cgroup(), id), Lease: a.Fence,
+			Stop: model.StopTime(&a.Definition, timeouts.StopDefault, timeouts.StopLongest)})
+	}
+	return c
+}
+
+// run beats until ctx is done. end ends a task that has lost its lease.
+func (p *pulse) run(ctx context.Context, end func(task string, code types.TaskStopCode, reason string)) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if p.in.Runtime == "containerd" {
+		k := keeper.NewAgent(p.in.daemonConfig().KeeperSocket(), p.charge, p.node.Resume, p.log)
+		g.Go(func() error { return k.Run(ctx) })
+		select {
+		case <-k.Ready():
+		case <-ctx.Done():
+		}
+	}
+	g.Go(func() error { return p.beat(ctx) })
+	g.Go(func() error { return p.fence(ctx, end) })
+	return g.Wait()
+}
+
+func (p *pulse) beat(ctx context.Context) error {
 	socket, err := beat.Listen(fmt.Sprintf(":%d", life.Port))
 	if err != nil {
 		p.log.Warn("the port of beats is taken: this node beats from another, which firewalls may not let probes to", "error", err)
@@ -74,4 +136,28 @@ func (p *pulse) run(ctx context.Context) error {
 	}
 	go p.node.Run(ctx)
 	return beat.NewPort(socket, nil, p.node).Run(ctx)
+}
+
+// fence ends the tasks whose lease is too old: the leader replaces them when that must have been done.
+func (p *pulse) fence(ctx context.Context, end func(task string, code types.TaskStopCode, reason string)) error {
+	tick := time.NewTicker(timeouts.FenceLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		age, ok := p.node.Lease()
+		p.mu.Lock()
+		for id, a := range p.fenced {
+			if ok && age > a.Fence {
+				delete(p.fenced, id)
+				p.log.Warn("no server has been heard for longer than the task may run without: it is stopped", "task", id, "lease", a.Fence)
+				end(id, types.TaskStopCodeInfrastructureHealth, fmt.Sprintf("Its node heard no server for %s, and the service's tag %s is fence=%s.",
+					age.Round(100*time.Millisecond), model.PartitionTag, a.Fence))
+			}
+		}
+		p.mu.Unlock()
+	}
 }

@@ -69,7 +69,7 @@ func openFake(_ context.Context, _ *Instance, _ uplink, _ *slog.Logger) (*machin
 
 // run manages tasks until ctx is done.
 func (n *node) run(ctx context.Context) error {
-	n.client = nodelink.NewClient(nodelink.ClientConfig{Declare: n.declare, Dial: n.up.dial, OnServers: n.up.servers, Memory: n.up.memory, Beats: n.up.beats, OnAssign: n.agent.SetAssignments,
+	n.client = nodelink.NewClient(nodelink.ClientConfig{Declare: n.declare, Dial: n.up.dial, OnServers: n.up.servers, Memory: n.up.memory, Beats: n.up.beats, OnAssign: n.assigned,
 		Log: n.log.With("component", "nodelink")})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.agent.Run(ctx) })
@@ -78,6 +78,14 @@ func (n *node) run(ctx context.Context) error {
 		g.Go(func() error { return loop(ctx) })
 	}
 	return g.Wait()
+}
+
+// assigned takes in the whole set of assignments.
+func (n *node) assigned(all []model.Assignment) {
+	if n.up.assigned != nil {
+		n.up.assigned(all)
+	}
+	n.agent.SetAssignments(all)
 }
 
 func (n *node) close() {

@@ -93,7 +93,7 @@ func (n *node) serve(ctx context.Context, r *remote, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.run(ctx) })
 	g.Go(func() error { return r.renew(ctx) })
-	g.Go(func() error { return r.pulse.run(ctx) })
+	g.Go(func() error { return r.pulse.run(ctx, n.agent.End) })
 	err := g.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		log.Info("stopped; tasks go on, and the next berth node manages them")

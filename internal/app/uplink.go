@@ -20,6 +20,7 @@ type uplink struct {
 	address     func() string                                // at which other machines reach this one
 	servers     func(nodelink.Servers)                       // is told where the servers are now; nil: nobody cares
 	beats       func() bool                                  // tells whether servers answer this node's beats; nil: it has none
+	assigned    func([]model.Assignment)                     // is told of each set; nil: nobody cares
 	memory      nodelink.Memory                              // nil: what is seen of the servers' state is forgotten
 	credentials metadata.Credentials                         // those of tasks' roles
 	logs        agent.LogSink

@@ -210,6 +210,20 @@ func (n *Node) Lease() (age time.Duration, ok bool) {
 	return n.c.Clock() - n.lease, n.lease > 0
 }
 
+// LeaseAt is the lease by the clock since boot, 0 for none: two processes of one boot can hand it on.
+func (n *Node) LeaseAt() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lease
+}
+
+// Resume takes on the lease that another process of this boot has had.
+func (n *Node) Resume(lease time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lease = max(n.lease, min(lease, n.c.Clock()))
+}
+
 // Passes tells whether UDP gets through: a server has answered within timeouts.BeatPasses.
 func (n *Node) Passes() bool {
 	n.mu.Lock()

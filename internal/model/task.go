@@ -210,6 +210,8 @@ type Assignment struct {
 	Definition types.TaskDefinition
 	// Stop: end the task (Desired is STOPPED and Released).
 	Stop bool
+	// Fence, when it is not 0, is how long the task may run without a server that is in contact with the leader.
+	Fence time.Duration `json:",omitzero"`
 }
 
 // Report is an agent's view of one of its tasks.

@@ -26,7 +26,10 @@ type serverSession struct {
 }
 
 // sent is what the node was told of a task: the parts of an assignment that change.
-type sent struct{ stop bool }
+type sent struct {
+	stop  bool
+	fence time.Duration
+}
 
 // send keeps the node's assignments what the store says. A change of one of its tasks costs what changed.
 func (ss *serverSession) send(ctx context.Context) error {
@@ -130,6 +133,9 @@ func (ss *serverSession) changed(changes []store.Change) (a *Assignments, err er
 // assign adds the task to what is sent, unless the node knows all of it that matters.
 func (ss *serverSession) assign(r store.Reader, a *Assignments, t *model.Task) {
 	now := sent{stop: t.Desired == model.Stopped && t.Released}
+	if s, ok := store.Services.Get(r, t.Cluster+"/"+t.Service); ok && t.Service != "" {
+		now.fence = model.OnPartitionOf(s.Tags).Fence
+	}
 	if was, ok := ss.sent[t.ID]; ok && was == now {
 		return
 	}
@@ -139,7 +145,7 @@ func (ss *serverSession) assign(r store.Reader, a *Assignments, t *model.Task) {
 		return
 	}
 	ss.sent[t.ID] = now
-	a.Put = append(a.Put, model.Assignment{Task: t, Definition: def.Definition, Stop: now.stop})
+	a.Put = append(a.Put, model.Assignment{Task: t, Definition: def.Definition, Stop: now.stop, Fence: now.fence})
 }
 
 // remove adds that the node is to forget a task, if it knows it.

@@ -25,6 +25,13 @@ const (
 	LifeMost  = time.Second
 	LifeLate  = 200 * time.Millisecond
 	LifeRetry = 100 * time.Millisecond
+	// KeeperPort is the pause between two tries of a keeper to take the port of beats from an agent that has died; KeeperTell the one between
+	// two words of the agent to the keeper; KeeperAnswer what an agent waits for the keeper to leave it the port.
+	KeeperPort   = 20 * time.Millisecond
+	KeeperTell   = time.Second
+	KeeperAnswer = 2 * time.Second
+	// FenceLook is the longest pause between two looks at a lease.
+	FenceLook = 200 * time.Millisecond
 	// DrainLook is the pause between two looks at how far a drained node is.
 	DrainLook = time.Second
 	// FenceMargin is what the leader waits, besides the lease and the stopTimeouts, until a lost node has surely stopped a task of which
@@ -39,6 +46,8 @@ func lifeOrder() []Rule {
 	return []Rule{
 		{Beat, BeatMany, "Beat < BeatMany", "many nodes beat more slowly"},
 		{3 * Beat, BeatClone, "3*Beat < BeatClone", "a live machine has beaten before another of its id is believed"},
+		{KeeperTell + FenceLook, FenceMargin, "KeeperTell + FenceLook < FenceMargin", "a keeper's word is old when a lease counts, and still in time"},
+		{KeeperPort, Beat, "KeeperPort < Beat", "a keeper beats before anybody misses the agent"},
 		{BeatLeast, Beat, "BeatLeast < Beat", "a node believes the period that it is told"},
 		{BeatMany + BeatMany/10, BeatPasses, "1.1 * BeatMany < BeatPasses", "one lost answer is no broken path"},
 	}

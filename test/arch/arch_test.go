@@ -49,7 +49,7 @@ var ladder = []rung{
 	{"life", []string{"beat", "plan/judge", "store", "timeouts", "model"}, "who lives, from what is heard to the rows"},
 	{"nodelink", []string{"store", "timeouts", "model"}, "a session carries assignments and reports"},
 	{"node/agent/agenttest", []string{"node", "plan/task", "timeouts", "model"}, "the suite makes tasks as the API does"},
-	{"node", []string{"node", "timeouts", "model"}, "an agent knows only its assignments"},
+	{"node", []string{"node", "beat", "timeouts", "model"}, "an agent knows only its assignments"},
 	{"serve/proxy/feed", []string{"serve/proxy", "store", "timeouts", "model"}, "the data plane's joint with the store"},
 	{"serve/proxy", []string{"gate", "timeouts", "model"}, "the data plane takes a table"},
 	{"serve", []string{"serve", "gate", "store", "timeouts", "model"}, "what answers people decides nothing"},

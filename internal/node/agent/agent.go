@@ -126,6 +126,16 @@ func (a *Agent) SetAssignments(set []model.Assignment) {
 	a.look()
 }
 
+// End has a task end by itself, for a reason of the machine's own; one that is not here, or ends already, is left alone.
+func (a *Agent) End(taskID string, code types.TaskStopCode, reason string) {
+	a.mu.Lock()
+	t := a.tasks[taskID]
+	a.mu.Unlock()
+	if t != nil {
+		t.post(func() { t.end(code, reason) })
+	}
+}
+
 // Reports returns the newest observation of every task: what a new session with the server has to say.
 func (a *Agent) Reports() []model.Report {
 	a.mu.Lock()

@@ -57,6 +57,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o700); err != nil {
 		return fmt.Errorf("make the folder of containerd's socket: %w", err)
 	}
+	go keep(ctx, c)
 	ward := recovery.NewWard(c.shims())
 	if err := ward.Admit(ctx); err != nil {
 		log.G(ctx).WithError(err).Warn("a shim that does not answer could not be set aside; containerd may be slow to start")
