@@ -146,6 +146,7 @@ func TestSilentNode(t *testing.T) {
 		began := time.Now()
 		_ = w.ended(w.open("mute"))
 		check(t, "lost after", time.Since(began), 15*time.Second)
+		synctest.Wait() // the client hears of the end before it is noted
 		check(t, "mute is connected", w.node("mute").Connected, false)
 		time.Sleep(5 * time.Minute)
 		check(t, "alive", []any{w.node("alive").Connected, w.node("alive").Epoch, m.dials}, []any{true, 1, 1})
