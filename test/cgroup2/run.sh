@@ -37,9 +37,10 @@ cp bin/berth "$work/root/berth"
 if ! [ -e "$work/apparmor/sbin/apparmor_parser" ]; then
 	(cd "$work" && apt-get download -qq apparmor 2>/dev/null && dpkg-deb -x apparmor_*.deb apparmor && rm apparmor_*.deb)
 fi
-mkdir -p "$work/root/walls/sbin"
+mkdir -p "$work/root/walls/sbin" "$work/root/walls/usr/share"
 cp "$work/apparmor/sbin/apparmor_parser" "$work/root/walls/sbin/"
 cp -r "$work/apparmor/etc" "$work/root/walls/"
+cp -r "$work/apparmor/usr/share/apparmor-features" "$work/root/walls/usr/share/"
 ldd "$work/apparmor/sbin/apparmor_parser" | grep -o '/[^ ]*' | while read -r library; do
 	mkdir -p "$work/root/walls${library%/*}"
 	cp -L "$library" "$work/root/walls$library"

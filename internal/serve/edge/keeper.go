@@ -194,11 +194,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 			pause = 0
 		}
 		k.log.Warn("the proxy ended; starting it again", "in", pause)
-		wait(ctx, pause)
-		pause, started = min(max(minPause, 2*pause), timeouts.ProxyLongestPause), time.Now()
+		if wait(ctx, pause); ctx.Err() != nil {
+			return nil
+		}
+		pause = min(max(minPause, 2*pause), timeouts.ProxyLongestPause)
 		if err := k.start(ctx, k.c); err != nil && ctx.Err() == nil {
 			k.log.Error("the proxy cannot be started; trying again", "error", err)
 		}
+		started = time.Now() // what it took to start is no steadiness
 	}
 	return nil
 }
