@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"slices"
 )
 
 // The format of bbolt's files, version 2: pages of a size that both metas tell, each with a header of 16 bytes (number, kind, count of
@@ -31,6 +32,15 @@ type pages struct {
 	high  uint64 // the first number that was given to no page
 	seen  []bool // by number: a page belongs to one other
 	yield func(bucket string, key, value []byte) error
+
+	open   int     // pages that are being read, each below the one before it
+	levels []level // of them
+}
+
+// level is memory for a page, used again for the next one at the same distance from the root.
+type level struct {
+	data     []byte
+	elements []element
 }
 
 type element struct {
@@ -62,7 +72,7 @@ func walkPages(file io.ReaderAt, length int64, f func(bucket string, key, value 
 	if err := p.begin(length); err != nil {
 		return err
 	}
-	_, err := p.tree(p.root, 0, nil, nil, func(e element) error {
+	_, err := p.tree(p.root, nil, nil, func(e element) error {
 		if !e.bucket {
 			return fmt.Errorf("%q is no bucket", e.key)
 		}
@@ -126,10 +136,10 @@ func (p *pages) bucket(name string, value []byte) error {
 		return p.yield(name, e.key, e.value)
 	}
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
-		_, err := p.tree(root, 0, nil, nil, each)
+		_, err := p.tree(root, nil, nil, each)
 		return err
 	}
-	leaf, elements, err := parse(value[headerBytes:]) // a small one is in its parent's page
+	leaf, elements, err := parse(value[headerBytes:], nil) // a small one is in its parent's page
 	if err == nil && !leaf {
 		err = errors.New("its page is no leaf")
 	}
@@ -142,17 +152,25 @@ func (p *pages) bucket(name string, value []byte) error {
 	return nil
 }
 
-// tree goes through the pages below one. All keys are to be low or more, and less than high if there is one; last is the greatest.
-func (p *pages) tree(id uint64, depth int, low, high []byte, each func(element) error) (last []byte, err error) {
-	data, err := p.page(id)
+// tree goes through the pages below one. All keys are to be low or more, and less than high if there is one; last is the greatest, and
+// valid until the next page is read.
+func (p *pages) tree(id uint64, low, high []byte, each func(element) error) (last []byte, err error) {
+	if p.open > maxDepth {
+		return nil, fmt.Errorf("page %d is too far from its root", id)
+	}
+	if p.open == len(p.levels) {
+		p.levels = append(p.levels, level{data: make([]byte, p.size)})
+	}
+	at := p.open
+	p.open++
+	defer func() { p.open-- }()
+	data, err := p.page(id, p.levels[at].data)
 	if err != nil {
 		return nil, err
 	}
-	leaf, elements, err := parse(data)
-	if err == nil && depth > maxDepth {
-		err = errors.New("it is too far from its root")
-	}
-	if err == nil && len(elements) == 0 && (depth > 0 || !leaf) {
+	leaf, elements, err := parse(data, p.levels[at].elements[:0])
+	p.levels[at].elements = elements
+	if err == nil && len(elements) == 0 && (low != nil || !leaf) {
 		err = errors.New("it is empty")
 	}
 	if err != nil {
@@ -177,7 +195,7 @@ func (p *pages) tree(id uint64, depth int, low, high []byte, each func(element) 
 		if i+1 < len(elements) {
 			end = elements[i+1].key
 		}
-		if last, err = p.tree(e.child, depth+1, e.key, end, each); err != nil {
+		if last, err = p.tree(e.child, e.key, end, each); err != nil {
 			return nil, err
 		}
 	}
@@ -201,12 +219,11 @@ func ordered(elements []element, low, high []byte, each func(element) error) (la
 	return last, nil
 }
 
-// page reads a page, and those that belong to it, once.
-func (p *pages) page(id uint64) ([]byte, error) {
+// page reads a page, and those that belong to it, once; data has the size of one.
+func (p *pages) page(id uint64, data []byte) ([]byte, error) {
 	if id < 2 || id >= p.high {
 		return nil, fmt.Errorf("page %d of %d is referred to", id, p.high)
 	}
-	data := make([]byte, p.size)
 	if _, err := p.file.ReadAt(data, int64(id)*p.size); err != nil {
 		return nil, err
 	}
@@ -228,8 +245,8 @@ func (p *pages) page(id uint64) ([]byte, error) {
 	return data, err
 }
 
-// parse reads the elements of a page; their keys and values are parts of data.
-func parse(data []byte) (leaf bool, elements []element, err error) {
+// parse appends the elements of a page to those given; their keys and values are parts of data.
+func parse(data []byte, to []element) (leaf bool, elements []element, err error) {
 	if len(data) < headerBytes {
 		return false, nil, errors.New("it is too short")
 	}
@@ -240,11 +257,11 @@ func parse(data []byte) (leaf bool, elements []element, err error) {
 	if headerBytes+16*count > len(data) {
 		return false, nil, fmt.Errorf("it has no room for %d elements", count)
 	}
-	elements = make([]element, count)
-	for i := range elements {
+	elements = slices.Grow(to, count)
+	for i := range count {
 		at := headerBytes + 16*i
 		number := func(i int) uint64 { return uint64(binary.NativeEndian.Uint32(data[at+4*i:])) }
-		e, from, keyLen, valueLen := &elements[i], number(0), number(1), uint64(0)
+		e, from, keyLen, valueLen := element{}, number(0), number(1), uint64(0)
 		if leaf {
 			e.bucket, from, keyLen, valueLen = number(0) == 1, number(1), number(2), number(3)
 			if number(0) > 1 {
@@ -257,6 +274,7 @@ func parse(data []byte) (leaf bool, elements []element, err error) {
 			return false, nil, fmt.Errorf("element %d is outside", i)
 		}
 		e.key, e.value = data[from:from+keyLen:from+keyLen], data[from+keyLen:from+keyLen+valueLen]
+		elements = append(elements, e)
 	}
 	return leaf, elements, nil
 }

@@ -16,7 +16,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/berthdev/berth/internal/store"
 )
@@ -83,11 +83,11 @@ const revisionBytes = 17
 // says what kept it from reading on. What etcd had acknowledged within its last 100 ms is only in its log, and missing.
 func Salvage(dir string, kinds []store.Kind) (rows map[string]string, lost []string, err error) {
 	rows = map[string]string{}
-	err = history(dir, func(kv *mvccpb.KeyValue, deleted bool) {
-		if deleted {
-			delete(rows, string(kv.Key))
+	err = history(dir, func(c written) {
+		if c.deleted {
+			delete(rows, string(c.key))
 		} else {
-			rows[string(kv.Key)] = string(kv.Value)
+			rows[string(c.key)] = string(c.value)
 		}
 	})
 	return rows, sift(rows, kinds), err
@@ -95,7 +95,7 @@ func Salvage(dir string, kinds []store.Kind) (rows map[string]string, lost []str
 
 // history yields the changes in etcd's data file in the order in which they were made. It refuses records that
 // etcd did not write so: etcd reads them on a goroutine of its own, where a panic ends the process.
-func history(dir string, f func(kv *mvccpb.KeyValue, deleted bool)) error {
+func history(dir string, f func(written)) error {
 	var last []byte
 	return walk(filepath.Join(dir, "data", "member", "snap", "db"), func(bucket string, revision, data []byte) error {
 		if bucket != "key" {
@@ -110,19 +110,65 @@ func history(dir string, f func(kv *mvccpb.KeyValue, deleted bool)) error {
 			return fmt.Errorf("revision %x is not in its place", revision)
 		}
 		last = append(last[:0], revision[:revisionBytes]...)
-		var kv mvccpb.KeyValue
-		if err := proto.Unmarshal(data, &kv); err != nil {
-			return fmt.Errorf("revision %d: %w", main, err)
-		}
-		if !deleted && (kv.ModRevision != main || kv.CreateRevision < 1 || kv.CreateRevision > main || kv.Version < 1) {
+		c, ok := readWritten(data)
+		if !ok || !deleted && (c.modified != main || c.created < 1 || c.created > main || c.version < 1) {
 			return fmt.Errorf("revision %d says that it is another", main)
 		}
-		if key := string(kv.Key); !strings.HasPrefix(key, tables) && !strings.HasPrefix(key, partRows) && key != fenceKey {
-			return fmt.Errorf("revision %d is of %q, which no version of Berth writes", main, key)
+		if !bytes.HasPrefix(c.key, []byte(tables)) && !bytes.HasPrefix(c.key, []byte(partRows)) && string(c.key) != fenceKey {
+			return fmt.Errorf("revision %d is of %q, which no version of Berth writes", main, c.key)
 		}
-		f(&kv, deleted)
+		c.deleted = deleted
+		f(c)
 		return nil
 	})
+}
+
+// written is one of etcd's records, a mvccpb.KeyValue; key and value are parts of it.
+type written struct {
+	key, value                 []byte
+	created, modified, version int64
+	deleted                    bool
+}
+
+// readWritten reads a record without a copy: there are hundreds of thousands, and a start waits for all of them.
+func readWritten(data []byte) (c written, ok bool) {
+	for len(data) > 0 {
+		number, kind, n := protowire.ConsumeTag(data)
+		if n < 0 {
+			return c, false
+		}
+		data = data[n:]
+		var v uint64
+		var b []byte
+		switch kind {
+		case protowire.VarintType:
+			v, n = protowire.ConsumeVarint(data)
+		case protowire.BytesType:
+			b, n = protowire.ConsumeBytes(data)
+		default:
+			return c, false
+		}
+		if n < 0 {
+			return c, false
+		}
+		data = data[n:]
+		switch {
+		case number == 1 && b != nil:
+			c.key = b
+		case number == 2 && kind == protowire.VarintType:
+			c.created = int64(v)
+		case number == 3 && kind == protowire.VarintType:
+			c.modified = int64(v)
+		case number == 4 && kind == protowire.VarintType:
+			c.version = int64(v)
+		case number == 5 && b != nil:
+			c.value = b
+		case number == 6 && kind == protowire.VarintType: // its lease
+		default:
+			return c, false
+		}
+	}
+	return c, true
 }
 
 // sift takes out of rows what cannot be read, and names it.

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -85,7 +84,7 @@ func complete(dir string) error {
 	case errors.Is(errData, fs.ErrNotExist) && len(wals) > 0:
 		return fmt.Errorf("%w: %s is lost", errDamaged, filepath.Join(member, "snap", "db"))
 	case errData == nil:
-		err := history(dir, func(*mvccpb.KeyValue, bool) {})
+		err := history(dir, func(written) {})
 		if err != nil && broken(err) {
 			return fmt.Errorf("%w: %w", errDamaged, err)
 		}
