@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,15 +23,14 @@ import (
 type recorder struct {
 	kv
 	puts []string
-	gets int
+	gets atomic.Int64 // several goroutines ask
 	get  func(n int, ctx context.Context) error
 }
 
 func (r *recorder) Txn(ctx context.Context) clientv3.Txn { return &recordedTxn{r.kv.Txn(ctx), r} }
 
 func (r *recorder) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	n := r.gets
-	r.gets++
+	n := int(r.gets.Add(1)) - 1
 	if r.get != nil {
 		if err := r.get(n, ctx); err != nil {
 			return nil, err
@@ -207,9 +207,9 @@ func TestLoadsTakeTheirTime(t *testing.T) {
 	var follower storetest.Shadow
 	s.Follow(&follower)
 	s.patience = 500 * time.Millisecond // longer than an answer takes under the race detector on a busy machine
-	seen := 0
+	var seen atomic.Int64
 	r.get = func(n int, ctx context.Context) error {
-		seen = len(strings.Fields(names(s)))
+		seen.Store(int64(len(strings.Fields(names(s)))))
 		if n%2 == 1 { // every other request is never answered
 			<-ctx.Done()
 			return ctx.Err()
@@ -232,7 +232,7 @@ func TestLoadsTakeTheirTime(t *testing.T) {
 	if took := time.Since(began); took < s.patience {
 		t.Errorf("the load took %s: nothing was slow", took)
 	}
-	if seen != 3*firstPage {
+	if seen := seen.Load(); seen != 3*firstPage {
 		t.Errorf("%d rows could be read during the load", seen)
 	}
 	if !w.Take().All {
