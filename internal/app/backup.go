@@ -124,7 +124,7 @@ func readChunk(in *bufio.Reader) ([]byte, error) {
 
 // adminSocket is where a running server hands out backups; only its own user may use it.
 func (in *Instance) adminSocket() string {
-	if in.Runtime == "containerd" {
+	if in.Runtime == "containerd" && !in.Alone {
 		return filepath.Join(in.RunDir(), "admin.sock")
 	}
 	return in.Path("admin.sock") // without containers there need be no root, and nothing below /run
@@ -148,6 +148,7 @@ func (s *server) serveAdmin(ctx context.Context) error {
 	s.serveTokens(mux)
 	mux.HandleFunc("POST /node/confirm-lost", s.serveConfirmLost)
 	mux.HandleFunc("POST /node/{node}/{change}", s.serveNodeChange)
+	s.serveServers(mux)
 	return serveHTTP(ctx, l, mux)
 }
 

@@ -10,11 +10,14 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/berthdev/berth/internal/join"
 	"github.com/berthdev/berth/internal/serve/fleet"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/etcd"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Fleet asks the server that runs on the data directory what it sees of the cluster's machines.
@@ -67,18 +70,73 @@ func (s *server) fleet(now time.Time) (out fleet.Report) {
 	return out
 }
 
-// servers names this server when none is stored: one that is alone leads.
+// servers completes what is stored of the servers: who leads and votes, and what each says of itself now. One that is alone leads.
 func (s *server) servers(all []fleet.Server) []fleet.Server {
 	if len(all) == 0 {
-		host, _ := os.Hostname()
-		all = []fleet.Server{{Name: host, Address: s.in.Listen}}
+		all = []fleet.Server{{Name: hostname(), Address: s.in.Listen}}
 	}
 	if len(all) == 1 {
-		all[0].Leader, all[0].Behind = true, 0
+		all[0].ID, all[0].Leader, all[0].Behind = s.in.NodeID, true, 0
 		all[0].Fsync, _ = etcd.FsyncP99()
 		all[0].Version = s.version
+		return all
+	}
+	members := map[string]etcd.Member{}
+	for _, m := range s.store.Members() {
+		members[m.Name] = m
+	}
+	states := make([]serverState, len(all))
+	var asked sync.WaitGroup
+	for i := range all {
+		asked.Go(func() { states[i] = s.stateOf(all[i]) })
+	}
+	asked.Wait()
+	var newest uint64
+	for _, state := range states {
+		newest = max(newest, state.Revision)
+	}
+	for i, state := range states {
+		m, known := members[all[i].ID]
+		all[i].Leader, all[i].Joining, all[i].Away = m.Leader, !known || m.Learner, state.Heard.IsZero()
+		if all[i].ID != s.in.NodeID {
+			all[i].Heard = state.Heard
+		}
+		if !all[i].Away {
+			all[i].Fsync, all[i].Behind = state.Fsync, int64(newest-state.Revision)
+		}
 	}
 	return all
+}
+
+// pathState is where a server tells others about itself.
+const pathState = "/v1/servers/state"
+
+type serverState struct {
+	Revision uint64        // of the state that it shows
+	Fsync    time.Duration // 0: unknown
+	Heard    time.Time     // the asker's: when it answered
+}
+
+// state is this server's own.
+func (s *server) state() (now serverState) {
+	s.store.View(func(r store.Reader) { now.Revision = r.Revision() })
+	now.Fsync, _ = etcd.FsyncP99()
+	now.Heard = time.Now()
+	return now
+}
+
+// stateOf asks a server; the answer is zero when it does not answer.
+func (s *server) stateOf(one fleet.Server) (now serverState) {
+	if one.ID == s.in.NodeID {
+		return s.state()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeouts.ServerState)
+	defer cancel()
+	if err := join.Get(ctx, s.port.client(one.Address), pathState, &now); err != nil {
+		return serverState{}
+	}
+	now.Heard = time.Now()
+	return now
 }
 
 func (s *server) serveFleet(w http.ResponseWriter, _ *http.Request) {

@@ -43,6 +43,8 @@ type Config struct {
 	VPCCIDR string // of the VPC that clients see, from which tasks have their addresses
 	// Advertise is where other machines reach this one; "" is what it was, and at first nowhere.
 	Advertise string
+	Alone     bool   // no tasks run on this machine
+	Join      string // berth://host:port/token of a cluster that this machine is to be a server of; needed once
 	Version   string
 	Verbose   bool
 }
@@ -61,8 +63,11 @@ type Instance struct {
 	Created time.Time  `json:"created"`
 	// Advertise is where other machines reach this one's cluster port (host:port); "" while that is closed.
 	Advertise string        `json:"advertise,omitempty"`
-	Node      *NodeSettings `json:"node,omitempty"` // what `berth node` keeps; nil on a server
+	Peers     bool          `json:"peers,omitempty"` // it is one of several servers, or was: etcd listens for the others
+	Alone     bool          `json:"alone,omitempty"` // `berth server`: no tasks run on this machine
+	Node      *NodeSettings `json:"node,omitempty"`  // what `berth node` keeps; nil on a server
 	dir       string
+	saved     bool // it was there
 }
 
 // ErrNoInstance says that a data directory holds no Berth.
@@ -82,7 +87,7 @@ func LoadInstance(dir string) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Instance{dir: dir}
+	in := &Instance{dir: dir, saved: true}
 	if err := json.Unmarshal(data, in); err != nil {
 		return nil, fmt.Errorf("%s/instance.json: %w", dir, err)
 	}
@@ -121,6 +126,10 @@ func openInstance(c Config) (*Instance, error) {
 	if in.Node != nil {
 		return nil, fmt.Errorf("%s is a node of a cluster: start it with berth node, or use another --data-dir", c.DataDir)
 	}
+	if in.Alone != c.Alone && in.saved {
+		return nil, fmt.Errorf("%s is that of %s; start it so, or use another --data-dir", c.DataDir, map[bool]string{true: "berth server", false: "berth up"}[in.Alone])
+	}
+	in.Alone = c.Alone
 	if c.Advertise != "" {
 		if in.Advertise, err = advertised(c.Advertise); err != nil {
 			return nil, err

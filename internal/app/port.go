@@ -17,9 +17,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/berthdev/berth/internal/forward"
 	"github.com/berthdev/berth/internal/join"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/nodelink/grpc"
+	sessions "github.com/berthdev/berth/internal/nodelink/ledger"
 	"github.com/berthdev/berth/internal/peer"
 	"github.com/berthdev/berth/internal/pki"
 	"github.com/berthdev/berth/internal/registrar"
@@ -41,7 +43,21 @@ type port struct {
 	opened    chan net.Listener    // one, once
 	peer      *peer.Server
 	sessions  *grpc.Service
-	onOpen    func() // nil: nobody cares
+	onOpen    func()       // nil: nobody cares
+	forwarded net.Listener // of what other servers hand on
+	clients   clients
+}
+
+// dial connects to another server.
+func (p *port) dial(ctx context.Context, address, protocol string) (net.Conn, error) {
+	return p.dialer().Dial(ctx, address, protocol)
+}
+
+// client asks another server.
+func (p *port) client(address string) *http.Client { return p.clients.of(p.dialer(), address) }
+
+func (p *port) dialer() *peer.Dialer {
+	return peer.NewDialer(peer.Config{Identity: p.identity.Load, Log: p.s.log})
 }
 
 func newPort(s *server) *port {
@@ -177,6 +193,9 @@ func (p *port) identify(ca *pki.CA) error {
 // write notes the cluster and this server in the store.
 func (p *port) write(ctx context.Context, address string) error {
 	in, id, host := p.s.in, p.identity.Load(), hostname()
+	if in.Peers {
+		return nil // the leader does, when it is asked
+	}
 	return p.s.store.Update(ctx, func(tx store.Tx) error {
 		if _, ok := store.ClusterSettings.Get(tx, model.SettingsKey); !ok {
 			store.ClusterSettings.Put(tx, &model.Settings{ClusterID: id.Peer.Cluster, CA: []string{string(pki.EncodeCerts(id.Roots))},
@@ -219,6 +238,9 @@ func (p *port) serveOn(r *registrar.Registrar) {
 	p.sessions.Register(p.peer.GRPC())
 	p.peer.Handle(intake.Path, peer.Nodes, intake.New(intake.Config{Sink: s.logs, From: callerID, Log: s.log.With("component", "logs")}))
 	p.peer.Handle("/v2/", peer.Nodes, s.registry.Pulls())
+	s.serveAsks(p.peer)
+	sessions.Register(p.peer, s.book(), func() bool { return s.office().Here })
+	p.forwarded = p.peer.Listen(forward.Protocol, peer.Servers)
 	p.peer.Handle("POST "+pathTaskRole, peer.Nodes, http.HandlerFunc(s.serveTaskRole))
 }
 
@@ -243,6 +265,7 @@ func (p *port) run(ctx context.Context) error {
 		g.Go(func() error { return p.peer.Serve(ctx, l) })
 		g.Go(func() error { return p.sessions.Run(ctx) })
 		g.Go(func() error { return p.s.hearBeats(ctx, p.address(), p.beatKey) })
+		g.Go(func() error { return p.s.forward.Serve(ctx, p.forwarded) })
 		g.Go(func() error { return p.registrar.Run(ctx, p.peer.Recheck) })
 		return g.Wait()
 	}

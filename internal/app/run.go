@@ -19,11 +19,7 @@ import (
 
 // Run is `berth up`: server and node in one process, until ctx is done. Tasks go on when it returns.
 func Run(ctx context.Context, c Config, out io.Writer) error {
-	in, err := openInstance(c)
-	if err != nil {
-		return err
-	}
-	release, err := in.lock()
+	in, release, err := openServer(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -42,7 +38,7 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s := &server{in: in, log: log, version: c.Version}
+	s := newServer(in, c, log)
 	defer s.close()
 	defer n.close()
 	g, ctx := errgroup.WithContext(ctx)
@@ -52,9 +48,6 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 			return err
 		}
 		if err := p.start(ctx, feed.New(s.store, p.log), n.machine.gateway); err != nil {
-			return err
-		}
-		if err := s.links.Forget(ctx); err != nil {
 			return err
 		}
 		s.port.onOpen = near.again

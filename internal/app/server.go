@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,10 +16,11 @@ import (
 
 	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/api/wire"
-	"github.com/berthdev/berth/internal/control"
+	"github.com/berthdev/berth/internal/forward"
 	"github.com/berthdev/berth/internal/life"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/nodelink"
+	"github.com/berthdev/berth/internal/pki"
 	"github.com/berthdev/berth/internal/places"
 	"github.com/berthdev/berth/internal/serve/build"
 	"github.com/berthdev/berth/internal/serve/logstore"
@@ -41,9 +44,20 @@ type server struct {
 	port     *port
 	life     *life.Life
 	places   *places.Keeper
-	control  *control.Control
+	asks     asks
+	forward  *forward.Forwarder
 	regions  regions
 	backedUp uint64 // the revision of the last of its own backups
+
+	several   atomic.Bool // there are other servers, or were
+	growing   sync.Mutex
+	announced chan struct{} // closed once the leader knows that this server has begun anew
+}
+
+func newServer(in *Instance, c Config, log *slog.Logger) *server {
+	s := &server{in: in, log: log, version: c.Version, announced: make(chan struct{})}
+	s.several.Store(in.Peers)
+	return s
 }
 
 // open opens the data directory. What is open, after an error too, close closes.
@@ -52,7 +66,11 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.keys, err = iam.Open(in.RootKey(), in.Scope(), time.Now); err != nil {
 		return err
 	}
-	if s.store, err = etcd.Open(ctx, etcd.Config{Dir: in.Path("etcd"), Kinds: store.Schema(), Log: log}); err != nil {
+	conf, err := in.etcdConfig(ctx, etcd.Config{Dir: in.Path("etcd"), Kinds: store.Schema(), Log: log}, func(words string) { log.Info(words) })
+	if err != nil {
+		return err
+	}
+	if s.store, err = etcd.Open(ctx, conf); err != nil {
 		return err
 	}
 	if s.logs, err = logstore.Open(in.Path("logs"), logstore.Config{Log: log.With("component", "logstore"), Now: time.Now}); err != nil {
@@ -64,18 +82,44 @@ func (s *server) open(ctx context.Context) (err error) {
 	}
 	s.registry = registry.New(registry.Config{Store: s.store, Blobs: blobs, Auth: s.keys, Scope: in.Scope(), Now: time.Now,
 		Log: log.With("component", "registry")})
-	if err := s.defaultCluster(ctx); err != nil {
-		return err
+	if role, _ := s.store.Role(); role.Leading { // a lone server's is there with its first answer
+		if err := s.defaultCluster(ctx); err != nil {
+			return err
+		}
 	}
-	s.life = life.New(life.Config{Store: s.store, Local: in.NodeID, Name: in.NodeID, Log: log.With("component", "life")})
-	s.links = nodelink.NewServer(nodelink.ServerConfig{OnHeard: s.life.Session, ID: in.NodeID, Store: s.store, Now: time.Now, Log: log.With("component", "nodelink")})
+	s.life = life.New(life.Config{Store: s.store, Local: in.localNode(), Name: in.NodeID, Leads: s.leads, Log: log.With("component", "life")})
+	s.asks = s.memberAsks()
 	s.port = newPort(s)
+	if in.Peers { // who this server is must be known before others are asked
+		ca, err := pki.LoadCA(in.pkiDir())
+		if err != nil {
+			return fmt.Errorf("the cluster's authority: %w", err)
+		}
+		if err := s.port.identify(ca); err != nil {
+			return err
+		}
+	}
+	s.links = nodelink.NewServer(nodelink.ServerConfig{OnHeard: s.life.Session, ID: in.NodeID, Store: s.store, Ledger: s.ledger(), Now: time.Now, Log: log.With("component", "nodelink")})
 	s.places = places.New(s.store)
-	s.control = control.New(control.Config{Store: s.store, Places: s.places, Scope: in.Scope(), Now: time.Now, NewID: newID, Pace: in.Pace,
-		Log: log.With("component", "control")})
+	s.forward = forward.New(forward.Config{Office: s.office, Confirm: s.store.Confirm, Dial: s.port.dial, Local: http.HandlerFunc(s.serveLocal),
+		Log: log.With("component", "forward")})
 	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Access: s.keys, Now: time.Now, Log: log.With("component", "wire"),
 		Services: s.servicesOf(s.home()), Regional: s.regional, Context: freeing})
 	return nil
+}
+
+// leads tells whether this server does.
+func (s *server) leads() bool {
+	role, _ := s.store.Role()
+	return role.Leading
+}
+
+// localNode is the id of the node in this process; "" where there is none.
+func (in *Instance) localNode() string {
+	if in.Alone {
+		return ""
+	}
+	return in.NodeID
 }
 
 func newID() string { return randomHex(16) }
@@ -103,19 +147,25 @@ func (s *server) defaultCluster(ctx context.Context) error {
 	})
 }
 
-// handler is what the API's address has beside load balancers: the registry by its requests under /v2, the APIs at the rest.
+// handler is what the API's address has beside load balancers: builds on this machine, and all else where the leader is.
 func (s *server) handler() http.Handler {
 	builder := &build.Remote{Admit: s.mayBuild, Dial: s.in.dialBuilder, Log: s.log}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case registry.Claims(r):
-			s.registry.ServeHTTP(w, r)
-		case r.URL.Path == build.Path:
+		if r.URL.Path == build.Path {
 			builder.ServeHTTP(w, r)
-		default:
-			s.endpoint.ServeHTTP(w, r)
+			return
 		}
+		s.forward.ServeHTTP(w, r)
 	})
+}
+
+// serveLocal is what the leader answers: the registry by its requests under /v2, the APIs at the rest.
+func (s *server) serveLocal(w http.ResponseWriter, r *http.Request) {
+	if registry.Claims(r) {
+		s.registry.ServeHTTP(w, r)
+		return
+	}
+	s.endpoint.ServeHTTP(w, r)
 }
 
 // mayBuild tells whether the registry's password is that of somebody who may run commands on this machine.
@@ -130,9 +180,9 @@ func (s *server) mayBuild(password string) error {
 // run runs the loops until ctx is done.
 func (s *server) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.control.Run(ctx) })
+	g.Go(func() error { return s.lead(ctx) })
+	g.Go(func() error { return s.announce(ctx) })
 	g.Go(func() error { return s.life.Run(ctx) })
-	g.Go(func() error { return s.controlRegions(ctx) })
 	g.Go(func() error { return s.housekeeping(ctx) })
 	g.Go(func() error { return s.serveAdmin(ctx) })
 	g.Go(func() error { return s.port.run(ctx) })
@@ -149,7 +199,9 @@ func (s *server) housekeeping(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if n, bytes, err := s.registry.Collect(ctx); err != nil {
+		if role, _ := s.store.Role(); !role.Leading {
+			// blobs go on the leader's word
+		} else if n, bytes, err := s.registry.Collect(ctx); err != nil {
 			s.log.Error("cannot collect unused blobs", "error", err)
 		} else if n > 0 {
 			s.log.Info("collected unused blobs", "blobs", n, "bytes", bytes)

@@ -156,6 +156,8 @@ const (
 	ServerRetry = 250 * time.Millisecond
 	// ServerCall bounds one question of a server to another; ServerSay the pause between two lines about what is waited for.
 	ServerCall = 15 * time.Second
+	// ServerState is how long a server has to say how it is, before people are told that it is away.
+	ServerState = time.Second
 	ServerSay  = 10 * time.Second
 )
 

@@ -38,6 +38,7 @@ type Server struct {
 	Address string        `json:"address"`
 	Version string        `json:"version"`
 	Leader  bool          `json:"leader"`
+	Joining bool          `json:"joining,omitempty"` // it is brought up to date and does not vote yet
 	Since   time.Time     `json:"since,omitzero"`  // it leads
 	Heard   time.Time     `json:"heard,omitzero"`  // it answered this server last; zero for this server itself
 	Away    bool          `json:"away,omitempty"`  // it does not answer

@@ -27,6 +27,8 @@ func (r Report) Show(w io.Writer) error {
 			role = "away"
 		case s.Away:
 			role = "away " + Ago(r.At.Sub(s.Heard))
+		case s.Joining:
+			role = "joining"
 		}
 		fsync, behind := "-", "-"
 		if s.Fsync > 0 {

@@ -18,6 +18,8 @@ const everything = "/berth"
 // startPause is the pause before another attempt at what failed: to start etcd, to load the state.
 const startPause = time.Second
 
+var errElection = errors.New("another election came between")
+
 // follow keeps the mirror warm by what etcd tells of each commit, until this server has taken the lead, etcd must restart, or the state
 // has to be loaded anew.
 func (s *Store) follow() {
@@ -37,7 +39,7 @@ func (s *Store) follow() {
 		case goal >= 0 && s.at >= goal:
 			if err := s.takeFence(ctx, m); err == nil {
 				return
-			} else if !errors.Is(err, errFenced) && ctx.Err() == nil { // fenced: another wrote meanwhile, and etcd will tell what
+			} else if !errors.Is(err, errFenced) && !errors.Is(err, errElection) && ctx.Err() == nil { // etcd will tell what another wrote meanwhile
 				s.log.Warn("cannot take the lead yet", "error", err)
 			}
 			goal = -1
@@ -109,7 +111,7 @@ func (s *Store) takeFence(ctx context.Context, m *member) error {
 	}
 	s.fence, s.at = mine, at
 	if m.etcd.Server.Term() != term || !m.leads() {
-		return errors.New("another election came between")
+		return errElection
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"go.uber.org/zap/zapcore"
@@ -66,6 +68,9 @@ func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	m := zapcore.NewMapObjectEncoder()
 	for _, f := range append(c.fields[:len(c.fields):len(c.fields)], fields...) {
 		f.AddTo(m)
+	}
+	if strings.Contains(fmt.Sprint(m.Fields["error"]), net.ErrClosed.Error()) { // how its listener ends
+		return nil
 	}
 	if c.starting.on.Load() {
 		words := fmt.Sprint(e.Message, " ", m.Fields)

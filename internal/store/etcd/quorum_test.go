@@ -3,6 +3,7 @@ package etcd
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -229,4 +230,80 @@ func until(s *Store, is func(Role) bool) Role {
 			return role
 		}
 	}
+}
+
+// TestAQuorumIsLostForGood: of three servers two are gone; the third goes on alone when it is told so, and lets another in.
+func TestAQuorumIsLostForGood(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3)
+	if err := f.write("a"); err != nil {
+		t.Fatal(err)
+	}
+	f.same("s3")
+	for _, name := range []string{"s1", "s2", "s3"} {
+		f.kill(name)
+	}
+	r, err := Peek(f.dirs["s3"], store.Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := store.Families.Get(r, "a"); !ok {
+		t.Error("its disk does not show what it had")
+	}
+	f.peers["s3"].together, f.peers["s3"].Forced = "", true
+	f.start("s3", nil)
+	if err := f.write("b"); err != nil || names(f.up["s3"]) != "a b" {
+		t.Errorf("%v, %q", err, names(f.up["s3"]))
+	}
+	if err := f.up["s3"].Close(); err != nil {
+		t.Error(err)
+	}
+	f.peers["s3"].Forced = false
+	f.start("s3", nil)
+	f.join("s4")
+	f.same("s4")
+}
+
+// BenchmarkTakeOver kills the leader of three servers and measures how long the next write takes to be acknowledged, what a commit takes,
+// and whether anything acknowledged is lost.
+func BenchmarkTakeOver(b *testing.B) {
+	f := newFleet(b, 3)
+	var took, commits []time.Duration
+	acked := map[string]bool{}
+	write := func(name string) {
+		if err := f.write(name); err != nil {
+			b.Fatal(err)
+		}
+		acked[name] = true
+	}
+	for b.Loop() {
+		for i := range 50 {
+			began := time.Now()
+			write(fmt.Sprint("c", len(took), "-", i))
+			commits = append(commits, time.Since(began))
+		}
+		name := f.leaderName()
+		began := time.Now()
+		f.kill(name)
+		f.eventually("write on two servers", func() error { return f.write(fmt.Sprint("n", len(took))) })
+		took = append(took, time.Since(began))
+		f.start(name, nil)
+		f.same(name)
+	}
+	lost := 0
+	f.leader().View(func(r store.Reader) {
+		for name := range acked {
+			if _, ok := store.Families.Get(r, name); !ok {
+				lost++
+			}
+		}
+	})
+	slices.Sort(took)
+	slices.Sort(commits)
+	b.ReportMetric(took[len(took)/2].Seconds(), "takeover-p50-s")
+	b.ReportMetric(took[len(took)-1].Seconds(), "takeover-max-s")
+	b.ReportMetric(float64(commits[len(commits)/2].Microseconds())/1000, "commit-p50-ms")
+	b.ReportMetric(float64(commits[len(commits)*99/100].Microseconds())/1000, "commit-p99-ms")
+	b.ReportMetric(float64(lost), "lost")
+	b.ReportMetric(0, "ns/op")
 }

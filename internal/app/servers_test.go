@@ -1,0 +1,177 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+
+	"github.com/berthdev/berth/internal/api/iam"
+)
+
+// berth is a server of a test's, in this process.
+type berth struct {
+	conf Config
+	out  *lines
+	stop func() error
+	end  func() error // waits until it ends by itself
+}
+
+// portPair is an address whose port and the one after are free.
+func portPair(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		host, number, _ := net.SplitHostPort(freePort(t))
+		port, _ := strconv.Atoi(number)
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port+1)))
+		if err == nil {
+			l.Close()
+			return net.JoinHostPort(host, number)
+		}
+	}
+	t.Fatal("no two ports are free")
+	return ""
+}
+
+// start runs a server: `berth server`, or `berth up` without containers.
+func start(c Config) *berth {
+	ctx, cancel := context.WithCancel(context.Background())
+	b, ended := &berth{conf: c, out: &lines{}}, make(chan error, 1)
+	run := Server
+	if c.Runtime != "" {
+		run = Run
+	}
+	go func() { ended <- run(ctx, c, b.out) }()
+	b.stop = func() error { cancel(); return <-ended }
+	b.end = func() error {
+		defer cancel()
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(30 * time.Second):
+			return errors.New("it goes on")
+		}
+	}
+	return b
+}
+
+func (b *berth) client(t *testing.T) *ecs.Client {
+	t.Helper()
+	var id, secret string
+	eventually(t, b.conf.DataDir+" does not start", func() bool {
+		in, err := LoadInstance(b.conf.DataDir)
+		if err == nil {
+			id, secret, err = iam.ReadRoot(in.RootKey())
+		}
+		return err == nil && b.out.String() != ""
+	})
+	return ecs.New(ecs.Options{Region: "us-east-1", BaseEndpoint: aws.String("http://" + b.conf.Listen),
+		Credentials: credentials.NewStaticCredentialsProvider(id, secret, "")})
+}
+
+// TestThreeServers: a Berth that was alone becomes three by tokens; each takes every request, also when the one that leads stops, and one
+// is removed and refused afterwards.
+func TestThreeServers(t *testing.T) {
+	t.Parallel()
+	servers := []*berth{}
+	add := func(join string) *berth {
+		c := Config{DataDir: filepath.Join(t.TempDir(), "data"), Listen: freePort(t), Advertise: portPair(t), Join: join, Version: "test", Pace: "fast"}
+		if join == "" {
+			c.Runtime = "fake"
+		}
+		b := start(c)
+		servers = append(servers, b)
+		return b
+	}
+	first := add("")
+	c := first.client(t)
+	eventually(t, "the first does not answer", func() bool {
+		_, err := c.CreateCluster(t.Context(), &ecs.CreateClusterInput{ClusterName: aws.String("one")})
+		return err == nil
+	})
+	for i := range 2 {
+		j, err := NewToken(t.Context(), TokenConfig{DataDir: first.conf.DataDir, Role: "server"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := add(j.URL)
+		name := fmt.Sprint("by-", i)
+		eventually(t, "a server does not answer", func() bool {
+			_, err := b.client(t).CreateCluster(t.Context(), &ecs.CreateClusterInput{ClusterName: &name})
+			return err == nil
+		})
+	}
+	want := clusters(t, c)
+	if len(want) != 4 {
+		t.Errorf("clusters %v", want)
+	}
+	for _, b := range servers[1:] {
+		if got := clusters(t, b.client(t)); !slices.Equal(got, want) {
+			t.Errorf("another server has %v of %v", got, want)
+		}
+	}
+	voting(t, first.conf.DataDir)
+	if err := first.stop(); err != nil {
+		t.Error(err)
+	}
+	began := time.Now()
+	create(t, servers[1].client(t), "after")
+	t.Log("a write after the leader's stop took", time.Since(began))
+	if got := clusters(t, servers[2].client(t)); len(got) != len(want)+1 {
+		t.Errorf("the third has %v", got)
+	}
+	first = start(first.conf)
+	eventually(t, "the first does not come back", func() bool {
+		got, err := first.client(t).ListClusters(t.Context(), &ecs.ListClustersInput{})
+		return err == nil && len(got.ClusterArns) == len(want)+1
+	})
+	in, err := LoadInstance(servers[2].conf.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is not removed", func() bool { // etcd wants to have seen the others for some seconds
+		_, err = RemoveServer(t.Context(), servers[1].conf.DataDir, in.NodeID[:8])
+		return err == nil
+	})
+	if err := servers[2].end(); err == nil || !strings.Contains(err.Error(), "berth server rm") {
+		t.Errorf("a server that was removed: %v", err)
+	}
+	create(t, first.client(t), "by-two")
+	if err := RecoverQuorum(t.Context(), first.conf.DataDir, true, nil, &lines{}); err == nil {
+		t.Error("a running server is recovered")
+	}
+	if err := first.stop(); err != nil {
+		t.Error(err)
+	}
+	if err := RecoverQuorum(t.Context(), first.conf.DataDir, true, nil, &lines{}); err == nil || !strings.Contains(err.Error(), "answers at") {
+		t.Errorf("while another lives: %v", err)
+	}
+	if err := servers[1].stop(); err != nil {
+		t.Error(err)
+	}
+	no := &lines{}
+	if err := RecoverQuorum(t.Context(), first.conf.DataDir, false, strings.NewReader("no\n"), no); err == nil || !strings.Contains(no.String(), servers[1].conf.Advertise) {
+		t.Errorf("after a no: %v, %q", err, no)
+	}
+	if err := RecoverQuorum(t.Context(), first.conf.DataDir, false, strings.NewReader("yes\n"), &lines{}); err != nil {
+		t.Fatal(err)
+	}
+	first = start(first.conf)
+	eventually(t, "it does not go on alone", func() bool {
+		got, err := first.client(t).ListClusters(t.Context(), &ecs.ListClustersInput{})
+		return err == nil && len(got.ClusterArns) == len(want)+2
+	})
+	if err := first.stop(); err != nil {
+		t.Error(err)
+	}
+}
