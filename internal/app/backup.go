@@ -15,8 +15,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/etcd"
 )
@@ -31,8 +33,12 @@ type backupHead struct {
 	Files   map[string][]byte `json:"files"` // by name in the data directory
 }
 
-// backupFiles are what belongs to the state besides the rows.
-var backupFiles = []string{"instance.json", "root-key.json"}
+// backupFiles are what belongs to the state besides the rows, and clusterFiles what a server has of its cluster: without them every machine
+// would have to join anew.
+var (
+	backupFiles  = []string{"instance.json", "root-key.json"}
+	clusterFiles = []string{"pki/ca.key", "pki/ca.pem", "pki/beat.key", "pki/roots.pem", "pki/key.pem", "pki/cert.pem"}
+)
 
 // rows yields the state's rows.
 type rows func(yield func(key string, value []byte) error) error
@@ -42,6 +48,16 @@ func writeBackup(w io.Writer, in *Instance, each rows) error {
 	head := backupHead{Format: backupFormat, Created: time.Now().UTC(), Files: map[string][]byte{}}
 	for _, name := range backupFiles {
 		data, err := os.ReadFile(in.Path(name))
+		if err != nil {
+			return err
+		}
+		head.Files[name] = data
+	}
+	for _, name := range clusterFiles {
+		data, err := os.ReadFile(in.Path(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was never asked to let others in
+		}
 		if err != nil {
 			return err
 		}
@@ -254,8 +270,11 @@ func Restore(ctx context.Context, dir, file string, out io.Writer) error {
 	}
 	defer release()
 	for name, data := range head.Files {
-		if !slices.Contains(backupFiles, name) {
+		if !slices.Contains(backupFiles, name) && !slices.Contains(clusterFiles, name) {
 			return fmt.Errorf("%s: it holds a file %q, which this version does not know", file, name)
+		}
+		if err := os.MkdirAll(filepath.Dir(in.Path(name)), 0o700); err != nil {
+			return err
 		}
 		if err := writeFile(in.Path(name), data); err != nil {
 			return err
@@ -264,8 +283,26 @@ func Restore(ctx context.Context, dir, file string, out io.Writer) error {
 	return in.replace(ctx, all, fmt.Sprintf("the backup of %s", head.Created.Format(time.RFC3339)), out)
 }
 
-// replace puts rows in the place of the instance's state.
+// replace puts rows in the place of the instance's state, as another incarnation of it: nodes that have seen more than it knows accept it.
+// The other servers are not of the cluster any more.
 func (in *Instance) replace(ctx context.Context, all map[string]string, what string, out io.Writer) error {
+	var others []string
+	err := etcd.Edit(all, store.Schema(), func(tx store.Tx) {
+		if old, ok := store.ClusterSettings.Get(tx, model.SettingsKey); ok {
+			settings := *old
+			settings.Incarnation = randomHex(4)
+			store.ClusterSettings.Put(tx, &settings)
+		}
+		for row := range store.Servers.Scan(tx, "") {
+			if row.ID != in.NodeID {
+				others = append(others, row.Name+" ("+row.Address+")")
+				store.Servers.Delete(tx, row.ID)
+			}
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("put %s in place: %w", what, err)
+	}
 	aside, err := etcd.Replace(ctx, etcd.Config{Dir: in.Path("etcd"), Kinds: store.Schema(), Log: newLogger(false)},
 		func(yield func(string, []byte) bool) {
 			for key, value := range all {
@@ -281,6 +318,17 @@ func (in *Instance) replace(ctx context.Context, all map[string]string, what str
 	if aside != "" {
 		fmt.Fprintf(out, "what was there is kept in %s; delete it when nobody needs it\n", aside)
 	}
-	fmt.Fprintf(out, "go on with: berth up --data-dir %s\n", in.dir)
+	if len(others) > 0 {
+		fmt.Fprintf(out, "this server is the whole cluster now; start no other one of before: %s; new ones join empty (berth token server)\n", strings.Join(others, ", "))
+	}
+	fmt.Fprintf(out, "go on with: berth %s --data-dir %s\n", in.command(), in.dir)
 	return nil
+}
+
+// command is the one that starts the instance.
+func (in *Instance) command() string {
+	if in.Alone {
+		return "server"
+	}
+	return "up"
 }

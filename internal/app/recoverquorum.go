@@ -55,11 +55,7 @@ func RecoverQuorum(ctx context.Context, dir string, sure bool, answers io.Reader
 	if err := in.goOnAlone(ctx, lost); err != nil {
 		return fmt.Errorf("go on alone: %w", err)
 	}
-	command := "up"
-	if in.Alone {
-		command = "server"
-	}
-	fmt.Fprintf(out, "This server is the whole cluster now. Start it with: berth %s --data-dir %s; then let new servers in: berth token server\n", command, dir)
+	fmt.Fprintf(out, "This server is the whole cluster now. Start it with: berth %s --data-dir %s; then let new servers in: berth token server\n", in.command(), dir)
 	return nil
 }
 

@@ -17,6 +17,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
 	"github.com/berthdev/berth/internal/api/iam"
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/pki"
+	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/store/etcd"
 )
 
 // berth is a server of a test's, in this process.
@@ -172,6 +176,59 @@ func TestThreeServers(t *testing.T) {
 	eventually(t, "it does not go on alone", func() bool {
 		got, err := first.client(t).ListClusters(t.Context(), &ecs.ListClustersInput{})
 		return err == nil && len(got.ClusterArns) == len(want)+2
+	})
+	if err := first.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestARestoredServerIsAnotherIncarnation: a backup of one of several servers is, where it is restored, the whole cluster, with the keys
+// by which machines know it, in another incarnation.
+func TestARestoredServerIsAnotherIncarnation(t *testing.T) {
+	t.Parallel()
+	first := start(Config{DataDir: filepath.Join(t.TempDir(), "data"), Listen: freePort(t), Advertise: portPair(t), Version: "test", Pace: "fast"})
+	create(t, first.client(t), "kept")
+	file, other := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "other")
+	settings := func(dir string) (row *model.Settings, servers int) {
+		r, err := etcd.Peek(filepath.Join(dir, "etcd"), store.Schema())
+		if err != nil {
+			t.Fatal(err)
+		}
+		row, _ = store.ClusterSettings.Get(r, model.SettingsKey)
+		for range store.Servers.Scan(r, "") {
+			servers++
+		}
+		return row, servers
+	}
+	eventually(t, "its row is not written", func() bool {
+		r, err := Fleet(t.Context(), first.conf.DataDir)
+		return err == nil && r.Cluster != ""
+	})
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Backup(t.Context(), first.conf.DataDir, file, &lines{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(t.Context(), other, file, &lines{}); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := settings(first.conf.DataDir)
+	after, servers := settings(other)
+	if before == nil || after == nil || before.ClusterID != after.ClusterID || before.Incarnation == after.Incarnation || servers != 1 {
+		t.Errorf("%+v became %+v, with %d servers", before, after, servers)
+	}
+	was, err1 := pki.LoadCA(filepath.Join(first.conf.DataDir, "pki"))
+	is, err2 := pki.LoadCA(filepath.Join(other, "pki"))
+	if err1 != nil || err2 != nil || was.Pin() != is.Pin() {
+		t.Errorf("another authority: %v, %v", err1, err2)
+	}
+	again := first.conf
+	again.DataDir = other
+	first = start(again)
+	eventually(t, "it does not start", func() bool {
+		got, err := first.client(t).ListClusters(t.Context(), &ecs.ListClustersInput{})
+		return err == nil && len(got.ClusterArns) == 2
 	})
 	if err := first.stop(); err != nil {
 		t.Error(err)

@@ -40,6 +40,9 @@ func (s *Store) lead() {
 		case <-ctx.Done():
 			s.stepDown(m, nil, nil)
 			return
+		case <-s.full:
+			s.handOver(ctx, m)
+			continue
 		case w := <-s.changes:
 			for !s.idle() {
 				if !s.commitQueue(ctx, m) {

@@ -60,6 +60,7 @@ type Store struct {
 	whole     map[place]bool // rows of tables with parts that are stored in one piece
 
 	wake    chan struct{} // holds one notice: the queue may have a batch
+	full    chan struct{} // holds one notice: an Update was refused for want of disk
 	changes chan wish     // Reconfigure's
 	stop    chan struct{}
 	stopped chan struct{}          // closed by serve at its end
@@ -72,6 +73,8 @@ type Store struct {
 	at         int64 // etcd's revision that published shows
 	compacted  int64 // etcd's revision that the last compaction kept
 	weights    []weight
+	handed     time.Time // when another was asked to lead
+	handing    sync.WaitGroup
 	compacting sync.WaitGroup
 	pinned     atomic.Int32 // readers of old revisions: none is forgotten meanwhile
 }
@@ -101,7 +104,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{kinds: c.Kinds, byName: named(c.Kinds), pieces: piecesOf(c.Kinds), patience: patience, log: c.Log, room: room,
-		hub: store.NewHub(c.Kinds), wake: make(chan struct{}, 1), changes: make(chan wish),
+		hub: store.NewHub(c.Kinds), wake: make(chan struct{}, 1), changes: make(chan wish), full: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{})}
 	s.conf.Store(&c)
 	s.member.Store(m)
@@ -203,6 +206,10 @@ func (s *Store) run(ctx context.Context, f func(store.Tx) error) (*batch, error)
 		return s.flying, nil
 	}
 	if err := s.room.ask(store.IsFreeing(ctx)); err != nil {
+		select {
+		case s.full <- struct{}{}:
+		default:
+		}
 		return nil, err
 	}
 	ops, size, err := s.pieces.encode(changes, s.whole)
@@ -240,6 +247,7 @@ func (s *Store) shut() error {
 	close(s.stop)
 	<-s.stopped
 	s.compacting.Wait()
+	s.handing.Wait()
 	s.hub.Close()
 	if err := s.room.end(); err != nil {
 		s.log.Error("cannot tell how full the disk is", "error", err)

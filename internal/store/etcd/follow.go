@@ -29,6 +29,8 @@ func (s *Store) follow() {
 	events := m.kv.Watch(ctx, everything, clientv3.WithPrefix(), clientv3.WithRev(s.at+1))
 	tick := time.NewTicker(leadPoll)
 	defer tick.Stop()
+	space := time.NewTicker(spacePoll)
+	defer space.Stop()
 	var asked chan int64 // the answer to how far the mirror has to be before this server may lead
 	goal := int64(-1)    // the answer
 	for {
@@ -58,6 +60,12 @@ func (s *Store) follow() {
 			return
 		case <-m.etcd.Server.LeaderChangedNotify():
 		case <-tick.C:
+		case <-space.C:
+			if !m.sole() && !s.room.keeps() {
+				cancel()
+				s.park(m)
+				return
+			}
 		case goal = <-asked:
 			asked = nil
 		case res, ok := <-events:

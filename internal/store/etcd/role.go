@@ -160,15 +160,7 @@ func (s *Store) restart(w wish) {
 		return
 	}
 	w.done <- err
-	for !s.closing() {
-		m, err := run(ctx, old)
-		if err == nil {
-			s.member.Store(m)
-			return
-		}
-		s.log.Error("cannot start etcd again", "error", err)
-		s.pause(startPause)
-	}
+	s.resume(old)
 }
 
 // untilStop is a context that ends when the store closes.

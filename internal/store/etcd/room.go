@@ -79,6 +79,20 @@ func (f full) Is(target error) bool { return target == store.ErrFull }
 // Unwrap is the sentence for clients.
 func (f full) Unwrap() error { return f.error }
 
+// least is what has to be free for an etcd of several: the next segment of its log, and a page.
+const least = reserve/2 + remainder
+
+// keeps gives up ballast for an etcd that follows, and tells whether there is room for it to go on: one that finds none ends the process.
+func (r *room) keeps() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	free, err := r.free()
+	if err != nil || free >= reserve {
+		return true
+	}
+	return r.giveUp(free, reserve) >= least
+}
+
 // start makes room for an etcd that is to start: it needs a segment of its log.
 func (r *room) start() error { return r.make(reserve) }
 
