@@ -25,6 +25,7 @@ import (
 	"github.com/berthdev/berth/internal/node/cgroup"
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
+	"github.com/berthdev/berth/internal/node/overlay"
 	"github.com/berthdev/berth/internal/node/quota"
 	"github.com/berthdev/berth/internal/serve/build"
 	"github.com/berthdev/berth/internal/timeouts"
@@ -43,6 +44,7 @@ type platform struct {
 	runtime     *containerd.Runtime
 	images      *containerd.Images
 	network     *network.Network
+	overlay     *overlay.Overlay
 }
 
 func (in *Instance) cgroup() string { return "/" + in.Namespace() }
@@ -101,8 +103,20 @@ func openPlatform(ctx context.Context, in *Instance, up uplink, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	p.network, err = network.Open(ctx, in.networkConfig(log))
-	return p, err
+	return p, p.openNetwork(ctx, up)
+}
+
+// openNetwork opens this machine's network, and what leads to other machines'.
+func (p *platform) openNetwork(ctx context.Context, up uplink) (err error) {
+	conf := p.in.networkConfig(p.log)
+	if conf.Blocks, err = firstBlocks(ctx, p.in, up, conf); err != nil {
+		return err
+	}
+	if p.network, err = network.Open(ctx, conf); err != nil {
+		return err
+	}
+	p.overlay, err = overlay.Open(overlay.Config{ID: p.in.ID, Gateway: p.network.Gateway(), Log: p.log.With("component", "overlay")})
+	return err
 }
 
 // quotas are those of the file system that containers write to; nil where it has none, which `berth doctor` says.
@@ -121,6 +135,11 @@ func (in *Instance) networkConfig(log *slog.Logger) network.Config {
 }
 
 func (p *platform) close() {
+	if p.overlay != nil {
+		if err := p.overlay.Close(); err != nil {
+			p.log.Warn("cannot close the overlay", "error", err)
+		}
+	}
 	if p.network != nil {
 		if err := p.network.Close(); err != nil {
 			p.log.Warn("cannot close the network", "error", err)
@@ -151,7 +170,7 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 	}
 	processes := func(taskID string) []int { return tree.Processes(path.Join(in.cgroup(), taskID)) }
 	logs := logdriver.New(logdriver.Config{Sink: up.logs, Log: log.With("component", "logs")})
-	m := &machine{runtimeVersion: "containerd", gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
+	m := &machine{runtimeVersion: "containerd", across: &across{p.network, in.NodeID, p.overlay}, gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
 		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), RunDir: filepath.Join(in.RunDir(), "files"),
 			HostMetadataURL: "http://" + outside.Addr().String(), NameServer: p.network.Gateway().String()},
 		close: func() {
@@ -164,7 +183,7 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 	tasks := gate.New(gate.Config{Name: "task metadata", Total: gate.Part(8192, 8), PerSource: 64, Log: log})
 	host := gate.New(gate.Config{Name: "task metadata of host mode", Total: gate.Part(1024, 16), Log: log})
 	m.start = func(a *agent.Agent) {
-		meta := metadata.New(metadata.Config{Tasks: a, Credentials: up.credentials, AvailabilityZone: in.Region + "a", Subnet: p.network.Subnet(),
+		meta := metadata.New(metadata.Config{Tasks: a, Credentials: up.credentials, AvailabilityZone: in.zone(), Subnet: p.network.Subnet(),
 			Log: log.With("component", "metadata")})
 		m.loops = append(m.loops,
 			func(ctx context.Context) error {
@@ -175,7 +194,7 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 			})
 	}
 	m.loops = append(m.loops, p.nameServer(log)...)
-	m.loops = append(m.loops, p.daemon.Supervise, p.collectImages, p.sweep, p.serveBuilds)
+	m.loops = append(m.loops, p.daemon.Supervise, p.overlay.Run, p.collectImages, p.sweep, p.serveBuilds)
 	return m, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/fake"
+	"github.com/berthdev/berth/internal/node/overlay"
 	"github.com/berthdev/berth/internal/nodelink"
 )
 
@@ -33,6 +35,7 @@ type machine struct {
 	agent.Config
 	runtimeVersion string
 	gateway        string  // the bridge's address, at which tasks reach this machine; "" without one
+	across         *across // nil where tasks have no addresses
 	ports          []int32 // TCP ports that tasks may not take
 	loops          []func(context.Context) error
 	start          func(*agent.Agent) // called once the agent exists; may be nil
@@ -71,6 +74,9 @@ func openFake(_ context.Context, _ *Instance, _ uplink, _ *slog.Logger) (*machin
 func (n *node) run(ctx context.Context) error {
 	n.client = nodelink.NewClient(nodelink.ClientConfig{Declare: n.declare, Dial: n.up.dial, OnServers: n.up.servers, Memory: n.up.memory, Beats: n.up.beats, OnAssign: n.assigned,
 		Log: n.log.With("component", "nodelink")})
+	if n.machine.across != nil {
+		n.client.Network = n.machine.across
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.agent.Run(ctx) })
 	g.Go(func() error { return n.client.Run(ctx) })
@@ -109,6 +115,9 @@ func (n *node) declare() model.Declaration {
 		Arch: runtime.GOARCH, Version: n.version, RuntimeVersion: n.machine.runtimeVersion, Boot: bootID(), Attributes: n.in.attributes(arch)}
 	if n.in.Node != nil {
 		d.Clusters = n.in.Node.Clusters
+	}
+	if address, err := netip.ParseAddr(d.Address); err == nil {
+		d.MTU = overlay.MTU(address)
 	}
 	return d
 }

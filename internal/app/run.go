@@ -39,6 +39,7 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		return err
 	}
 	s := newServer(in, c, log)
+	s.gateway = n.machine.gateway
 	defer s.close()
 	defer n.close()
 	g, ctx := errgroup.WithContext(ctx)

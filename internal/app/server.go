@@ -43,6 +43,8 @@ type server struct {
 	links    *nodelink.Server
 	port     *port
 	life     *life.Life
+	fabric   *fabric
+	gateway  string // of this machine's tasks, "" without any
 	places   *places.Keeper
 	asks     asks
 	forward  *forward.Forwarder
@@ -100,6 +102,8 @@ func (s *server) open(ctx context.Context) (err error) {
 		}
 	}
 	s.links = nodelink.NewServer(nodelink.ServerConfig{OnHeard: s.life.Session, ID: in.NodeID, Store: s.store, Ledger: s.ledger(), Now: time.Now, Log: log.With("component", "nodelink")})
+	s.fabric = s.newFabric(log.With("component", "vpc"))
+	s.links.Fabric = s.fabric
 	s.places = places.New(s.store)
 	s.forward = forward.New(forward.Config{Office: s.office, Confirm: s.store.Confirm, Dial: s.port.dial, Local: http.HandlerFunc(s.serveLocal),
 		Log: log.With("component", "forward")})
@@ -183,6 +187,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.lead(ctx) })
 	g.Go(func() error { return s.announce(ctx) })
 	g.Go(func() error { return s.life.Run(ctx) })
+	g.Go(func() error { return s.fabric.peers.Run(ctx) })
 	g.Go(func() error { return s.housekeeping(ctx) })
 	g.Go(func() error { return s.serveAdmin(ctx) })
 	g.Go(func() error { return s.port.run(ctx) })

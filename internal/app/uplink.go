@@ -26,6 +26,7 @@ type uplink struct {
 	logs        agent.LogSink
 	login       func(context.Context) (user, password string, err error) // to Berth's registry on this machine; nil: it is not here
 	registry    http.RoundTripper                                        // Berth's registry, wherever it is; nil: it is on this machine
+	alone       bool                                                     // no other node was there before this one
 }
 
 // inside is the uplink to the server of this process. Whoever needs the server before it is open waits.
@@ -68,7 +69,7 @@ func (i *inside) address() string {
 }
 
 func (i *inside) uplink() uplink {
-	return uplink{dial: i.dial, address: i.address, credentials: i, logs: i, login: i.login}
+	return uplink{dial: i.dial, address: i.address, credentials: i, logs: i, login: i.login, alone: true}
 }
 
 func (i *inside) wait(ctx context.Context) (*server, error) {

@@ -236,3 +236,19 @@ func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 	ones, _ := n.Mask.Size()
 	return netip.PrefixFrom(a.Unmap(), ones), ok
 }
+
+// MTU is that of the device that has the address; 0 when none has.
+func MTU(address netip.Addr) int {
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return 0
+	}
+	for _, a := range addrs {
+		if have, ok := netip.AddrFromSlice(a.IP); ok && have.Unmap() == address.Unmap() {
+			if l, err := netlink.LinkByIndex(a.LinkIndex); err == nil {
+				return l.Attrs().MTU
+			}
+		}
+	}
+	return 0
+}

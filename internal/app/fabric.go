@@ -1,0 +1,103 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/node/agent/network"
+	"github.com/berthdev/berth/internal/node/overlay"
+	"github.com/berthdev/berth/internal/nodelink"
+	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/vpc"
+)
+
+// fabric is the servers' half of the network of tasks.
+type fabric struct {
+	*vpc.Keeper
+	peers *vpc.Peers
+	call  func(ctx context.Context, path string, in, out any) error // the leader
+}
+
+func (s *server) newFabric(log *slog.Logger) *fabric {
+	return &fabric{vpc.New(vpc.Config{Store: s.store, Ranges: s.in.ranges(s.gateway), Log: log}), vpc.NewPeers(s.store), s.call}
+}
+
+// pathSettle is where a server asks the leader for a node's addresses.
+const pathSettle = "/v1/nodes/addresses"
+
+type settling struct {
+	Node, Zone string
+	Says       model.Addresses
+}
+
+// Settle implements nodelink.Fabric: what is to be written, the leader writes.
+func (f *fabric) Settle(ctx context.Context, node, zone string, says model.Addresses) (told []netip.Prefix, err error) {
+	told, err = f.Keeper.Settle(ctx, node, zone, says)
+	if errors.Is(err, store.ErrNotLeader) {
+		err = f.call(ctx, pathSettle, settling{node, zone, says}, &told)
+	}
+	return told, err
+}
+
+func (s *server) settle(ctx context.Context, _ string, in settling) ([]netip.Prefix, error) {
+	return s.fabric.Keeper.Settle(ctx, in.Node, in.Zone, in.Says)
+}
+
+// Follow implements nodelink.Fabric.
+func (f *fabric) Follow() nodelink.Following { return f.peers.Subscribe() }
+
+// Encrypted implements nodelink.Fabric.
+func (f *fabric) Encrypted() (yes bool) {
+	f.Store.View(func(r store.Reader) {
+		if s, ok := store.ClusterSettings.Get(r, model.SettingsKey); ok {
+			yes = s.Encrypt
+		}
+	})
+	return yes
+}
+
+// ranges are those of the VPC on the first server's first start: what the user chose, or the default; where the machine itself lives in
+// that, the network that this machine's tasks have their addresses from.
+func (in *Instance) ranges(gateway string) []netip.Prefix {
+	all, err := netip.ParsePrefix(in.vpc())
+	if err != nil {
+		return nil // check has refused it
+	}
+	if a, err := netip.ParseAddr(gateway); err == nil && in.VPCCIDR == "" && !all.Contains(a) {
+		all = netip.PrefixFrom(a, all.Bits()).Masked()
+	}
+	return []netip.Prefix{all}
+}
+
+// across is this machine's half of the network of tasks: its addresses, and the ways to other machines.
+type across struct {
+	*network.Network
+	node    string
+	overlay *overlay.Overlay
+}
+
+// SetPeers implements nodelink.Network.
+func (a *across) SetPeers(peers []model.Peer, encrypt bool) {
+	w := overlay.Wanted{Peers: peers}
+	for _, p := range peers {
+		if p.Node == a.node { // as others know it
+			w.Self = p
+		}
+	}
+	a.overlay.Set(w)
+}
+
+// firstBlocks asks for the addresses of a node that has none yet, where there may be other nodes.
+func firstBlocks(ctx context.Context, in *Instance, up uplink, c network.Config) ([]netip.Prefix, error) {
+	if up.alone || network.Remembered(c.StateDir) {
+		return nil, nil
+	}
+	avoid, err := network.Taken(c)
+	if err != nil {
+		return nil, err
+	}
+	return nodelink.AskBlocks(ctx, up.dial, in.zone(), avoid)
+}
