@@ -16,6 +16,8 @@ const (
 	// BlockReturn is after which an empty block is recalled, BlockOrphan after which the blocks of a node that is gone are another's.
 	BlockReturn = time.Hour
 	BlockOrphan = time.Hour
+	// OverlayTest is how long another machine has to send back what it is sent.
+	OverlayTest = time.Second
 	// OverlayKept is the pause between two comparisons of the whole overlay with what is wanted, OverlayLook between two looks whether
 	// its device is there, OverlayRetry the pause after a failure.
 	OverlayKept  = 30 * time.Second

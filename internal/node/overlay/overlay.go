@@ -20,6 +20,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent/network"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -50,6 +51,11 @@ type Overlay struct {
 	wanted Wanted
 	why    map[string]string // peers that are not led to, and why, as of the last level
 	failed error             // what the last level failed by
+	// As of the last level: the peers that are led to, and the device.
+	reachable []model.Peer
+	made      int
+
+	levelled chan struct{} // receives after a level
 
 	// What follows is level's alone.
 	device int    // the index of the device; 0 without one
@@ -70,7 +76,7 @@ func Open(c Config) (*Overlay, error) {
 		link.Close()
 		return nil, fmt.Errorf("overlay: open nftables: %w", err)
 	}
-	return &Overlay{c: c, log: c.Log, link: link, filter: f, wake: make(chan struct{}, 1), have: newTables()}, nil
+	return &Overlay{c: c, log: c.Log, link: link, filter: f, wake: make(chan struct{}, 1), levelled: make(chan struct{}, 1), have: newTables()}, nil
 }
 
 // Close ends this process's part. Traffic goes on.
@@ -102,6 +108,18 @@ func (o *Overlay) Run(ctx context.Context) error {
 	look, whole := time.NewTicker(timeouts.OverlayLook), time.NewTicker(timeouts.OverlayKept)
 	defer look.Stop()
 	defer whole.Stop()
+	l, err := o.listen()
+	if err != nil {
+		o.log.Warn("other machines make their checksums themselves", "error", err)
+	}
+	var tests sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer tests.Wait()
+	defer cancel()
+	if l != nil {
+		tests.Go(func() { o.serveTests(ctx, l) })
+	}
+	tests.Go(func() { o.check(ctx) })
 	all := true // read from the kernel what there is
 	var retry <-chan time.Time
 	for {
@@ -189,7 +207,18 @@ func (o *Overlay) level(all bool) error {
 			return err
 		}
 	}
-	return o.apply(want)
+	err = o.apply(want)
+	o.mu.Lock()
+	changed := o.made != o.device || len(o.reachable) != len(peers)
+	o.made, o.reachable = o.device, peers
+	o.mu.Unlock()
+	if changed {
+		select {
+		case o.levelled <- struct{}{}:
+		default:
+		}
+	}
+	return err
 }
 
 // note keeps why some peers are not led to, and logs what is new.
@@ -211,6 +240,9 @@ func (o *Overlay) clear(all bool) error {
 		return nil
 	}
 	o.device, o.have = 0, newTables()
+	o.mu.Lock()
+	o.made, o.reachable = 0, nil
+	o.mu.Unlock()
 	return errors.Join(o.removeDevices(), o.filter.remove())
 }
 
