@@ -5,12 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent/network"
 	"github.com/berthdev/berth/internal/node/overlay"
 	"github.com/berthdev/berth/internal/nodelink"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 	"github.com/berthdev/berth/internal/vpc"
 )
 
@@ -90,8 +92,8 @@ func (a *across) SetPeers(peers []model.Peer, encrypt bool) {
 	a.overlay.Set(w)
 }
 
-// firstBlocks asks for the addresses of a node that has none yet, where there may be other nodes.
-func firstBlocks(ctx context.Context, in *Instance, up uplink, c network.Config) ([]netip.Prefix, error) {
+// firstBlocks asks for the addresses of a node that has none yet, where there may be other nodes, until it is answered.
+func firstBlocks(ctx context.Context, in *Instance, up uplink, c network.Config, log *slog.Logger) ([]netip.Prefix, error) {
 	if up.alone || network.Remembered(c.StateDir) {
 		return nil, nil
 	}
@@ -99,5 +101,16 @@ func firstBlocks(ctx context.Context, in *Instance, up uplink, c network.Config)
 	if err != nil {
 		return nil, err
 	}
-	return nodelink.AskBlocks(ctx, up.dial, in.zone(), avoid)
+	for wait := timeouts.SessionRetry; ; wait = min(2*wait, timeouts.SessionLonger) {
+		blocks, err := nodelink.AskBlocks(ctx, up.dial, in.zone(), avoid)
+		if err == nil || ctx.Err() != nil {
+			return blocks, err
+		}
+		log.Warn("this machine's tasks have no addresses yet", "reason", err, "again in", wait)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
 }

@@ -109,7 +109,7 @@ func openPlatform(ctx context.Context, in *Instance, up uplink, log *slog.Logger
 // openNetwork opens this machine's network, and what leads to other machines'.
 func (p *platform) openNetwork(ctx context.Context, up uplink) (err error) {
 	conf := p.in.networkConfig(p.log)
-	if conf.Blocks, err = firstBlocks(ctx, p.in, up, conf); err != nil {
+	if conf.Blocks, err = firstBlocks(ctx, p.in, up, conf, p.log); err != nil {
 		return err
 	}
 	if p.network, err = network.Open(ctx, conf); err != nil {

@@ -12,9 +12,11 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/node/agent/network"
 	"github.com/berthdev/berth/internal/pki"
 	"github.com/berthdev/berth/internal/registrar"
 )
@@ -130,9 +132,20 @@ func (s *server) newToken(r *http.Request) (j Joining, err error) {
 
 // onlyAddress is the machine's address, if it has one only that others may reach.
 func onlyAddress() (string, error) {
-	all, err := net.InterfaceAddrs()
+	devices, err := net.Interfaces()
 	if err != nil {
 		return "", err
+	}
+	var all []net.Addr
+	for _, d := range devices {
+		if strings.HasPrefix(d.Name, network.BridgeName("")) { // of tasks
+			continue
+		}
+		addrs, err := d.Addrs()
+		if err != nil {
+			return "", err
+		}
+		all = append(all, addrs...)
 	}
 	var found []string
 	for _, a := range all {

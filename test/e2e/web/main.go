@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -97,6 +98,20 @@ func serve() {
 	})
 	mux.HandleFunc("/stats", func(w http.ResponseWriter, r *http.Request) { // what the metadata endpoint counts of this container
 		res, err := http.Get(os.Getenv("ECS_CONTAINER_METADATA_URI_V4") + "/stats")
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer res.Body.Close()
+		_, _ = io.Copy(w, res.Body)
+	})
+	mux.HandleFunc("/from", func(w http.ResponseWriter, r *http.Request) { // who asks
+		from, _, _ := net.SplitHostPort(r.RemoteAddr)
+		fmt.Fprint(w, from)
+	})
+	mux.HandleFunc("/ask", func(w http.ResponseWriter, r *http.Request) { // asks another, and says what that says
+		client := http.Client{Timeout: 2 * time.Second}
+		res, err := client.Get(r.URL.Query().Get("url"))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
