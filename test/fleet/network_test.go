@@ -17,8 +17,8 @@ import (
 
 var joinURL = regexp.MustCompile(`berth://\S+`)
 
-// node makes b a node of the cluster of first, and waits until it can have tasks.
-func (b *box) node(first *box) {
+// nodeOf makes b a node of the cluster of first, and waits until it can have tasks.
+func (b *box) nodeOf(first *box) {
 	b.t.Helper()
 	url := joinURL.FindString(first.must("token", "node"))
 	b.serve("node", "--join", url)
@@ -38,7 +38,7 @@ func TestTasksOfDifferentMachinesReachEachOther(t *testing.T) {
 	one := f.one()
 	one.up()
 	for _, b := range f.all[1:] {
-		b.node(one)
+		b.nodeOf(one)
 	}
 	for _, b := range f.all {
 		b.importImage("app:1")
