@@ -88,6 +88,9 @@ func usable(w Wanted) (peers []model.Peer, why map[string]string) {
 			why[p.Node] = "its address " + p.Address.String() + " is of the other IP version than this machine's"
 		case p.Address == w.Self.Address.Unmap():
 			why[p.Node] = "it says that it has this machine's address, " + p.Address.String()
+		case public(p.Address) || public(w.Self.Address):
+			why[p.Node] = "its address or this machine's is public (" + p.Address.String() + ", " + w.Self.Address.String() +
+				"), and what tasks say would be readable on the way: give the machines addresses of a private network, such as a VPN's"
 		case len(p.Blocks) == 0:
 			why[p.Node] = "it has no block of addresses yet"
 		default:
@@ -106,6 +109,17 @@ func usable(w Wanted) (peers []model.Peer, why map[string]string) {
 		}
 	}
 	return peers, why
+}
+
+// shared are addresses that are not private and yet no part of the internet: those of carriers' NAT (RFC 6598), of documentation and of
+// benchmarks (RFC 5737, 2544), and IPv6's for documentation.
+var shared = []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24"),
+	netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("2001:db8::/32")}
+
+// public tells whether an address is one of the internet: VXLAN, which hides nothing, does not go there.
+func public(a netip.Addr) bool {
+	a = a.Unmap()
+	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(shared, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // ranges are blocks that are taken, of which nearly all have the same size.

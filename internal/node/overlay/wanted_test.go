@@ -34,6 +34,7 @@ func TestEntriesOfPeers(t *testing.T) {
 		peer("h", "192.0.2.8", 1500, "172.31.3.0/26", "172.31.1.0/26"),
 		peer("i", "2001:db8::9", 1500, "172.31.4.0/26"),
 		peer("j", "192.0.2.1", 1500, "172.31.5.0/26"),
+		peer("k", "93.184.216.34", 1500, "172.31.6.0/26"),
 	}})
 	got := vxlanTables(self, peers)
 	want := tables{
@@ -51,12 +52,29 @@ func TestEntriesOfPeers(t *testing.T) {
 	if !maps.Equal(got.routes, want.routes) || !maps.Equal(got.neighbours, want.neighbours) || !maps.Equal(got.fdb, want.fdb) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
-	if nodes := fmt.Sprint(slices.Sorted(maps.Keys(why))); nodes != "[d e f g h i j]" {
+	if nodes := fmt.Sprint(slices.Sorted(maps.Keys(why))); nodes != "[d e f g h i j k]" {
 		t.Errorf("not (wholly) reached: %v", why)
 	}
 	six := peer("a", "2001:db8::1", 1500, "172.31.0.0/26")
 	if got := vxlanTables(six, []model.Peer{peer("i", "2001:db8::9", 1500, "172.31.4.0/26")}); got.routes[netip.MustParsePrefix("172.31.4.0/26")].mtu != 1430 {
 		t.Errorf("over IPv6: %v", got.routes)
+	}
+}
+
+func TestPublicAddresses(t *testing.T) {
+	for _, a := range []string{"8.8.8.8", "2a00:1450::1", "::ffff:8.8.8.8"} {
+		if !public(netip.MustParseAddr(a)) {
+			t.Errorf("%s is public", a)
+		}
+	}
+	for _, a := range []string{"10.0.0.1", "192.168.1.1", "172.16.4.4", "100.64.0.1", "169.254.1.1", "127.0.0.1", "fd00::1", "fe80::1"} {
+		if public(netip.MustParseAddr(a)) {
+			t.Errorf("%s is not public", a)
+		}
+	}
+	self := peer("a", "8.8.4.4", 1500, "172.31.0.0/26")
+	if peers, why := usable(Wanted{Self: self, Peers: []model.Peer{peer("b", "10.0.0.2", 1500, "172.31.0.64/26")}}); len(peers) > 0 || len(why) != 1 {
+		t.Errorf("%v %v", peers, why)
 	}
 }
 
