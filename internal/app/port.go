@@ -233,10 +233,11 @@ func (p *port) site() join.Site {
 func (p *port) serveOn(r *registrar.Registrar) {
 	s := p.s
 	p.peer = peer.NewServer(peer.Config{Identity: p.identity.Load, Admit: r.Admit, Log: s.log.With("component", "peer")})
+	s.serveCopies(p.peer)
 	r.Register(p.peer)
 	p.sessions = grpc.NewService(s.links.Serve, s.log.With("component", "nodelink"))
 	p.sessions.Register(p.peer.GRPC())
-	p.peer.Handle(intake.Path, peer.Nodes, intake.New(intake.Config{Sink: s.logs, From: callerID, Log: s.log.With("component", "logs")}))
+	p.peer.Handle(intake.Path, peer.Nodes, intake.New(intake.Config{Sink: s.homeRegion.lines, From: callerID, Log: s.log.With("component", "logs")}))
 	p.peer.Handle("/v2/", peer.Nodes, s.registry.Pulls())
 	s.serveAsks(p.peer)
 	sessions.Register(p.peer, s.book(), func() bool { return s.office().Here })

@@ -21,6 +21,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/places"
 	"github.com/berthdev/berth/internal/serve/logstore"
+	logcopies "github.com/berthdev/berth/internal/serve/logstore/copies"
 	"github.com/berthdev/berth/internal/store"
 )
 
@@ -38,7 +39,8 @@ type region struct {
 	scope    model.Scope
 	store    store.Store
 	places   *places.Keeper
-	logs     *logstore.Store
+	logs     *logstore.Store          // of this server
+	lines    *logcopies.Logs          // of all servers together
 	services map[string]*wire.Service // by the name in a signature's scope
 }
 
@@ -80,6 +82,7 @@ func (s *server) region(name string) (*region, error) {
 	r := &region{scope: model.Scope{Account: s.in.Account, Region: name}, store: store.Partition(s.store, name), logs: events,
 		services: map[string]*wire.Service{}}
 	r.places = places.New(r.store)
+	s.shareLogs(r)
 	for _, service := range s.servicesOf(r) {
 		r.services[service.Name] = service
 	}
@@ -97,7 +100,8 @@ func (s *server) region(name string) (*region, error) {
 
 // home is the home region as the APIs see it.
 func (s *server) home() *region {
-	return &region{scope: s.in.Scope(), store: s.store, places: s.places, logs: s.logs}
+	s.homeRegion.store, s.homeRegion.places = s.store, s.places
+	return s.homeRegion
 }
 
 // servicesOf are the APIs of a region.
@@ -112,7 +116,7 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 			NoMachines: s.noMachines(r.scope.Region)}),
 		ecr.New(ecr.Config{Store: r.store, Scope: r.scope, Manifests: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
 			Log: s.log.With("component", "ecr")}),
-		logs.New(logs.Config{Store: r.logs, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "logs")}),
+		logs.New(logs.Config{Store: r.lines, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "logs")}),
 		elb.New(elb.Config{Store: r.store, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "elb"), VPC: network.VPC,
 			Subnets: subnets, SecurityGroup: network.SecurityGroup}),
 		sts.New(),

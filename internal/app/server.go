@@ -32,6 +32,7 @@ import (
 
 // server is the control plane: the store, the APIs, the control loop and the server's half of the node link.
 type server struct {
+	shared
 	in       *Instance
 	log      *slog.Logger
 	version  string
@@ -82,7 +83,8 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.registry = registry.New(registry.Config{Store: s.store, Blobs: blobs, Auth: s.keys, Scope: in.Scope(), Now: time.Now,
+	s.share(blobs)
+	s.registry = registry.New(registry.Config{Store: s.store, Blobs: s.blobs, Auth: s.keys, Scope: in.Scope(), Now: time.Now,
 		Log: log.With("component", "registry")})
 	if role, _ := s.store.Role(); role.Leading { // a lone server's is there with its first answer
 		if err := s.defaultCluster(ctx); err != nil {
@@ -191,6 +193,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.housekeeping(ctx) })
 	g.Go(func() error { return s.serveAdmin(ctx) })
 	g.Go(func() error { return s.port.run(ctx) })
+	g.Go(func() error { return s.mend(ctx) })
 	return g.Wait()
 }
 

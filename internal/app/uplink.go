@@ -130,7 +130,7 @@ func (i *inside) Prepare(ctx context.Context, group, stream string, createGroup 
 	if err != nil {
 		return err
 	}
-	return s.logs.Prepare(ctx, group, stream, createGroup)
+	return s.homeRegion.lines.Prepare(ctx, group, stream, createGroup)
 }
 
 // Position implements agent.LogSink.
@@ -139,7 +139,7 @@ func (i *inside) Position(ctx context.Context, group, stream, source string) (mo
 	if err != nil {
 		return model.LogPosition{}, err
 	}
-	return s.logs.Position(ctx, group, stream, source)
+	return s.homeRegion.lines.Position(ctx, group, stream, source)
 }
 
 // Append implements agent.LogSink.
@@ -148,5 +148,5 @@ func (i *inside) Append(ctx context.Context, batch model.LogBatch) error {
 	if err != nil {
 		return err
 	}
-	return s.logs.Append(ctx, batch)
+	return s.homeRegion.lines.Append(ctx, batch)
 }

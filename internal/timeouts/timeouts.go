@@ -218,6 +218,8 @@ const (
 	BlobSweep = 5 * time.Minute
 	// BlobAway is how long a server that did not answer is asked after all others.
 	BlobAway = 10 * time.Second
+	// BlobScrub is the pause between two readings of all blobs of a server, to find what has become corrupt.
+	BlobScrub = 7 * 24 * time.Hour
 	// LogCopy bounds one exchange of log events between two servers. LogAway is how long a server that did not answer gets none.
 	LogCopy = 6 * time.Second
 	LogAway = 10 * time.Second

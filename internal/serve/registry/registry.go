@@ -154,7 +154,7 @@ func (r *Registry) pulled(ctx context.Context, repo, reference string) {
 		store.Images.Put(tx, &next)
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, store.ErrNotLeader) { // a follower's pulls are not noted
 		r.Log.Warn("cannot note a pull", "repository", repo, "error", err)
 	}
 }
@@ -193,4 +193,27 @@ func (r *Registry) Collect(ctx context.Context) (blobs int, bytes int64, err err
 		return 0, 0, err
 	}
 	return r.Blobs.Sweep(ctx, before, held)
+}
+
+// Secure has everything that images need outlast the loss of a server, where there is more than one. Errors are joined, one a blob.
+func (r *Registry) Secure(ctx context.Context) error {
+	needed := map[string]bool{}
+	r.Store.View(func(tx store.Reader) {
+		for img := range store.Images.Scan(tx, "") {
+			needed[img.Digest] = true
+			for _, d := range img.Blobs {
+				needed[d] = true
+			}
+		}
+	})
+	var failed []error
+	for digest := range needed {
+		if err := r.Blobs.Secure(ctx, []string{digest}); err != nil {
+			failed = append(failed, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(failed...)
 }
