@@ -169,8 +169,9 @@ func TestANodeJoins(t *testing.T) {
 	if _, _, err := tryUp(t, own); err == nil || !strings.Contains(err.Error(), "berth node") {
 		t.Errorf("berth up on a node's data: %v", err)
 	}
+	joinAgain(t, c, own, j.URL)
 	tokens, err := Tokens(t.Context(), dir)
-	if err != nil || len(tokens) != 1 || tokens[0].Uses != 1 {
+	if err != nil || len(tokens) != 1 || tokens[0].Uses != 2 {
 		t.Errorf("tokens %+v, %v", tokens, err)
 	}
 	if err := RemoveToken(t.Context(), dir, tokens[0].ID); err != nil {
@@ -178,5 +179,36 @@ func TestANodeJoins(t *testing.T) {
 	}
 	if err := refuse(NodeConfig{DataDir: filepath.Join(t.TempDir(), "late"), Join: j.URL}); err == nil || !strings.Contains(err.Error(), "token") {
 		t.Errorf("a token that was removed: %v", err)
+	}
+}
+
+// joinAgain resets a node, which then is another one; without that it is the same.
+func joinAgain(t *testing.T, c *ecs.Client, dir, url string) {
+	t.Helper()
+	count := func() int {
+		out, err := c.ListContainerInstances(t.Context(), &ecs.ListContainerInstancesInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(out.ContainerInstanceArns)
+	}
+	before := count()
+	eventually(t, "the node that stopped is connected", func() bool { return !instancesOf(t, c)["us-east-1b"] })
+	_, stop := startNode(NodeConfig{DataDir: dir, Join: url})
+	eventually(t, "the node does not join again", func() bool { return instancesOf(t, c)["us-east-1b"] })
+	if err := ResetNode(dir, &lines{}); err == nil || !strings.Contains(err.Error(), "stop it first") {
+		t.Errorf("a node that runs was reset: %v", err)
+	}
+	if err := stop(); err != nil || count() != before {
+		t.Errorf("joined twice: %d nodes, were %d (%v)", count(), before, err)
+	}
+	var out lines
+	if err := ResetNode(dir, &out); err != nil || !strings.Contains(out.String(), "berth node --join") {
+		t.Errorf("reset: %v, %q", err, out.String())
+	}
+	said, stop := startNode(NodeConfig{DataDir: dir, Join: url})
+	eventually(t, "the node that was reset does not join", func() bool { return said.String() != "" && count() == before+1 })
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }

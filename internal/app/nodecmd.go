@@ -183,6 +183,29 @@ func (in *Instance) join(ctx context.Context, c NodeConfig, clock *pki.Clock) (*
 	return joined, in.save()
 }
 
+// ResetNode makes the machine one that has never been a node of a cluster.
+func ResetNode(dir string, out io.Writer) error {
+	in, err := LoadInstance(dir)
+	if err != nil {
+		return err
+	}
+	if in.Node == nil {
+		return fmt.Errorf("%s is that of a server: what it holds would be lost; to begin anew, run: berth down --purge", in.dir)
+	}
+	release, err := in.lock()
+	if err != nil {
+		return fmt.Errorf("%w; stop it first", err)
+	}
+	defer release()
+	old := in.NodeID
+	in.NodeID, in.Node.Address = randomHex(16), ""
+	if err := errors.Join(pki.Reset(in.pkiDir()), in.save()); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "this machine was node %s; to join again: berth node --join berth://HOST:4567/TOKEN (on a server: berth token node)\n", old[:8])
+	return nil
+}
+
 // nodePorts are those of a node that other machines send to.
 func nodePorts() []join.Port {
 	return []join.Port{{Network: "udp", Number: 4567}, {Network: "udp", Number: 4569}}

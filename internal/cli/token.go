@@ -90,6 +90,11 @@ after that it needs none. SIGTERM or Ctrl-C leaves the tasks running; the next "
 		}
 		return setting(app.Node(cmd.Context(), conf, cmd.OutOrStdout()))
 	}
+	cmd.AddCommand(&cobra.Command{Use: "reset", Short: "Forget which node of which cluster this machine is", Args: noArgs,
+		Long: "Forget which node of which cluster this machine is, as one must whose disk is a copy of another's. Its tasks end when it joins again.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return app.ResetNode(c.dataDir, cmd.OutOrStdout())
+		}})
 	f := cmd.Flags()
 	f.StringVar(&conf.Join, "join", "", "where and as whom to join: what berth token node prints on a server")
 	f.StringVar(&conf.Replace, "replace", "", "the node whose place this machine takes, by its id or host")

@@ -42,6 +42,7 @@ func Order() []Rule {
 		{PeerClose, RequestDrain, "PeerClose < RequestDrain", "a goodbye is within a server's end"},
 		{PeerDial, SessionOpen, "PeerDial < SessionOpen", "a server that asks the leader about a node can tell the node that it did not answer"},
 		{LedgerAnswer, SessionLost, "LedgerAnswer < SessionLost", "a leader that hangs is given up before the sessions that report to it are"},
+		{SessionAvoid, SessionBack, "SessionAvoid < SessionBack", "a session goes back only to a server that would be tried first"},
 		{SessionRefused, SessionLost, "SessionRefused < SessionLost", "a node that is let in again is not late"},
 		{SessionRetry, SessionLonger, "SessionRetry < SessionLonger", "pauses grow"},
 		{SessionLonger, LostGrace, "SessionLonger < LostGrace", "a node tries again before its tasks are given up"},

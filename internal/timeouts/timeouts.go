@@ -175,6 +175,8 @@ const (
 	LedgerAnswer = 5 * time.Second
 	// SessionAvoid is how long a server that was tried in vain is tried after the others.
 	SessionAvoid = time.Minute
+	// SessionBack is how long, at least, a session stays with another server than the node's first one when that is there again.
+	SessionBack = 2 * time.Minute
 	// SessionMove is the time that a server has for each node that a change of servers makes connect to another one.
 	SessionMove = 3 * time.Millisecond
 	// LostGrace is how long after a node's loss its tasks of no service are given up.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	rpc "google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/berthdev/berth/internal/nodelink"
 	"github.com/berthdev/berth/internal/timeouts"
@@ -31,7 +32,7 @@ type RouterConfig struct {
 
 // Router opens a node's sessions: with the server that ranks first for it (rendezvous hashing: each server has as many nodes as the
 // others, and only a server's own nodes move when it goes), and when that is lost with the next one, its standby, to which the connection
-// is open already.
+// is open already. When the first is there again for a while the session goes back to it.
 type Router struct {
 	c RouterConfig
 
@@ -41,7 +42,9 @@ type Router struct {
 	failed  map[string]time.Time       // when a server was last tried in vain
 	conns   map[string]*rpc.ClientConn // at most to the active server and the standby, but for a moment
 	active  string                     // of the last session
+	end     func()                     // ends the last session; nil before the first
 	settle  *time.Timer                // connects to the standby; nil when nothing is to be done
+	back    *time.Timer                // moves the session to the first server; nil: none was elsewhere
 }
 
 // NewRouter makes a Router. Close it.
@@ -120,9 +123,10 @@ func (r *Router) open(ctx context.Context, address string) (nodelink.Conn, error
 		return nil, err
 	}
 	r.mu.Lock()
-	r.active = address
+	r.active, r.end = address, end
 	r.mu.Unlock()
 	r.arrange(0)
+	r.goBack()
 	return &routed{conn: newConn(stream, end), r: r, address: address}, nil
 }
 
@@ -159,9 +163,50 @@ func (r *Router) SetServers(s nodelink.Servers) {
 		return
 	}
 	r.arrange(rand.N(s.Spread + 1))
+	r.goBack()
 	if r.c.OnServers != nil {
 		r.c.OnServers(s.Addresses)
 	}
+}
+
+// goBack ends the session after a while, if it is not with the first server and that can be reached then: the next one is.
+func (r *Router) goBack() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.back != nil {
+		r.back.Stop()
+	}
+	if r.closed || r.end == nil || r.active == r.servers[0] {
+		return
+	}
+	first, end := r.servers[0], r.end
+	r.back = time.AfterFunc(timeouts.SessionBack+rand.N(timeouts.SessionBack), func() {
+		if !r.reach(first) {
+			r.goBack()
+			return
+		}
+		r.mu.Lock()
+		delete(r.failed, first)
+		r.mu.Unlock()
+		end()
+	})
+}
+
+// reach tells whether there is a connection to the server, or can be one.
+func (r *Router) reach(address string) bool {
+	cc, err := r.conn(address)
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeouts.PeerDial)
+	defer cancel()
+	cc.Connect()
+	for state := cc.GetState(); state != connectivity.Ready; state = cc.GetState() {
+		if !cc.WaitForStateChange(ctx, state) {
+			return false
+		}
+	}
+	return true
 }
 
 // arrange connects, after a while, to the standby, and closes the connections that are neither its nor the active server's.
@@ -214,8 +259,10 @@ func (r *Router) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	if r.settle != nil {
-		r.settle.Stop()
+	for _, t := range []*time.Timer{r.settle, r.back} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	for _, cc := range r.conns {
 		_ = cc.Close()

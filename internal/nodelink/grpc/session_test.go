@@ -51,6 +51,12 @@ func (w *welcoming) serve(ctx context.Context, who nodelink.Caller, c nodelink.C
 	}
 }
 
+func (w *welcoming) refuseFrom(r *nodelink.Refused) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refuse = r
+}
+
 // TestTheCertificateIsTheNode: a session is that of the certificate's id and of its key, and only nodes have one.
 func TestTheCertificateIsTheNode(t *testing.T) {
 	ca, err := pki.NewCA("c7f2", time.Now())
@@ -120,7 +126,6 @@ type machine struct {
 	*welcoming
 	address string
 	l       *bufconn.Listener
-	s       *rpc.Server
 	stop    context.CancelFunc
 	mu      sync.Mutex
 	cut     chan struct{} // closed when the cut is healed; nil: none
@@ -130,20 +135,29 @@ type machine struct {
 
 // newMachine starts a server with the keepalive of the cluster port.
 func newMachine(t *testing.T, address string) *machine {
-	m := &machine{welcoming: &welcoming{}, address: address, l: bufconn.Listen(64 << 10)}
+	m := &machine{welcoming: &welcoming{}, address: address}
+	m.start(t)
+	return m
+}
+
+// start has it serve, again after stop.
+func (m *machine) start(t *testing.T) {
+	l := bufconn.Listen(64 << 10)
 	service := NewService(m.serve, slog.New(slog.DiscardHandler))
-	m.s = rpc.NewServer(rpc.KeepaliveParams(keepalive.ServerParameters{Time: timeouts.PeerKeepAlive, Timeout: timeouts.PeerKeepAlive}),
+	s := rpc.NewServer(rpc.KeepaliveParams(keepalive.ServerParameters{Time: timeouts.PeerKeepAlive, Timeout: timeouts.PeerKeepAlive}),
 		rpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: timeouts.PeerKeepAlive / 2, PermitWithoutStream: true}),
 		rpc.StreamInterceptor(func(srv any, ss rpc.ServerStream, _ *rpc.StreamServerInfo, next rpc.StreamHandler) error {
 			return next(srv, asN1{ss})
 		}))
-	service.Register(m.s)
+	service.Register(s)
 	ctx, cancel := context.WithCancel(t.Context())
-	m.stop = func() { cancel(); m.s.Stop() }
+	stop := func() { cancel(); s.Stop() }
 	go func() { _ = service.Run(ctx) }()
-	go func() { _ = m.s.Serve(m.l) }()
-	t.Cleanup(m.stop)
-	return m
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(stop)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.l, m.stop = l, stop
 }
 
 type asN1 struct{ rpc.ServerStream }
@@ -219,8 +233,9 @@ func (n network) connect(address string) (*rpc.ClientConn, error) {
 			}
 			m.mu.Lock()
 			m.dials++
+			l := m.l
 			m.mu.Unlock()
-			c, err := m.l.DialContext(ctx)
+			c, err := l.DialContext(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -331,7 +346,7 @@ func TestStandby(t *testing.T) {
 		}
 		synctest.Wait()
 		expect("the standby takes over", [3]int{1, 1, 1}, [3]int{1, 1, 0}, [3]int{}, [3]int{1, 0, 1})
-		n[ranked[1]].refuse = &nodelink.Refused{Reason: "no"}
+		n[ranked[1]].refuseFrom(&nodelink.Refused{Reason: "no"})
 		n[ranked[0]].stop()
 		time.Sleep(time.Second)
 		if _, err := greet(t.Context(), r); err == nil {
@@ -342,6 +357,49 @@ func TestStandby(t *testing.T) {
 		}
 		synctest.Wait()
 		expect("after a refusal the next", [3]int{2, 0, 1}, [3]int{1, 0, 1}, [3]int{1, 1, 1}, [3]int{2, 0, 1})
+	})
+}
+
+// TestGoesBack: a session returns to its first server some minutes after that came back, and not before.
+func TestGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, addresses := network{}, []string{"s1:1", "s2:1"}
+		for _, a := range addresses {
+			n[a] = newMachine(t, a)
+		}
+		ranked := rank("n1", addresses)
+		r := NewRouter(RouterConfig{Node: "n1", Servers: addresses, Connect: n.connect})
+		defer r.Close()
+		n[ranked[0]].stop()
+		c, err := greet(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		began := time.Now()
+		ended := make(chan error, 1)
+		go func() {
+			_, err := c.Recv(context.Background())
+			ended <- err
+		}()
+		time.Sleep(10 * time.Minute)
+		select {
+		case err := <-ended:
+			t.Fatalf("it left a server for none after %s: %v", time.Since(began), err)
+		default:
+		}
+		synctest.Wait()
+		n[ranked[0]].start(t)
+		<-ended
+		if took := time.Since(began) - 10*time.Minute; took > 2*timeouts.SessionBack+time.Minute {
+			t.Errorf("it went back after %s", took)
+		}
+		if _, err := greet(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, sessions := n[ranked[0]].seen(); sessions != 1 {
+			t.Errorf("the first server has %d sessions", sessions)
+		}
 	})
 }
 
