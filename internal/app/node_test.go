@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 )
@@ -101,7 +102,8 @@ func TestANodeJoins(t *testing.T) {
 	if err := refuse(NodeConfig{DataDir: own, Join: strings.Replace(j.URL, "bt1n", "bt1m", 1)}); err == nil || !strings.Contains(err.Error(), "token") {
 		t.Errorf("a mistyped token: %v", err)
 	}
-	out, stopNode := startNode(NodeConfig{DataDir: own, Join: j.URL, Zone: "b", Attributes: map[string]string{"disk": "ssd"}})
+	listen := freePort(t)
+	out, stopNode := startNode(NodeConfig{DataDir: own, Join: j.URL, Listen: listen, Zone: "b", Attributes: map[string]string{"disk": "ssd"}})
 	eventually(t, "the node does not come", func() bool { return instancesOf(t, c)["us-east-1b"] })
 	if in, err := LoadInstance(dir); err != nil || !strings.Contains(out.String(), " of "+in.ID+": ") || !strings.Contains(out.String(), "zone us-east-1b") {
 		t.Errorf("it said %q (%v)", out, err)
@@ -147,6 +149,14 @@ func TestANodeJoins(t *testing.T) {
 		t.Errorf("it is %q", got)
 	}
 	changeNodes(t, dir)
+	relayed := ecs.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: new("http://" + listen), Credentials: c.Options().Credentials})
+	if all := instancesOf(t, relayed); !all["us-east-1b"] {
+		t.Errorf("by the node's own relay: %v", all)
+	}
+	if err := ResetNode(own, &lines{}); err == nil || !strings.Contains(err.Error(), "stop it first") {
+		t.Errorf("a node that runs is reset: %v", err)
+	}
+
 	if err := stopNode(); err != nil {
 		t.Error(err)
 	}
@@ -174,11 +184,27 @@ func TestANodeJoins(t *testing.T) {
 	if err != nil || len(tokens) != 1 || tokens[0].Uses != 2 {
 		t.Errorf("tokens %+v, %v", tokens, err)
 	}
+	joinedAs := ""
+	if in, err := LoadInstance(own); err == nil {
+		joinedAs = in.NodeID
+	}
 	if err := RemoveToken(t.Context(), dir, tokens[0].ID); err != nil {
 		t.Error(err)
 	}
 	if err := refuse(NodeConfig{DataDir: filepath.Join(t.TempDir(), "late"), Join: j.URL}); err == nil || !strings.Contains(err.Error(), "token") {
 		t.Errorf("a token that was removed: %v", err)
+	}
+	if err := ResetNode(dir, &lines{}); err == nil || !strings.Contains(err.Error(), "that of a server") {
+		t.Errorf("a server is reset: %v", err)
+	}
+	if err := ResetNode(own, &lines{}); err != nil {
+		t.Error(err)
+	}
+	if err := refuse(NodeConfig{DataDir: own}); err == nil || !strings.Contains(err.Error(), "berth token node") {
+		t.Errorf("a node that was reset starts without a token: %v", err)
+	}
+	if in, err := LoadInstance(own); err != nil || in.NodeID == joinedAs {
+		t.Errorf("it has the old id: %v", err)
 	}
 }
 

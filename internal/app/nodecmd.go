@@ -28,6 +28,7 @@ type NodeConfig struct {
 	DataDir    string
 	Join       string // berth://host:port/token; needed once
 	Replace    string // the node whose place this machine takes
+	Listen     string // where the cluster's API answers on this machine
 	Advertise  string // an IP address at which other machines reach this one
 	Zone       string
 	Clusters   []string          // nil: what it was; at first all
@@ -94,6 +95,7 @@ func (n *node) serve(ctx context.Context, r *remote, log *slog.Logger) error {
 	g.Go(func() error { return n.run(ctx) })
 	g.Go(func() error { return r.renew(ctx) })
 	g.Go(func() error { return r.pulse.run(ctx, n.agent.End) })
+	g.Go(func() error { return r.relay(ctx, n.in.Listen, log) })
 	err := g.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		log.Info("stopped; tasks go on, and the next berth node manages them")
@@ -128,6 +130,7 @@ func openNodeInstance(c NodeConfig) (in *Instance, made bool, err error) {
 		return nil, false, err
 	}
 	set(&in.Runtime, c.Runtime)
+	set(&in.Listen, c.Listen)
 	if err := in.check(); err != nil {
 		return nil, false, err
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/berthdev/berth/internal/peer"
 	"github.com/berthdev/berth/internal/pki"
 	"github.com/berthdev/berth/internal/registrar"
+	"github.com/berthdev/berth/internal/relay"
 	"github.com/berthdev/berth/internal/serve/logstore/intake"
 	"github.com/berthdev/berth/internal/store"
 )
@@ -45,6 +46,7 @@ type port struct {
 	sessions  *grpc.Service
 	onOpen    func()       // nil: nobody cares
 	forwarded net.Listener // of what other servers hand on
+	relayed   net.Listener // of relays, to the API
 	clients   clients
 }
 
@@ -235,6 +237,7 @@ func (p *port) serveOn(r *registrar.Registrar) {
 	p.peer = peer.NewServer(peer.Config{Identity: p.identity.Load, Admit: r.Admit, Log: s.log.With("component", "peer")})
 	s.serveCopies(p.peer)
 	r.Register(p.peer)
+	p.relayed = p.relays()
 	p.sessions = grpc.NewService(s.links.Serve, s.log.With("component", "nodelink"))
 	p.sessions.Register(p.peer.GRPC())
 	p.peer.Handle(intake.Path, peer.Nodes, intake.New(intake.Config{Sink: s.homeRegion.lines, From: callerID, Log: s.log.With("component", "logs")}))
@@ -264,6 +267,7 @@ func (p *port) run(ctx context.Context) error {
 	case l := <-p.opened:
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return p.peer.Serve(ctx, l) })
+		g.Go(func() error { return relay.ToAPI(ctx, p.relayed, p.s.in.localAPI(), p.s.log) })
 		g.Go(func() error { return p.sessions.Run(ctx) })
 		g.Go(func() error { return p.s.hearBeats(ctx, p.address(), p.beatKey) })
 		g.Go(func() error { return p.s.forward.Serve(ctx, p.forwarded) })

@@ -99,6 +99,7 @@ after that it needs none. SIGTERM or Ctrl-C leaves the tasks running; the next "
 	f.StringVar(&conf.Join, "join", "", "where and as whom to join: what berth token node prints on a server")
 	f.StringVar(&conf.Replace, "replace", "", "the node whose place this machine takes, by its id or host")
 	f.StringVar(&conf.Advertise, "advertise", "", "the IP address at which other machines reach this one (default that of its connection to the server)")
+	f.StringVar(&conf.Listen, "listen", "", "where the cluster's API answers on this machine (default "+app.DefaultListen+", or what it was)")
 	f.StringVar(&conf.Zone, "zone", "", "its availability zone, such as b (default a, or what it was)")
 	f.StringSliceVar(&clusters, "cluster", nil, "the clusters of which it is a container instance (default all)")
 	f.StringArrayVar(&attributes, "attribute", nil, "an attribute name=value of its container instances; may be repeated")
