@@ -165,6 +165,7 @@ func (s *server) serveAdmin(ctx context.Context) error {
 	mux.HandleFunc("POST /node/confirm-lost", s.serveConfirmLost)
 	mux.HandleFunc("POST /node/{node}/{change}", s.serveNodeChange)
 	s.serveServers(mux)
+	s.serveCA(mux)
 	return serveHTTP(ctx, l, mux)
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/berthdev/berth/internal/pki"
 )
 
 // lines collects what a command says.
@@ -179,19 +181,29 @@ func TestANodeJoins(t *testing.T) {
 	if _, _, err := tryUp(t, own); err == nil || !strings.Contains(err.Error(), "berth node") {
 		t.Errorf("berth up on a node's data: %v", err)
 	}
-	joinAgain(t, c, own, j.URL)
+	believesTheNewAuthority(t, dir, own)
 	tokens, err := Tokens(t.Context(), dir)
-	if err != nil || len(tokens) != 1 || tokens[0].Uses != 2 {
+	if err != nil || len(tokens) != 0 { // they named the old authority
 		t.Errorf("tokens %+v, %v", tokens, err)
 	}
 	joinedAs := ""
 	if in, err := LoadInstance(own); err == nil {
 		joinedAs = in.NodeID
 	}
+	if err := refuse(NodeConfig{DataDir: filepath.Join(t.TempDir(), "late"), Join: j.URL}); err == nil || !strings.Contains(err.Error(), "berth ca rotate") {
+		t.Errorf("a token of before: %v", err)
+	}
+	if j, err = NewToken(t.Context(), TokenConfig{DataDir: dir, Role: "node"}); err != nil {
+		t.Fatal(err)
+	}
+	joinAgain(t, c, own, j.URL)
+	if tokens, err = Tokens(t.Context(), dir); err != nil || len(tokens) != 1 || tokens[0].Uses != 1 {
+		t.Fatalf("tokens %+v, %v", tokens, err)
+	}
 	if err := RemoveToken(t.Context(), dir, tokens[0].ID); err != nil {
 		t.Error(err)
 	}
-	if err := refuse(NodeConfig{DataDir: filepath.Join(t.TempDir(), "late"), Join: j.URL}); err == nil || !strings.Contains(err.Error(), "token") {
+	if err := refuse(NodeConfig{DataDir: filepath.Join(t.TempDir(), "later"), Join: j.URL}); err == nil || !strings.Contains(err.Error(), "token") {
 		t.Errorf("a token that was removed: %v", err)
 	}
 	if err := ResetNode(dir, &lines{}); err == nil || !strings.Contains(err.Error(), "that of a server") {
@@ -236,5 +248,41 @@ func joinAgain(t *testing.T, c *ecs.Client, dir, url string) {
 	eventually(t, "the node that was reset does not join", func() bool { return said.String() != "" && count() == before+1 })
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// believesTheNewAuthority: berth ca rotate, and what the node in own does about it.
+func believesTheNewAuthority(t *testing.T, dir, own string) {
+	t.Helper()
+	out := &lines{}
+	if err := ShowCA(t.Context(), dir, out); err != nil || strings.Count(out.String(), "authority") != 1 {
+		t.Errorf("%q, %v", out, err)
+	}
+	in, err := LoadInstance(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := openRemote(in, &pki.Clock{}, newLogger(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	before := r.identity.Load()
+	if !r.believe(t.Context(), before) {
+		t.Error("the node would renew without a reason")
+	}
+	if err := RotateCA(t.Context(), dir, false, out); err != nil || !strings.Contains(out.String(), "trusted until all nodes have renewed") || !strings.Contains(out.String(), "--finish") {
+		t.Errorf("%q, %v", out, err)
+	}
+	eventually(t, "the node sees no other authority", func() bool { return !r.believe(t.Context(), before) })
+	if err := r.renewOnce(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the old authority is still trusted", func() bool {
+		_ = r.believe(t.Context(), r.identity.Load())
+		return len(r.identity.Load().Roots) == 1
+	})
+	if now := r.identity.Load(); now.Issuer().Equal(before.Issuer()) || now.Peer != before.Peer {
+		t.Errorf("%+v", now.Peer)
 	}
 }

@@ -48,6 +48,7 @@ type port struct {
 	forwarded net.Listener // of what other servers hand on
 	relayed   net.Listener // of relays, to the API
 	clients   clients
+	keys      *registrar.Keys
 }
 
 // dial connects to another server.
@@ -150,7 +151,7 @@ func listenCluster(address string) (net.Listener, error) {
 // found reads the cluster's keys, or makes them, and this server's row.
 func (p *port) found(ctx context.Context, address string) (*registrar.Registrar, error) {
 	s, dir := p.s, p.s.in.pkiDir()
-	ca, err := pki.LoadCA(dir)
+	ca, err := registrar.LoadCA(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if ca, err = pki.NewCA(s.in.ID, time.Now()); err == nil {
 			err = errors.Join(pki.SaveBeatKey(dir, pki.NewBeatKey()), ca.Save(dir))
@@ -168,10 +169,13 @@ func (p *port) found(ctx context.Context, address string) (*registrar.Registrar,
 	if err := p.identify(ca); err != nil {
 		return nil, err
 	}
+	if err := p.keepKeys(); err != nil {
+		return nil, err
+	}
 	if err := p.write(ctx, address); err != nil {
 		return nil, err
 	}
-	return registrar.New(registrar.Config{Store: s.store, CA: p.ca.Load, Roots: p.roots, BeatKey: beat,
+	return registrar.New(registrar.Config{Store: s.store, CA: p.ca.Load, Pin: p.keys.Pin, Roots: p.roots, BeatKey: beat,
 		RootKey: func() ([]byte, error) { return os.ReadFile(s.in.RootKey()) }, Site: p.site, Address: func() string { return address },
 		Version: s.version, Now: time.Now, Log: s.log.With("component", "registrar")}), nil
 }
@@ -180,7 +184,7 @@ func (p *port) found(ctx context.Context, address string) (*registrar.Registrar,
 func (p *port) identify(ca *pki.CA) error {
 	dir := p.s.in.pkiDir()
 	id, err := pki.Load(dir)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && time.Now().After(id.RenewAt(0)) {
+	if errors.Is(err, fs.ErrNotExist) {
 		if id, err = ca.Issue(pki.Peer{Role: pki.RoleServer, ID: p.s.in.NodeID}, time.Now()); err == nil {
 			err = id.Save(dir)
 		}
@@ -268,6 +272,7 @@ func (p *port) run(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return p.peer.Serve(ctx, l) })
 		g.Go(func() error { return relay.ToAPI(ctx, p.relayed, p.s.in.localAPI(), p.s.log) })
+		g.Go(func() error { return p.keys.Run(ctx) })
 		g.Go(func() error { return p.sessions.Run(ctx) })
 		g.Go(func() error { return p.s.hearBeats(ctx, p.address(), p.beatKey) })
 		g.Go(func() error { return p.s.forward.Serve(ctx, p.forwarded) })

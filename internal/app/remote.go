@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -98,26 +99,61 @@ func (r *remote) Issue(ctx context.Context, roleARN, session string) (c metadata
 	return c, err
 }
 
-// renew keeps the machine's certificate good until ctx is done: it asks for another when 50 to 80 % of its life are over, and an expired
-// one, which lets the machine do nothing else, at once.
+// renew keeps the machine's certificate good until ctx is done: it asks for another when 50 to 80 % of its life are over or the cluster
+// has another authority, and an expired one, which lets the machine do nothing else, at once.
 func (r *remote) renew(ctx context.Context) error {
-	for {
-		id := r.identity.Load()
-		wait := max(id.RenewAt(rand.Float64()).Sub(r.clock.Now()), 0)
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(wait):
-			}
-			if err := r.renewOnce(ctx, id); err == nil {
-				break
-			} else if ctx.Err() == nil {
-				r.log.Warn("this machine's certificate is not renewed", "until", id.Cert.NotAfter, "error", err)
-			}
+	id := r.identity.Load()
+	at := id.RenewAt(rand.Float64())
+	for wait := max(min(at.Sub(r.clock.Now()), timeouts.NodeRoots), 0); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = timeouts.NodeRoots/2 + rand.N(timeouts.NodeRoots)
+		if r.clock.Now().Before(at) && r.believe(ctx, id) {
+			id = r.identity.Load()
+			continue
+		}
+		if err := r.renewOnce(ctx, id); err == nil {
+			id = r.identity.Load()
+			at = id.RenewAt(rand.Float64())
+		} else if ctx.Err() == nil {
+			r.log.Warn("this machine's certificate is not renewed", "until", id.Cert.NotAfter, "error", err)
 			wait = timeouts.RenewRetry/2 + rand.N(timeouts.RenewRetry)
 		}
+		wait = min(wait, max(at.Sub(r.clock.Now()), timeouts.RenewRetry/2))
 	}
+}
+
+// believe asks whom the cluster's machines are to believe. It returns false when the one that signs has not signed this machine's
+// certificate.
+func (r *remote) believe(ctx context.Context, id *pki.Identity) bool {
+	ctx, cancel := context.WithTimeout(ctx, timeouts.JoinCall)
+	defer cancel()
+	var m join.Members
+	if err := join.Get(ctx, &http.Client{Transport: r.servers}, join.PathMembers, &m); err != nil {
+		return true // the next time
+	}
+	roots, err := pki.DecodeCerts([]byte(m.Roots))
+	if err != nil {
+		return true
+	}
+	issuer := id.Issuer()
+	switch {
+	case issuer == nil || !roots[len(roots)-1].Equal(issuer):
+		return false
+	case slices.EqualFunc(roots, id.Roots, (*x509.Certificate).Equal):
+		return true
+	}
+	now := id.With(roots)
+	if err := now.Save(r.dir); err != nil {
+		r.log.Error("whom this machine believes is not saved", "error", err)
+		return true
+	}
+	r.identity.Store(now)
+	r.log.Info("this machine believes other authorities", "authorities", len(roots))
+	return true
 }
 
 func (r *remote) renewOnce(ctx context.Context, id *pki.Identity) error {

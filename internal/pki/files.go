@@ -18,6 +18,7 @@ import (
 const (
 	keyFile, certFile, rootsFile = "key.pem", "cert.pem", "roots.pem"
 	caKeyFile, caFile            = "ca.key", "ca.pem"
+	nextKeyFile, nextFile        = "ca-next.key", "ca-next.pem" // of an authority that the settings are about to name
 	beatFile                     = "beat.key"
 	serversFile                  = "servers" // host:port of cluster ports, one a line
 )
@@ -65,12 +66,17 @@ func (id *Identity) Save(dir string) error {
 }
 
 // LoadCA reads the authority of a server. The error is fs.ErrNotExist when the folder holds none.
-func LoadCA(dir string) (*CA, error) {
-	key, err := readKey(filepath.Join(dir, caKeyFile))
+func LoadCA(dir string) (*CA, error) { return loadCA(dir, caFile, caKeyFile) }
+
+// LoadNextCA reads the authority that SaveNext wrote.
+func LoadNextCA(dir string) (*CA, error) { return loadCA(dir, nextFile, nextKeyFile) }
+
+func loadCA(dir, cert, private string) (*CA, error) {
+	key, err := readKey(filepath.Join(dir, private))
 	if err != nil {
 		return nil, err
 	}
-	certs, err := readCerts(filepath.Join(dir, caFile))
+	certs, err := readCerts(filepath.Join(dir, cert))
 	if err != nil {
 		return nil, err
 	}
@@ -84,13 +90,28 @@ func newCA(cert *x509.Certificate, key *ecdsa.PrivateKey) (*CA, error) {
 	return &CA{Cluster: cert.URIs[0].Host, Cert: cert, Key: key}, nil
 }
 
-// Save writes the authority, its key last.
-func (ca *CA) Save(dir string) error {
+// Save writes the authority in the place of another one.
+func (ca *CA) Save(dir string) error { return ca.save(dir, caFile, caKeyFile) }
+
+// SaveNext writes the authority beside the one that signs.
+func (ca *CA) SaveNext(dir string) error { return ca.save(dir, nextFile, nextKeyFile) }
+
+// DropNextCA removes what SaveNext wrote.
+func DropNextCA(dir string) error {
+	for _, name := range []string{nextKeyFile, nextFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (ca *CA) save(dir, cert, private string) error {
 	key, err := encodeKey(ca.Key)
 	if err != nil {
 		return err
 	}
-	return errors.Join(write(dir, caFile, EncodeCerts([]*x509.Certificate{ca.Cert})), write(dir, caKeyFile, key))
+	return errors.Join(write(dir, cert, EncodeCerts([]*x509.Certificate{ca.Cert})), write(dir, private, key))
 }
 
 // LoadBeatKey reads the key of beats: a server's is the cluster's, a node's its own (see NodeBeatKey).

@@ -46,8 +46,8 @@ func (id *Identity) With(roots []*x509.Certificate) *Identity {
 	return &other
 }
 
-// issuer is the root that signed the certificate.
-func (id *Identity) issuer() *x509.Certificate {
+// Issuer is the root that signed the certificate.
+func (id *Identity) Issuer() *x509.Certificate {
 	i := slices.IndexFunc(id.Roots, func(r *x509.Certificate) bool { return id.Cert.CheckSignatureFrom(r) == nil })
 	if i < 0 {
 		return nil
@@ -58,7 +58,7 @@ func (id *Identity) issuer() *x509.Certificate {
 // TLS is the certificate as a handshake shows it. A server's is followed by its authority's, which who joins compares with a token's pin.
 func (id *Identity) TLS() *tls.Certificate {
 	c := &tls.Certificate{Certificate: [][]byte{id.Cert.Raw}, PrivateKey: id.Key, Leaf: id.Cert}
-	if root := id.issuer(); root != nil && id.Peer.Role == RoleServer {
+	if root := id.Issuer(); root != nil && id.Peer.Role == RoleServer {
 		c.Certificate = append(c.Certificate, root.Raw)
 	}
 	return c

@@ -28,6 +28,8 @@ type Config struct {
 	Store store.Store
 	// CA signs; it is asked each time, as it may change.
 	CA func() *pki.CA
+	// Pin is that of new tokens: of the authority whose certificates the servers show; nil: of CA.
+	Pin func() [32]byte
 	// Roots are the authorities that machines are told to believe; the last one signs.
 	Roots   func() []byte // PEM
 	BeatKey []byte        // the cluster's
@@ -59,6 +61,9 @@ func New(c Config) *Registrar {
 	}
 	if c.DialBack == nil {
 		c.DialBack = join.DialBack
+	}
+	if c.Pin == nil {
+		c.Pin = func() [32]byte { return c.CA().Pin() }
 	}
 	return &Registrar{Config: c, warn: rate.NewLimiter(1, 10)}
 }

@@ -42,6 +42,7 @@ type world struct {
 	address string
 	ahead   atomic.Int64 // of the cluster's clock before the machines'
 	tried   []join.Port
+	as      atomic.Pointer[atomic.Pointer[pki.Identity]] // the server's identity; nil: always a fresh one
 }
 
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
@@ -86,6 +87,9 @@ func (w *world) roots() []*x509.Certificate { return []*x509.Certificate{w.ca.Ce
 
 // identity is the server's, always fresh.
 func (w *world) identity() *pki.Identity {
+	if as := w.as.Load(); as != nil {
+		return as.Load()
+	}
 	id, err := w.ca.Issue(pki.Peer{Role: pki.RoleServer, ID: serverID}, w.now())
 	if err != nil {
 		w.t.Error(err)

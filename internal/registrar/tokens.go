@@ -41,7 +41,7 @@ func (r *Registrar) NewToken(ctx context.Context, role pki.Role, terms Terms) (p
 	if terms.Life < time.Minute || terms.Life > timeouts.TokenLongest {
 		return pki.JoinURL{}, nil, fmt.Errorf("a token lives from 1m to %s, not %s", timeouts.TokenLongest, terms.Life)
 	}
-	token := pki.NewToken(role, r.CA().Pin())
+	token := pki.NewToken(role, r.Pin())
 	now := r.Now()
 	row := &model.Token{ID: token.ID, Role: string(role), Hash: token.Hash(), Pin: hex.EncodeToString(token.Pin[:]), CreatedAt: now,
 		ExpiresAt: now.Add(terms.Life), MaxUses: max(terms.Uses, 0)}

@@ -250,6 +250,10 @@ const (
 	// questions. RelayRefuse is what a client has to take the word that no server answers.
 	RelayProbe  = 2 * time.Second
 	RelayRefuse = 5 * time.Second
+	// KeysLevel is the pause between two looks whether a server's keys are in line with the settings; NodeRoots that between two
+	// questions of a node whom to believe.
+	KeysLevel = 10 * time.Second
+	NodeRoots = 10 * time.Minute
 	// MembersRefresh is the pause between a laptop's questions where the servers are.
 	MembersRefresh = 5 * time.Minute
 	// RecheckSoon is when everybody who is connected is looked up again after rows of machines have changed.
