@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,7 @@ type KeysConfig struct {
 //  3. When all nodes have one of the second, so that all believe it, the server gives itself one and takes the first out of the settings.
 type Keys struct {
 	c        KeysConfig
+	mu       sync.Mutex // one change at a time
 	ca       *atomic.Pointer[pki.CA]
 	identity *atomic.Pointer[pki.Identity]
 }
@@ -148,6 +150,8 @@ func decode(pems []string) ([]*x509.Certificate, error) {
 
 // level does what is to be done now.
 func (k *Keys) level(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	s := k.settings()
 	if len(s.CA) == 0 {
 		return nil

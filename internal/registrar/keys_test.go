@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -147,9 +148,17 @@ func TestANodeThatIsAwayHoldsTheChange(t *testing.T) {
 
 func TestACrashInTheMiddleOfTheChange(t *testing.T) {
 	w := newKeysWorld(t)
-	if err := w.keys.Rotate(context.Background(), false); err != nil {
+	ca, err := pki.NewCA("c7f2", w.now())
+	if err != nil {
 		t.Fatal(err)
 	}
+	if err := ca.SaveNext(w.dir); err != nil {
+		t.Fatal(err)
+	}
+	w.put(func(tx store.Tx) {
+		row, _ := store.ClusterSettings.Get(tx, model.SettingsKey)
+		store.ClusterSettings.Put(tx, &model.Settings{CA: append(slices.Clone(row.CA), string(pki.EncodeCerts([]*x509.Certificate{ca.Cert})))})
+	})
 	// It ended between the authority's certificate and its key.
 	next, err := os.ReadFile(filepath.Join(w.dir, "ca-next.pem"))
 	if err != nil {
@@ -161,8 +170,7 @@ func TestACrashInTheMiddleOfTheChange(t *testing.T) {
 	if _, err := pki.LoadCA(w.dir); err == nil {
 		t.Error("the files fit")
 	}
-	ca, err := LoadCA(w.dir)
-	if err != nil {
+	if ca, err = LoadCA(w.dir); err != nil {
 		t.Fatal(err)
 	}
 	w.ca.Store(ca)

@@ -59,10 +59,7 @@ func (k *Keys) Rotate(ctx context.Context, finish bool) error {
 	case finish && len(roots) == 1:
 		return errors.New("no change of the authority is under way; begin one with: berth ca rotate")
 	case finish:
-		if err := k.reissue(); err != nil {
-			return err
-		}
-		return k.drop(ctx, newest)
+		return k.finish(ctx, newest)
 	case len(roots) > 1:
 		return nil
 	}
@@ -76,7 +73,7 @@ func (k *Keys) Rotate(ctx context.Context, finish bool) error {
 	if err := ca.SaveNext(k.c.Dir); err != nil { // first: an authority without a key would be nobody's
 		return err
 	}
-	return k.c.Store.Update(ctx, func(tx store.Tx) error {
+	err = k.c.Store.Update(ctx, func(tx store.Tx) error {
 		row, ok := store.ClusterSettings.Get(tx, model.SettingsKey)
 		if !ok || len(row.CA) != 1 {
 			return errors.New("another change of the authority has begun; see: berth ca show")
@@ -86,6 +83,10 @@ func (k *Keys) Rotate(ctx context.Context, finish bool) error {
 		store.ClusterSettings.Put(tx, &s)
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return k.level(ctx)
 }
 
 // others is how many other servers there are.
@@ -98,4 +99,17 @@ func (k *Keys) others() (n int) {
 		}
 	})
 	return n
+}
+
+// finish drops the old authority for all that nodes have not renewed.
+func (k *Keys) finish(ctx context.Context, newest *x509.Certificate) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.ca.Load().Cert.Equal(newest) {
+		return errors.New("this server does not sign with the new authority yet; try again, and see its log if that goes on")
+	}
+	if err := k.reissue(); err != nil {
+		return err
+	}
+	return k.drop(ctx, newest)
 }
