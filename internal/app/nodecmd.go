@@ -174,7 +174,7 @@ func (in *Instance) join(ctx context.Context, c NodeConfig, clock *pki.Clock) (*
 	}
 	url, err := pki.ParseJoinURL(c.Join, pki.RoleNode)
 	if err != nil {
-		return nil, &SettingError{"join", c.Join, err.Error()}
+		return nil, fmt.Errorf("--join: %w", err) // without the token, which is a secret
 	}
 	joined, err := join.Join(ctx, join.Config{URL: url, Dir: in.pkiDir(), Ports: nodePorts(), Clock: clock,
 		Machine: join.Machine{ID: in.NodeID, Hostname: hostname(), Address: in.Node.Address, Version: c.Version, Level: model.Level, Boot: bootID(), Replace: c.Replace}})
