@@ -14,7 +14,7 @@ export GOFLAGS += -buildvcs=false
 RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire peer registrar relay nodelink control places gate node/recovery node/agent/logdriver \
             node/agent/metadata node/agent/outlet serve/proxy serve/edge serve/logstore serve/registry)) ./internal/node/agent
 
-.PHONY: up down build shop test race integration test-cgroup2 test-firewalls soak bench dist lint clean deps
+.PHONY: up down build shop test race integration test-cgroup2 test-firewalls soak bench bench-fleet dist lint clean deps
 
 ## up: install what is missing, build, start Berth, deploy the example shop, say where to look.
 up: build shop
@@ -83,6 +83,10 @@ test-firewalls:
 SOAK ?= 20m
 soak: build
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth BERTH_SOAK=$(SOAK) go test -count=1 -v -timeout 24h -run 'TestSoak$$' ./test/e2e
+
+## bench-fleet: 10,000 nodes: what liveness costs, and what happens when a third of them is lost at once.
+bench-fleet:
+	BERTH_FLEET=1 go test -count=1 -v -timeout 20m ./test/thousands
 
 ## bench: measurements with their floors, as ratios.
 bench: build
