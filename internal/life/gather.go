@@ -6,9 +6,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/berthdev/berth/internal/beat"
@@ -268,31 +270,35 @@ const verdictsAtATime = 1000
 
 // pronounce stores verdicts: one row a node.
 func (l *Life) pronounce(ctx context.Context, all []judge.Verdict) error {
-	for len(all) > 0 {
-		some := all[:min(len(all), verdictsAtATime)]
-		all = all[len(some):]
-		now := l.Now()
-		err := l.Store.Update(store.Freeing(ctx), func(tx store.Tx) error {
-			for _, v := range some {
-				old, ok := store.Nodes.Get(tx, v.Node)
-				if !ok || old.Life.Verdict == v.Is && old.Life.Cause == v.Cause {
-					continue
+	var g errgroup.Group
+	for some := range slices.Chunk(all, verdictsAtATime) {
+		g.Go(func() error { // side by side, so that one commit has them all
+			return l.Store.Update(store.Freeing(ctx), func(tx store.Tx) error {
+				for _, v := range some {
+					l.write(tx, v)
 				}
-				row := *old
-				row.Life = model.Life{Verdict: v.Is, Cause: v.Cause, Reason: v.Reason, Since: now.Round(0), Heard: v.Heard.Round(0)}
-				if v.Is == model.NodeAlive && v.Cause == "" {
-					row.Life = model.Life{}
-				}
-				store.Nodes.Put(tx, &row)
-			}
-			return nil
+				return nil
+			})
 		})
-		if err != nil {
-			return err
-		}
-		for _, v := range some {
-			l.Log.Info("verdict", "node", v.Node, "is", string(v.Is), "cause", v.Cause, "reason", v.Reason)
-		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, v := range all {
+		l.Log.Info("verdict", "node", v.Node, "is", string(v.Is), "cause", v.Cause, "reason", v.Reason)
 	}
 	return nil
+}
+
+func (l *Life) write(tx store.Tx, v judge.Verdict) {
+	old, ok := store.Nodes.Get(tx, v.Node)
+	if !ok || old.Life.Verdict == v.Is && old.Life.Cause == v.Cause {
+		return
+	}
+	row := *old
+	row.Life = model.Life{Verdict: v.Is, Cause: v.Cause, Reason: v.Reason, Since: l.Now().Round(0), Heard: v.Heard.Round(0)}
+	if v.Is == model.NodeAlive && v.Cause == "" {
+		row.Life = model.Life{}
+	}
+	store.Nodes.Put(tx, &row)
 }

@@ -71,6 +71,7 @@ type Life struct {
 	order   []*node
 	hold    judge.Hold
 	dialing int
+	saying  bool      // verdicts are being stored
 	asked   time.Time // when other servers were last asked of lost nodes
 
 	late   time.Duration // only Run touches these
@@ -306,14 +307,27 @@ func (l *Life) look(ctx context.Context) time.Time {
 	}
 	l.ask(ctx, out.Ask)
 	l.askOfLost(ctx, in)
+	if len(out.Verdicts) > 0 && !l.saying { // a busy disk must not keep others from being asked; what is not said now is said by the next look
+		l.saying = true
+		go l.tell(ctx, out.Verdicts)
+	}
 	l.mu.Unlock()
-	if len(out.Verdicts) > 0 {
-		if err := l.pronounce(ctx, out.Verdicts); err != nil && ctx.Err() == nil {
-			l.Log.Error("verdicts cannot be stored", "nodes", len(out.Verdicts), "error", err)
-			return in.Now.Add(timeouts.LifeRetry)
+	return out.Next
+}
+
+// tell stores verdicts, and then has the nodes looked at again.
+func (l *Life) tell(ctx context.Context, all []judge.Verdict) {
+	if err := l.pronounce(ctx, all); err != nil && ctx.Err() == nil {
+		l.Log.Error("verdicts cannot be stored", "nodes", len(all), "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(timeouts.LifeRetry):
 		}
 	}
-	return out.Next
+	l.mu.Lock()
+	l.saying = false
+	l.mu.Unlock()
+	l.wake()
 }
 
 func (l *Life) say(note judge.Note) {
