@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os/exec"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,6 +55,9 @@ type pulse struct {
 	boot uint64
 	key  []byte
 	log  *slog.Logger
+	// leaving tells, once the node ends, whether its machine does.
+	leaving func() bool
+	ended   <-chan struct{} // closed when the node ends; nil before run
 
 	mu     sync.Mutex
 	fenced map[string]model.Assignment // those of the last set that need a lease
@@ -68,7 +73,7 @@ func newPulse(in *Instance, log *slog.Logger) (*pulse, error) {
 		return nil, fmt.Errorf("the key of this node's beats: %w", err)
 	}
 	boot := beat.BootOf(bootID())
-	p := &pulse{in: in, node: beat.NewNode(beat.NodeConfig{ID: id, Boot: boot, Log: log}), boot: boot, key: key, log: log}
+	p := &pulse{leaving: sync.OnceValue(shutsDown), in: in, node: beat.NewNode(beat.NodeConfig{ID: id, Boot: boot, Log: log}), boot: boot, key: key, log: log}
 	var told []model.Assignment
 	for _, a := range agent.Remembered(in.Path("tasks"), log) { // until a server speaks
 		told = append(told, a.Assignment)
@@ -100,6 +105,11 @@ func (p *pulse) assigned(all []model.Assignment) {
 // charge is what the keeper needs to stand in.
 func (p *pulse) charge() keeper.Charge {
 	c := keeper.Charge{Node: p.in.NodeID, Boot: p.boot, Settings: p.node.Settings(), Lease: p.node.LeaseAt()}
+	select {
+	case <-p.ended:
+		c.Bye = p.leaving()
+	default:
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, a := range p.fenced {
@@ -111,6 +121,7 @@ func (p *pulse) charge() keeper.Charge {
 
 // run beats until ctx is done. end ends a task that has lost its lease.
 func (p *pulse) run(ctx context.Context, end func(task string, code types.TaskStopCode, reason string)) error {
+	p.ended = ctx.Done()
 	g, ctx := errgroup.WithContext(ctx)
 	if p.in.Runtime == "containerd" {
 		k := keeper.NewAgent(p.in.daemonConfig().KeeperSocket(), p.charge, p.node.Resume, p.log)
@@ -134,8 +145,24 @@ func (p *pulse) beat(ctx context.Context) error {
 			return nil
 		}
 	}
-	go p.node.Run(ctx)
-	return beat.NewPort(socket, nil, p.node).Run(ctx)
+	on, off := context.WithCancel(context.WithoutCancel(ctx))
+	defer off()
+	defer context.AfterFunc(ctx, func() {
+		if p.leaving() {
+			p.node.Bye(on)
+		}
+		off()
+	})()
+	go p.node.Run(on)
+	return beat.NewPort(socket, nil, p.node).Run(on)
+}
+
+// shutsDown tells whether systemd is ending this machine: its tasks are then to be replaced at once. Elsewhere nobody can tell.
+func shutsDown() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), timeouts.ByeAsk)
+	defer cancel()
+	state, _ := exec.CommandContext(ctx, "systemctl", "is-system-running").Output() // its status is of no interest
+	return strings.TrimSpace(string(state)) == "stopping"
 }
 
 // fence ends the tasks whose lease is too old: the leader replaces them when that must have been done.

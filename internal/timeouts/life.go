@@ -32,6 +32,8 @@ const (
 	KeeperAnswer = 2 * time.Second
 	// FenceLook is the longest pause between two looks at a lease.
 	FenceLook = 200 * time.Millisecond
+	// ByeAsk bounds the question whether the machine shuts down.
+	ByeAsk = 500 * time.Millisecond
 	// DrainLook is the pause between two looks at how far a drained node is.
 	DrainLook = time.Second
 	// FenceMargin is what the leader waits, besides the lease and the stopTimeouts, until a lost node has surely stopped a task of which

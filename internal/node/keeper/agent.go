@@ -54,7 +54,7 @@ func (a *Agent) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(timeouts.KeeperTell)) })()
 	defer func() { _ = conn.Close() }()
 	out := json.NewEncoder(conn)
 	if err := out.Encode(a.Charge()); err != nil {
@@ -75,7 +75,7 @@ func (a *Agent) session(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return out.Encode(a.Charge()) // the last word
 		case <-tick.C:
 		}
 		if err := out.Encode(a.Charge()); err != nil {

@@ -28,6 +28,8 @@ type Charge struct {
 	Settings beat.Settings
 	Lease    time.Duration // see beat.Node.LeaseAt; 0: none yet
 	Fences   []Fence
+	// Bye: the machine shuts down, which the agent has said. Nobody is to stand in.
+	Bye bool
 }
 
 // Fence is a task that must not run without a lease.
@@ -136,7 +138,7 @@ func (k *Keeper) yield() time.Duration {
 func (k *Keeper) take(ctx context.Context) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.agents--; k.agents > 0 || ctx.Err() != nil {
+	if k.agents--; k.agents > 0 || ctx.Err() != nil || k.charge.Bye {
 		return
 	}
 	ctx, k.resign = context.WithCancel(ctx)

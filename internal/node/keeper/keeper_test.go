@@ -111,6 +111,17 @@ func TestStandsIn(t *testing.T) {
 	stop()
 }
 
+// TestBye: nobody stands in on a machine that shuts down.
+func TestBye(t *testing.T) {
+	r := newRig(t)
+	r.eventually("there is no socket", func() bool { ok, _ := filepath.Glob(r.socket); return len(ok) == 1 })
+	r.agent(Charge{Bye: true, Settings: beat.Settings{Servers: []string{r.at.String()}, Key: key}}, nil)()
+	time.Sleep(300 * time.Millisecond)
+	if h := r.heard(); !h.Last.IsZero() {
+		t.Errorf("after bye: %+v", h)
+	}
+}
+
 // TestFence: while the agent is away and no server answers, the keeper stops what must not run then, and nothing else.
 func TestFence(t *testing.T) {
 	r := newRig(t)
