@@ -56,6 +56,17 @@ deps:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	    gcc libc6-dev libseccomp-dev pkg-config busybox-static ca-certificates >/dev/null; }
 
+## fleet: three machines as namespaces on this box, one cluster, the shop on it, and a machine that dies. Needs root.
+.PHONY: fleet fleet-down
+fleet: build shop
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/fleet ./examples/fleet
+	bin/fleet up
+	bin/fleet show
+
+## fleet-down: the machines of `make fleet` go, with their data.
+fleet-down:
+	bin/fleet down
+
 ## test: everything. As root the integration tests run real containers; without root they are skipped, and say so.
 test: deps build shop
 	@test -z "$$(gofmt -l cmd internal examples test)" || { echo "gofmt these:"; gofmt -l cmd internal examples test; exit 1; }
