@@ -222,7 +222,7 @@ func (b *box) zone() string { return string(rune('a' + (b.Index-1)%26)) }
 func (b *box) inCluster(server *box) {
 	b.t.Helper()
 	eventually(b.t, 40*time.Second, b.Name+" is in the cluster", func() error {
-		n, err := server.node(b.Name)
+		n, err := server.nodeNamed(b.Name)
 		if err == nil && !n.Agent {
 			err = fmt.Errorf("%+v", n)
 		}
@@ -237,8 +237,8 @@ type node struct {
 	Tasks                                int
 }
 
-// node asks a server for a node by its host's name.
-func (b *box) node(host string) (n node, err error) {
+// nodeNamed asks a server for a node by its host's name.
+func (b *box) nodeNamed(host string) (n node, err error) {
 	out, err := b.berth("node", "ls", "--json")
 	if err != nil {
 		return n, err
@@ -260,7 +260,7 @@ func (f *fleet) connected(limit time.Duration) {
 	f.t.Helper()
 	eventually(f.t, limit, "all machines have sessions", func() error {
 		for _, b := range f.all {
-			if n, err := f.one().node(b.Name); err != nil || !n.Agent {
+			if n, err := f.one().nodeNamed(b.Name); err != nil || !n.Agent {
 				return fmt.Errorf("%s: %+v %w", b.Name, n, err)
 			}
 		}

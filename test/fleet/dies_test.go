@@ -25,7 +25,7 @@ func TestAMachineDies(t *testing.T) {
 		return one.settled("web")
 	})
 	t.Logf("6 of 6 run and are settled %v after the power cut", time.Since(cut))
-	if n, err := one.node(victim.Name); err != nil || n.State != "LOST" || n.Note == "" {
+	if n, err := one.nodeNamed(victim.Name); err != nil || n.State != "LOST" || n.Note == "" {
 		t.Errorf("the dead machine is %+v, %v", n, err)
 	}
 	f.untouched(t, "a machine died", before, victim)

@@ -357,7 +357,7 @@ const fewRounds = 8
 // fuzzFleet is the cluster that is harmed. Its disks are small ones of their own.
 func fuzzFleet(t *testing.T) *fleet {
 	f := newFleet(t)
-	for _, name := range []string{"s1"} {
+	for _, name := range []string{"s1", "n2", "n3", "n4"} {
 		f.add(name, "2500m")
 	}
 	f.restart = true
