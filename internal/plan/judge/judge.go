@@ -84,6 +84,9 @@ type Node struct {
 type Hold struct {
 	Since     time.Time // zero: there is none
 	Confirmed bool      // people said that they are really lost
+	// Ended is when the last one ended because most were heard again: the others' silence before it, and what they did not answer until
+	// then, say nothing of them.
+	Ended time.Time
 }
 
 // Output is what Judge decides.
@@ -174,10 +177,12 @@ func (j *judge) holds() {
 	h := &j.out.Hold
 	switch most := 2*silent > all; {
 	case !most && !h.Since.IsZero():
-		if !h.Confirmed && j.in.Now.Before(h.Since.Add(hold)) { // else they were lost
+		early := !h.Confirmed && j.in.Now.Before(h.Since.Add(hold)) // else they were lost
+		*h = Hold{}
+		if early {
+			h.Ended = j.in.Now
 			j.note("", "Most nodes are heard again (%d of %d): nodes are judged as usual.", all-silent, all)
 		}
-		*h = Hold{}
 	case most && h.Since.IsZero():
 		*h = Hold{Since: j.in.Now}
 		j.note("", "%d of %d nodes are silent at once, which rather means that this server's network is broken: none of them is replaced for %s. "+

@@ -158,6 +158,9 @@ func TestHolds(t *testing.T) {
 		{"and then they are lost", court(doomed, silent(2), held(30*time.Second, false)), all},
 		{"or when people say so", court(doomed, silent(2), held(time.Second, true)), all},
 		{"they are heard again", court(beaten(ms(100)), held(time.Second, false)), "note , +800ms"},
+		{"then the others get the time in which they would be heard", court(doomed, held(time.Second, false)), "note , +900ms"},
+		{"and are asked anew", court(doomed, func(in *Input) { in.Hold.Ended = ago(ms(900)) }), "ask n, +300ms"},
+		{"before they are lost", court(beaten(ms(2500)).with(func(n *Node) { n.Asked = ago(ms(300)) }), func(in *Input) { in.Hold.Ended = ago(ms(1200)) }), `n "LOST" silent`},
 		{"a hold does not keep the living from being judged", court(beaten(ms(100)).with(func(n *Node) { n.Bye = true }), silent(3), held(time.Second, false)),
 			`n "LOST" shut-down, +29s`},
 	} {

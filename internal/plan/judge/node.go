@@ -112,8 +112,13 @@ func (j *judge) suspect(n *Node, sign time.Time, limit time.Duration) {
 		j.at(wait) // its session finds the server later than beats do
 		return
 	}
+	from := latest(sign, j.in.Began, j.out.Hold.Ended)
+	if wait := from.Add(limit); j.in.Now.Before(wait) {
+		j.at(wait) // most are heard again, and so may this one be
+		return
+	}
 	// What was asked before the silence was long enough was another question: its answer may be the last sign.
-	asked := !n.Asked.IsZero() && !n.Asked.Before(latest(sign, j.in.Began).Add(limit))
+	asked := !n.Asked.IsZero() && !n.Asked.Before(from.Add(limit))
 	if !n.NAT && (!asked || n.Kernel.After(n.Asked) && j.in.Now.Sub(n.Asked) >= limit) {
 		j.out.Ask = append(j.out.Ask, n.ID)
 		j.at(j.in.Now.Add(Probing))
