@@ -90,10 +90,13 @@ test-firewalls:
 	go test -c -o bin/network.test ./internal/node/agent/network
 	@unshare --mount test/firewalls/run.sh
 
-## soak: everything killed, stopped and starved in turn while deployments and traffic go on; SOAK=20m unless told.
+## soak: everything killed, stopped and starved in turn while deployments and traffic go on; SOAK=20m unless told. Then FUZZ=200 rounds
+## of cuts, power cuts, kills and full disks on several machines.
 SOAK ?= 20m
+FUZZ ?= 200
 soak: build
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth BERTH_SOAK=$(SOAK) go test -count=1 -v -timeout 24h -run 'TestSoak$$' ./test/e2e
+	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth BERTH_FUZZ=$(FUZZ) go test -count=1 -v -timeout 24h -run 'TestFuzz$$' ./test/fleet
 
 ## bench-fleet: 10,000 nodes: what liveness costs, and what happens when a third of them is lost at once.
 bench-fleet:

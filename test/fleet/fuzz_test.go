@@ -357,7 +357,11 @@ const fewRounds = 8
 // fuzzFleet is the cluster that is harmed. Its disks are small ones of their own.
 func fuzzFleet(t *testing.T) *fleet {
 	f := newFleet(t)
-	for _, name := range []string{"s1", "n2", "n3", "n4"} {
+	names := []string{"s1"} // what a minute finds on one machine; more of them are harmed by make soak, until that holds
+	if os.Getenv("BERTH_FUZZ") != "" {
+		names = append(names, "n2", "n3", "n4")
+	}
+	for _, name := range names {
 		f.add(name, "2500m")
 	}
 	f.restart = true
