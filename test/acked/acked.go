@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -123,7 +124,8 @@ func (w *writer) call(f func(ctx context.Context) error) (began, ended time.Dura
 	if err != nil {
 		w.h.refused++
 		api, ok := errors.AsType[smithy.APIError](err)
-		return began, ended, err, ok && api.ErrorFault() == smithy.FaultClient
+		dial, unsent := errors.AsType[*net.OpError](err)
+		return began, ended, err, ok && api.ErrorFault() == smithy.FaultClient || unsent && dial.Op == "dial"
 	}
 	w.h.answered++
 	return began, ended, nil, false
@@ -313,6 +315,7 @@ const judgeLimit = time.Minute
 func (h *History) registers() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.ops = seen(h.ops)
 	switch porcupine.CheckOperationsTimeout(model, h.ops, judgeLimit) {
 	case porcupine.Ok:
 		return nil
@@ -325,6 +328,21 @@ func (h *History) registers() error {
 		}
 	}
 	return errors.New("the registers are not linearizable")
+}
+
+// seen leaves out writes of unknown outcome that nobody read: they may have happened after everything else, or not at all, and cost the
+// search most.
+func seen(ops []porcupine.Operation) []porcupine.Operation {
+	read := map[any]bool{}
+	for _, op := range ops {
+		if in := op.Input.(input); !in.write {
+			read[input{in.key, true, op.Output.(string)}] = true
+		}
+	}
+	return slices.DeleteFunc(ops, func(op porcupine.Operation) bool {
+		in := op.Input.(input)
+		return in.write && op.Return == unknown && !read[in]
+	})
 }
 
 // describe shows the end of a history, where what is wrong usually is.
