@@ -112,6 +112,11 @@ bench: build
 dist: deps
 	deploy/dist.sh
 
+## bench-fleet: how fast a fleet heals and grows, machines as namespaces on this box. BERTH_ROUNDS is how often each is done.
+.PHONY: bench-fleet
+bench-fleet: build
+	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -run '^$$' -bench . -benchtime 1x -timeout 30m -p 1 -v ./test/fleet
+
 ## lint: the import ladder and the rest of .golangci.yml. Builds golangci-lint on first use.
 lint:
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run

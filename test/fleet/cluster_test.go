@@ -270,3 +270,12 @@ func (f *fleet) connected(limit time.Duration) {
 
 // one is the first machine, by whose client tests ask.
 func (f *fleet) one() *box { return f.all[0] }
+
+// redeploy replaces a service's tasks.
+func (b *box) redeploy(service string) {
+	b.t.Helper()
+	_, err := b.ecs().UpdateService(context.Background(), &ecs.UpdateServiceInput{Service: &service, ForceNewDeployment: true})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
