@@ -91,9 +91,7 @@ func TestTheCertificateIsTheNode(t *testing.T) {
 			return err
 		}
 		defer c.Close()
-		if err := c.Send(ctx, nodelink.Message{Hello: &nodelink.Hello{}}); err != nil {
-			return err
-		}
+		_ = c.Send(ctx, nodelink.Message{Hello: &nodelink.Hello{}}) // why it fails, Recv says
 		_, err = c.Recv(ctx)
 		return err
 	}
