@@ -153,6 +153,11 @@ func (s *server) serveAdmin(ctx context.Context) error {
 		s.log.Warn("berth backup works only while the server is stopped", "error", err)
 		return nil
 	}
+	return serveHTTP(ctx, l, s.anywhere(s.admin))
+}
+
+// adminMux is what is asked on the admin socket.
+func (s *server) adminMux() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
 		if err := writeBackup(w, s.in, s.rows(r.Context())); err != nil {
@@ -166,7 +171,7 @@ func (s *server) serveAdmin(ctx context.Context) error {
 	mux.HandleFunc("POST /node/{node}/{change}", s.serveNodeChange)
 	s.serveServers(mux)
 	s.serveCA(mux)
-	return serveHTTP(ctx, l, mux)
+	return mux
 }
 
 // listenPrivate listens on a socket that only this user may use.

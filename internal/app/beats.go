@@ -32,7 +32,7 @@ func (s *server) hearBeats(ctx context.Context, address string, key []byte) erro
 		return nil
 	}
 	beats := beat.NewServer(beat.ServerConfig{OnBye: s.life.Bye, Log: s.log.With("component", "beat")})
-	s.life.Listen(life.Hearing{Beats: beats, Key: func(node string) beat.Key { return beat.Key(pki.NodeBeatKey(key, node)) }})
+	s.life.Listen(life.Hearing{Beats: beats, Others: s.otherServers, Key: func(node string) beat.Key { return beat.Key(pki.NodeBeatKey(key, node)) }})
 	return beat.NewPort(socket, beats, nil).Run(ctx)
 }
 

@@ -247,6 +247,8 @@ func (p *port) serveOn(r *registrar.Registrar) {
 	p.peer.Handle(intake.Path, peer.Nodes, intake.New(intake.Config{Sink: s.homeRegion.lines, From: callerID, Log: s.log.With("component", "logs")}))
 	p.peer.Handle("/v2/", peer.Nodes, s.registry.Pulls())
 	s.serveAsks(p.peer)
+	s.serveAdminFor(p.peer)
+	p.peer.Handle("POST "+pathHear, peer.Servers, http.HandlerFunc(s.serveHear))
 	sessions.Register(p.peer, s.book(), func() bool { return s.office().Here })
 	p.forwarded = p.peer.Listen(forward.Protocol, peer.Servers)
 	p.peer.Handle("POST "+pathTaskRole, peer.Nodes, http.HandlerFunc(s.serveTaskRole))

@@ -48,6 +48,7 @@ type server struct {
 	gateway  string // of this machine's tasks, "" without any
 	places   *places.Keeper
 	asks     asks
+	admin    *http.ServeMux // what is asked on the admin socket
 	forward  *forward.Forwarder
 	regions  regions
 	backedUp uint64 // the revision of the last of its own backups
@@ -92,7 +93,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		}
 	}
 	s.life = life.New(life.Config{Store: s.store, Local: in.localNode(), Name: in.NodeID, Leads: s.leads, Log: log.With("component", "life")})
-	s.asks = s.memberAsks()
+	s.asks, s.admin = s.memberAsks(), s.adminMux()
 	s.port = newPort(s)
 	if in.Peers { // who this server is must be known before others are asked
 		ca, err := pki.LoadCA(in.pkiDir())

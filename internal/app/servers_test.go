@@ -117,6 +117,9 @@ func TestThreeServers(t *testing.T) {
 			return err == nil
 		})
 	}
+	if _, err := NewToken(t.Context(), TokenConfig{DataDir: servers[2].conf.DataDir, Role: "node"}); err != nil {
+		t.Errorf("a token made on a server that follows: %v", err)
+	}
 	want := clusters(t, c)
 	if len(want) != 4 {
 		t.Errorf("clusters %v", want)
