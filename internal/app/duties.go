@@ -156,7 +156,7 @@ func (s *server) announce(ctx context.Context) error {
 		}
 		if time.Since(said) > timeouts.ServerSay {
 			said = time.Now()
-			s.log.Warn("this server waits for a leader; if the others are lost for good, see: berth server --recover", "reason", err, "others", s.otherServers())
+			s.log.Warn("this server waits for a leader; if the others are lost for good, see: berth server --recover", "reason", err, "others", s.otherNames())
 		}
 		pause := time.NewTimer(timeouts.ServerRetry)
 		select {
@@ -167,8 +167,8 @@ func (s *server) announce(ctx context.Context) error {
 	}
 }
 
-// otherServers names the other servers.
-func (s *server) otherServers() (all []string) {
+// otherNames names the other servers.
+func (s *server) otherNames() (all []string) {
 	s.store.View(func(r store.Reader) {
 		for row := range store.Servers.Scan(r, "") {
 			if row.ID != s.in.NodeID {

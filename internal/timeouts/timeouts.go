@@ -158,7 +158,7 @@ const (
 	ServerCall = 15 * time.Second
 	// ServerState is how long a server has to say how it is, before people are told that it is away.
 	ServerState = time.Second
-	ServerSay  = 10 * time.Second
+	ServerSay   = 10 * time.Second
 )
 
 // The session of server and node.

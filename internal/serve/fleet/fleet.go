@@ -39,11 +39,11 @@ type Server struct {
 	Version string        `json:"version"`
 	Leader  bool          `json:"leader"`
 	Joining bool          `json:"joining,omitempty"` // it is brought up to date and does not vote yet
-	Since   time.Time     `json:"since,omitzero"`  // it leads
-	Heard   time.Time     `json:"heard,omitzero"`  // it answered this server last; zero for this server itself
-	Away    bool          `json:"away,omitempty"`  // it does not answer
-	Fsync   time.Duration `json:"fsync,omitempty"` // the 99th percentile of its disk's; 0 for unknown
-	Behind  int64         `json:"behind"`          // revisions that it has not applied yet; -1 for unknown
+	Since   time.Time     `json:"since,omitzero"`    // it leads
+	Heard   time.Time     `json:"heard,omitzero"`    // it answered this server last; zero for this server itself
+	Away    bool          `json:"away,omitempty"`    // it does not answer
+	Fsync   time.Duration `json:"fsync,omitempty"`   // the 99th percentile of its disk's; 0 for unknown
+	Behind  int64         `json:"behind"`            // revisions that it has not applied yet; -1 for unknown
 }
 
 // Node is a machine that runs tasks.
