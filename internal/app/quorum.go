@@ -173,7 +173,7 @@ func (in *Instance) peers(ca *pki.CA, advertise string) (*etcd.Peers, error) {
 	}
 	dir := func(name string) string { return in.Path("pki", name) }
 	return &etcd.Peers{Name: in.NodeID, Listen: listen, Address: address, ServerName: pki.EtcdName(ca.Cluster), CertFile: dir(pki.EtcdCertFile),
-		KeyFile: dir(pki.EtcdKeyFile), CAFile: dir(pki.EtcdCAFile)}, nil
+		KeyFile: dir(pki.EtcdKeyFile), CAFile: dir("roots.pem")}, nil
 }
 
 // peersAddress is where the other servers reach this one's etcd, whose cluster port is at advertise.
