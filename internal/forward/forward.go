@@ -20,7 +20,7 @@ import (
 )
 
 // Protocol (ALPN) is that of forwarded requests: HTTP/1.1. Servers alone may speak it.
-const Protocol = "berth-api"
+const Protocol = "berth-forward"
 
 // Headers between servers. Those of clients with these names are taken away.
 const (

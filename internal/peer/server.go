@@ -77,8 +77,11 @@ func (s *Server) Handle(pattern string, who Who, h http.Handler) {
 func (s *Server) GRPC() grpc.ServiceRegistrar { return s.grpc }
 
 // Listen gives the connections of another protocol (ALPN) to the listener that it returns: those of who, after their handshake. Each
-// carries its peer: see ContextOf. Call it before Serve.
+// carries its peer: see ContextOf. Call it before Serve, and once for a protocol: it panics at the second time, as http.ServeMux does.
 func (s *Server) Listen(protocol string, who Who) net.Listener {
+	if s.lanes[protocol] != nil {
+		panic("peer: protocol " + protocol + " has two listeners")
+	}
 	l := &lane{who: who, conns: make(chan net.Conn), done: make(chan struct{}), address: laneAddr(protocol)}
 	s.lanes[protocol] = l
 	return l
