@@ -74,22 +74,36 @@ func (in *Instance) ranges(gateway string) []netip.Prefix {
 	return []netip.Prefix{all}
 }
 
+// vpcRanges are the ranges as the cluster's settings spell them.
+func (s *server) vpcRanges() (all []string) {
+	for _, r := range s.in.ranges(s.gateway) {
+		all = append(all, r.String())
+	}
+	return all
+}
+
 // across is this machine's half of the network of tasks: its addresses, and the ways to other machines.
 type across struct {
 	*network.Network
 	node    string
 	overlay *overlay.Overlay
+	key     string // its public one, for what is encrypted between machines
 }
 
 // SetPeers implements nodelink.Network.
 func (a *across) SetPeers(peers []model.Peer, encrypt bool) {
-	w := overlay.Wanted{Peers: peers}
+	w := overlay.Wanted{Peers: peers, Encrypt: encrypt}
 	for _, p := range peers {
 		if p.Node == a.node { // as others know it
 			w.Self = p
 		}
 	}
 	a.overlay.Set(w)
+}
+
+// overlayKey is this machine's private key for what is encrypted between machines.
+func (in *Instance) overlayKey() (string, error) {
+	return overlay.LoadKey(in.Path("network", "overlay.key"))
 }
 
 // firstBlocks asks for the addresses of a node that has none yet, where there may be other nodes, until it is answered.

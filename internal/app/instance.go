@@ -41,6 +41,7 @@ type Config struct {
 	Pace    model.Pace
 	Runtime string // containerd or fake
 	VPCCIDR string // of the VPC that clients see, from which tasks have their addresses
+	Encrypt bool   // what goes between tasks of different machines
 	// Advertise is where other machines reach this one; "" is what it was, and at first nowhere.
 	Advertise string
 	Alone     bool   // no tasks run on this machine
@@ -60,6 +61,7 @@ type Instance struct {
 	Pace    model.Pace `json:"pace"`
 	Runtime string     `json:"runtime"`
 	VPCCIDR string     `json:"vpcCidr,omitempty"` // "" is the default's, and avoids what the machine uses
+	Encrypt bool       `json:"encrypt,omitempty"` // what goes between tasks of different machines; once set it stays
 	Created time.Time  `json:"created"`
 	// Advertise is where other machines reach this one's cluster port (host:port); "" while that is closed.
 	Advertise string        `json:"advertise,omitempty"`
@@ -135,6 +137,7 @@ func openInstance(c Config) (*Instance, error) {
 			return nil, err
 		}
 	}
+	in.Encrypt = in.Encrypt || c.Encrypt
 	set(&in.Listen, c.Listen)
 	set(&in.Pace, c.Pace)
 	set(&in.Runtime, c.Runtime)

@@ -115,7 +115,11 @@ func (p *platform) openNetwork(ctx context.Context, up uplink) (err error) {
 	if p.network, err = network.Open(ctx, conf); err != nil {
 		return err
 	}
-	p.overlay, err = overlay.Open(overlay.Config{ID: p.in.ID, Gateway: p.network.Gateway(), Log: p.log.With("component", "overlay")})
+	key, err := p.in.overlayKey()
+	if err != nil {
+		return err
+	}
+	p.overlay, err = overlay.Open(overlay.Config{ID: p.in.ID, Gateway: p.network.Gateway(), Key: key, Log: p.log.With("component", "overlay")})
 	return err
 }
 
@@ -170,7 +174,17 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 	}
 	processes := func(taskID string) []int { return tree.Processes(path.Join(in.cgroup(), taskID)) }
 	logs := logdriver.New(logdriver.Config{Sink: up.logs, Log: log.With("component", "logs")})
-	m := &machine{runtimeVersion: "containerd", across: &across{p.network, in.NodeID, p.overlay}, gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
+	private, err := in.overlayKey()
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	public, err := overlay.PublicKey(private)
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	m := &machine{runtimeVersion: "containerd", across: &across{p.network, in.NodeID, p.overlay, public}, gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
 		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), RunDir: filepath.Join(in.RunDir(), "files"),
 			HostMetadataURL: "http://" + outside.Addr().String(), NameServer: p.network.Gateway().String()},
 		close: func() {

@@ -116,6 +116,9 @@ func (n *node) declare() model.Declaration {
 	if n.in.Node != nil {
 		d.Clusters = n.in.Node.Clusters
 	}
+	if n.machine.across != nil {
+		d.OverlayKey = n.machine.across.key
+	}
 	if address, err := netip.ParseAddr(d.Address); err == nil {
 		d.MTU = overlay.MTU(address)
 	}

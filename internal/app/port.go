@@ -203,9 +203,13 @@ func (p *port) write(ctx context.Context, address string) error {
 		return nil // the leader does, when it is asked
 	}
 	return p.s.store.Update(ctx, func(tx store.Tx) error {
-		if _, ok := store.ClusterSettings.Get(tx, model.SettingsKey); !ok {
-			store.ClusterSettings.Put(tx, &model.Settings{ClusterID: id.Peer.Cluster, CA: []string{string(pki.EncodeCerts(id.Roots))},
-				VPC: []string{in.vpc()}, Level: model.Level, Incarnation: randomHex(4)})
+		if old, ok := store.ClusterSettings.Get(tx, model.SettingsKey); ok && in.Encrypt && !old.Encrypt {
+			settings := *old
+			settings.Encrypt = true
+			store.ClusterSettings.Put(tx, &settings)
+		} else if !ok {
+			store.ClusterSettings.Put(tx, &model.Settings{Encrypt: in.Encrypt, ClusterID: id.Peer.Cluster, CA: []string{string(pki.EncodeCerts(id.Roots))},
+				VPC: p.s.vpcRanges(), Level: model.Level, Incarnation: randomHex(4)})
 		}
 		row := model.Server{ID: in.NodeID, JoinedAt: time.Now()}
 		if old, ok := store.Servers.Get(tx, in.NodeID); ok {

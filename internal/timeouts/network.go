@@ -18,6 +18,8 @@ const (
 	BlockOrphan = time.Hour
 	// OverlayTest is how long another machine has to send back what it is sent.
 	OverlayTest = time.Second
+	// OverlayAlive is the pause between two words of a machine to another whose tasks are silent, where that is encrypted.
+	OverlayAlive = 25 * time.Second
 	// OverlayKept is the pause between two comparisons of the whole overlay with what is wanted, OverlayLook between two looks whether
 	// its device is there, OverlayRetry the pause after a failure.
 	OverlayKept  = 30 * time.Second

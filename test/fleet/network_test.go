@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"golang.org/x/sys/unix"
@@ -43,36 +42,8 @@ func TestTasksOfDifferentMachinesReachEachOther(t *testing.T) {
 	for _, b := range f.all {
 		b.importImage("app:1")
 	}
-	def := one.register("web", web("app:1"))
-	out, err := one.ecs().RunTask(context.Background(), &ecs.RunTaskInput{TaskDefinition: &def, Count: aws.Int32(3), NetworkConfiguration: network,
-		PlacementConstraints: []ecstypes.PlacementConstraint{{Type: ecstypes.PlacementConstraintTypeDistinctInstance}}})
-	if err != nil || len(out.Failures) > 0 {
-		t.Fatal(err, out)
-	}
-	var ips []string
-	for _, task := range out.Tasks {
-		ips = append(ips, address(one.reaches(*task.TaskArn, "RUNNING")))
-	}
-	slices.Sort(ips)
-	if len(ips) != 3 || ips[0] == ips[1] || ips[1] == ips[2] {
-		t.Fatalf("the tasks have the addresses %v", ips)
-	}
-	reach := func() error {
-		for _, b := range f.all {
-			for _, to := range ips {
-				if _, body, err := b.get("http://" + to + "/from"); err != nil || body == "" {
-					return fmt.Errorf("from the machine %s to %s: %q %w", b.Name, to, body, err)
-				}
-				for _, from := range ips {
-					_, body, err := b.get(fmt.Sprintf("http://%s/ask?url=http://%s/from", from, to))
-					if err != nil || body != from {
-						return fmt.Errorf("from %s to %s: the latter sees %q, %v", from, to, body, err)
-					}
-				}
-			}
-		}
-		return nil
-	}
+	ips := one.spread(3)
+	reach := f.reach(ips)
 	eventually(t, 15*time.Second, "every task reaches every other", reach)
 
 	group := one.makeLB()
@@ -99,5 +70,62 @@ func TestTasksOfDifferentMachinesReachEachOther(t *testing.T) {
 	}
 	if err := reach(); err != nil {
 		t.Errorf("without its Berth: %v", err)
+	}
+}
+
+// Encrypted, tasks of different machines reach each other as they do in clear.
+func TestTasksOfDifferentMachinesEncrypted(t *testing.T) {
+	f := newFleet(t, "n1", "n2")
+	one := f.one()
+	one.up("--encrypt")
+	f.all[1].nodeOf(one)
+	for _, b := range f.all {
+		b.importImage("app:1")
+	}
+	reach := f.reach(one.spread(2))
+	eventually(t, 20*time.Second, "every task reaches every other", reach)
+	for _, b := range f.all {
+		if log := b.Log("berth", 20000); !strings.Contains(log, "made the encrypted device") || strings.Contains(log, "made the device") {
+			t.Errorf("%s does not encrypt:\n%s", b.Name, log)
+		}
+	}
+}
+
+// spread runs a task on each of count machines, and returns their addresses.
+func (b *box) spread(count int32) (ips []string) {
+	b.t.Helper()
+	def := b.register("web", web("app:1"))
+	out, err := b.ecs().RunTask(context.Background(), &ecs.RunTaskInput{TaskDefinition: &def, Count: &count, NetworkConfiguration: network,
+		PlacementConstraints: []ecstypes.PlacementConstraint{{Type: ecstypes.PlacementConstraintTypeDistinctInstance}}})
+	if err != nil || len(out.Failures) > 0 {
+		b.t.Fatal(err, out)
+	}
+	for _, task := range out.Tasks {
+		ips = append(ips, address(b.reaches(*task.TaskArn, "RUNNING")))
+	}
+	slices.Sort(ips)
+	if len(slices.Compact(slices.Clone(ips))) != int(count) {
+		b.t.Fatalf("%d tasks have the addresses %v", count, ips)
+	}
+	return ips
+}
+
+// reach tells whether every task is reached from every machine and from every other, which it sees by its true address.
+func (f *fleet) reach(ips []string) func() error {
+	return func() error {
+		for _, b := range f.all {
+			for _, to := range ips {
+				if _, body, err := b.get("http://" + to + "/from"); err != nil || body == "" {
+					return fmt.Errorf("from the machine %s to %s: %q %w", b.Name, to, body, err)
+				}
+				for _, from := range ips {
+					_, body, err := b.get(fmt.Sprintf("http://%s/ask?url=http://%s/from", from, to))
+					if err != nil || body != from {
+						return fmt.Errorf("from %s to %s: the latter sees %q, %v", from, to, body, err)
+					}
+				}
+			}
+		}
+		return nil
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -34,8 +35,10 @@ func BenchmarkStream(b *testing.B) {
 		{"link", machine, r.machines[1].peer.Address.String(), func() {}},
 		{"vxlan", from.NetnsPath, to.IPv4, checksums(true)},
 		{"vxlan without checksum offload", from.NetnsPath, to.IPv4, checksums(false)},
+		{"wireguard", from.NetnsPath, to.IPv4, r.encrypt},
 	} {
 		b.Run(way.name, func(b *testing.B) {
+			runtime.LockOSThread() // namespaces are threads'
 			way.before()
 			var conn net.Conn
 			inside(b, way.path, func() (err error) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -99,7 +100,11 @@ func (m *machine) open() {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	n, err := network.Open(context.Background(), network.Config{ID: m.id, RunDir: t.TempDir(), StateDir: t.TempDir(), Blocks: m.peer.Blocks, Log: log})
 	must(t, err)
-	o, err := Open(Config{ID: m.id, Gateway: n.Gateway(), Log: log})
+	key, err := LoadKey(filepath.Join(t.TempDir(), "key"))
+	must(t, err)
+	m.peer.Key, err = PublicKey(key)
+	must(t, err)
+	o, err := Open(Config{ID: m.id, Gateway: n.Gateway(), Key: key, Log: log})
 	must(t, err)
 	m.network, m.overlay = n, o
 }
@@ -130,6 +135,21 @@ func (r *rig) join() {
 	}
 	for _, m := range r.machines {
 		m.level(true, peers...)
+	}
+}
+
+// encrypt has all machines know each other, by WireGuard.
+func (r *rig) encrypt() {
+	r.t.Helper()
+	var peers []model.Peer
+	for _, m := range r.machines {
+		peers = append(peers, m.peer)
+	}
+	for _, m := range r.machines {
+		m.do(func() {
+			m.overlay.Set(Wanted{Self: m.peer, Peers: peers, Encrypt: true})
+			must(r.t, m.overlay.level(true))
+		})
 	}
 }
 

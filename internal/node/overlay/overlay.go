@@ -36,6 +36,7 @@ type Config struct {
 	ID string // the instance's
 	// Gateway is this machine's own address among those of tasks: what it sends to tasks of others comes from there.
 	Gateway netip.Addr
+	Key     string // this machine's private WireGuard key, in base64; needed where what is between machines is encrypted
 	Log     *slog.Logger
 }
 
@@ -58,8 +59,9 @@ type Overlay struct {
 	levelled chan struct{} // receives after a level
 
 	// What follows is level's alone.
-	device int    // the index of the device; 0 without one
-	have   tables // as far as is known
+	device int     // the index of the device; 0 without one
+	have   tables  // as far as is known
+	tunnel *tunnel // nil without encryption
 }
 
 // Open makes an Overlay without touching the machine. Its sockets are of the calling thread's network namespace.
@@ -79,8 +81,9 @@ func Open(c Config) (*Overlay, error) {
 	return &Overlay{c: c, log: c.Log, link: link, filter: f, wake: make(chan struct{}, 1), levelled: make(chan struct{}, 1), have: newTables()}, nil
 }
 
-// Close ends this process's part. Traffic goes on.
+// Close ends this process's part. Traffic goes on, but for what is encrypted.
 func (o *Overlay) Close() error {
+	o.closeTunnel()
 	o.link.Close()
 	return o.filter.conn.CloseLasting()
 }
@@ -169,7 +172,11 @@ func (o *Overlay) there() bool {
 	if o.device == 0 {
 		return true
 	}
-	l, err := o.link.LinkByName(deviceName(o.c.ID))
+	name := deviceName(o.c.ID)
+	if o.tunnel != nil {
+		name = tunnelName(o.c.ID)
+	}
+	l, err := o.link.LinkByName(name)
 	return err == nil && l.Attrs().Index == o.device && l.Attrs().Flags&unix.IFF_UP != 0
 }
 
@@ -183,31 +190,19 @@ func (o *Overlay) level(all bool) error {
 	}
 	w.Self.Address = w.Self.Address.Unmap()
 	peers, why := usable(w)
+	if w.Encrypt {
+		peers = encryptable(peers, why)
+	}
 	o.note(why)
+	var err error
 	if len(peers) == 0 {
 		return o.clear(all)
 	}
-	want := vxlanTables(w.Self, peers)
-	if all || o.device == 0 {
-		if err := o.filter.ensure(); err != nil {
-			return fmt.Errorf("overlay: install nftables rules: %w", err)
-		}
-		o.have.allowed = o.filter.read()
+	if w.Encrypt {
+		err = o.levelEncrypted(w.Self, peers, all)
+	} else {
+		err = o.levelPlain(w.Self, peers, all)
 	}
-	// Whose packets are taken is said before the device is there.
-	if err := o.filter.set(o.have.allowed, want.allowed); err != nil {
-		return fmt.Errorf("overlay: say whose packets are taken: %w", err)
-	}
-	made, err := o.ensureDevice(w.Self)
-	if err != nil {
-		return err
-	}
-	if all || made {
-		if err := o.read(); err != nil {
-			return err
-		}
-	}
-	err = o.apply(want)
 	o.mu.Lock()
 	changed := o.made != o.device || len(o.reachable) != len(peers)
 	o.made, o.reachable = o.device, peers
@@ -219,6 +214,43 @@ func (o *Overlay) level(all bool) error {
 		}
 	}
 	return err
+}
+
+// levelPlain makes the VXLAN device and its entries what is wanted.
+func (o *Overlay) levelPlain(self model.Peer, peers []model.Peer, all bool) error {
+	if o.tunnel != nil { // it was encrypted, and is not to be any more
+		if err := o.clear(true); err != nil {
+			return err
+		}
+	}
+	want := vxlanTables(self, peers)
+	if err := o.filterPeers(want, all); err != nil { // before the device is there
+		return err
+	}
+	made, err := o.ensureDevice(self)
+	if err != nil {
+		return err
+	}
+	if all || made {
+		if err := o.read(); err != nil {
+			return err
+		}
+	}
+	return o.apply(want)
+}
+
+// filterPeers has packets of these machines taken and of no others.
+func (o *Overlay) filterPeers(want tables, all bool) error {
+	if all || o.device == 0 {
+		if err := o.filter.ensure(); err != nil {
+			return fmt.Errorf("overlay: install nftables rules: %w", err)
+		}
+		o.have.allowed = o.filter.read()
+	}
+	if err := o.filter.set(o.have.allowed, want.allowed); err != nil {
+		return fmt.Errorf("overlay: say whose packets are taken: %w", err)
+	}
+	return nil
 }
 
 // note keeps why some peers are not led to, and logs what is new.
@@ -239,6 +271,7 @@ func (o *Overlay) clear(all bool) error {
 	if !all && o.device == 0 {
 		return nil
 	}
+	o.closeTunnel()
 	o.device, o.have = 0, newTables()
 	o.mu.Lock()
 	o.made, o.reachable = 0, nil

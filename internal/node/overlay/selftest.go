@@ -197,7 +197,11 @@ func (o *Overlay) check(ctx context.Context) {
 		for {
 			o.mu.Lock()
 			peers, self, made := o.reachable, o.wanted.Self.Node, o.made
+			encrypted := o.wanted.Encrypt
 			o.mu.Unlock()
+			if encrypted { // its checksums are its own
+				break
+			}
 			if c.made != made { // another device, which leaves nothing to the hardware yet
 				c = o.newChecker()
 				c.made = made

@@ -46,6 +46,9 @@ func (o *Overlay) ensureDevice(self model.Peer) (made bool, err error) {
 	if l, err = o.link.LinkByName(name); err != nil {
 		return false, fmt.Errorf("overlay: find the device %s: %w", name, err)
 	}
+	if err := setChecksums(name, false); err != nil { // until it is known to be safe: see selftest.go
+		return false, fmt.Errorf("overlay: turn checksum offload of %s off: %w", name, err)
+	}
 	if err := setUp(o.link, l); err != nil {
 		return false, err
 	}
@@ -63,9 +66,6 @@ func setUp(link *netlink.Handle, l netlink.Link) error {
 	// Kernels without IPv6 lack the file.
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("overlay: keep %s without IPv6: %w", name, err)
-	}
-	if err := setChecksums(name, false); err != nil {
-		return fmt.Errorf("overlay: turn checksum offload of %s off: %w", name, err)
 	}
 	if err := link.LinkSetUp(l); err != nil {
 		return fmt.Errorf("overlay: set %s up: %w", name, err)
@@ -113,7 +113,7 @@ func (o *Overlay) read() error {
 		if to, ok := prefixOf(r.Dst); ok {
 			via, _ := netip.AddrFromSlice(r.Gw)
 			if !r.Src.Equal(o.c.Gateway.AsSlice()) {
-				via = netip.Addr{} // it is to be made anew
+				r.MTU = -1 // it is to be made anew
 			}
 			o.have.routes[to] = route{via.Unmap(), r.MTU}
 		}
@@ -178,8 +178,11 @@ func (o *Overlay) apply(want tables) error {
 	}
 	for _, b := range sortedKeys(put) {
 		r := put[b]
-		err := o.link.RouteReplace(&netlink.Route{LinkIndex: o.device, Dst: ipNet(b), Gw: r.via.AsSlice(), Flags: int(netlink.FLAG_ONLINK),
-			Src: o.c.Gateway.AsSlice(), MTU: r.mtu})
+		to := &netlink.Route{LinkIndex: o.device, Dst: ipNet(b), Src: o.c.Gateway.AsSlice(), MTU: r.mtu, Scope: netlink.SCOPE_LINK}
+		if r.via.IsValid() {
+			to.Gw, to.Flags, to.Scope = r.via.AsSlice(), int(netlink.FLAG_ONLINK), netlink.SCOPE_UNIVERSE
+		}
+		err := o.link.RouteReplace(to)
 		try(wrap(err, "route %s to %s", b, r.via), func() { o.have.routes[b] = r })
 	}
 	for a, mac := range oldNeighbours {

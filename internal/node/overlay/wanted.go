@@ -11,8 +11,9 @@ import (
 
 // Wanted is what the overlay is to be.
 type Wanted struct {
-	Self  model.Peer
-	Peers []model.Peer // itself may be among them
+	Self    model.Peer
+	Peers   []model.Peer // itself may be among them
+	Encrypt bool         // by WireGuard instead of VXLAN
 }
 
 // What goes around a packet of a task on its way to another machine, in bytes.
@@ -88,9 +89,9 @@ func usable(w Wanted) (peers []model.Peer, why map[string]string) {
 			why[p.Node] = "its address " + p.Address.String() + " is of the other IP version than this machine's"
 		case p.Address == w.Self.Address.Unmap():
 			why[p.Node] = "it says that it has this machine's address, " + p.Address.String()
-		case public(p.Address) || public(w.Self.Address):
+		case !w.Encrypt && (public(p.Address) || public(w.Self.Address)):
 			why[p.Node] = "its address or this machine's is public (" + p.Address.String() + ", " + w.Self.Address.String() +
-				"), and what tasks say would be readable on the way: give the machines addresses of a private network, such as a VPN's"
+				"), and what tasks say would be readable on the way: start a server with --encrypt, or give the machines addresses of a private network"
 		case len(p.Blocks) == 0:
 			why[p.Node] = "it has no block of addresses yet"
 		default:
