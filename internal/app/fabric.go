@@ -108,12 +108,20 @@ func (in *Instance) overlayKey() (string, error) {
 
 // firstBlocks asks for the addresses of a node that has none yet, where there may be other nodes, until it is answered.
 func firstBlocks(ctx context.Context, in *Instance, up uplink, c network.Config, log *slog.Logger) ([]netip.Prefix, error) {
-	if up.alone || network.Remembered(c.StateDir) {
+	if network.Remembered(c.StateDir) || up.alone && !in.Peers {
 		return nil, nil
 	}
 	avoid, err := network.Taken(c)
 	if err != nil {
 		return nil, err
+	}
+	if in.Peers { // a server that has just joined, whose own part of the cluster is not open yet
+		var told []netip.Prefix
+		err := in.askLeader(ctx, pathSettle, settling{in.NodeID, in.zone(), model.Addresses{Avoid: avoid}}, &told, func(string) {})
+		if err != nil { // one that went on alone has nobody to ask, and nobody whose addresses it could take
+			log.Warn("no other server gives this machine's tasks addresses; it begins with its own", "reason", err)
+		}
+		return told, nil
 	}
 	for wait := timeouts.SessionRetry; ; wait = min(2*wait, timeouts.SessionLonger) {
 		blocks, err := nodelink.AskBlocks(ctx, up.dial, in.zone(), avoid)

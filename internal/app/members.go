@@ -173,17 +173,28 @@ func (s *server) promote(ctx context.Context) error {
 
 // enter has the cluster's leader put this server on etcd's list. It tries for a while: the list is changed once every few seconds.
 func (in *Instance) enter(ctx context.Context, say func(string)) ([]etcd.Member, error) {
-	id, err := pki.Load(in.pkiDir())
-	if err != nil {
-		return nil, err
-	}
-	addresses, err := pki.LoadServers(in.pkiDir())
-	if err != nil {
-		return nil, err
-	}
 	address, err := peersAddress(in.Advertise)
 	if err != nil {
 		return nil, err
+	}
+	var answer entered
+	err = in.askLeader(ctx, pathEnter, entering{address}, &answer, say)
+	return answer.Members, err
+}
+
+// askLeader asks the leader for something while this server's own part of the cluster is not open yet. It tries for a while, and says why
+// it waits.
+func (in *Instance) askLeader(ctx context.Context, path string, question, answer any, say func(string)) error {
+	id, err := pki.Load(in.pkiDir())
+	if err != nil {
+		return err
+	}
+	addresses, err := pki.LoadServers(in.pkiDir())
+	if err != nil {
+		return err
+	}
+	if len(addresses) == 0 {
+		return errors.New("no address of another server is known")
 	}
 	d := peer.NewDialer(peer.Config{Identity: func() *pki.Identity { return id }})
 	ctx, cancel := context.WithTimeout(ctx, timeouts.ServerEnter)
@@ -193,17 +204,16 @@ func (in *Instance) enter(ctx context.Context, say func(string)) ([]etcd.Member,
 		at := addresses[n%len(addresses)]
 		client := d.HTTP(at)
 		attempt, done := context.WithTimeout(ctx, timeouts.ServerCall)
-		var answer entered
-		err := join.Post(attempt, client, pathEnter, entering{address}, &answer)
+		err := join.Post(attempt, client, path, question, answer)
 		done()
 		client.CloseIdleConnections()
 		if err == nil {
-			return answer.Members, nil
+			return nil
 		}
 		if elsewhere, ok := errors.AsType[*peer.Elsewhere](err); ok && elsewhere.Address != "" {
 			addresses, n = append([]string{elsewhere.Address}, addresses...), -1
 		} else if _, refused := errors.AsType[*peer.Refusal](err); refused {
-			return nil, err
+			return err
 		}
 		if err.Error() != said {
 			said = err.Error()
@@ -213,7 +223,7 @@ func (in *Instance) enter(ctx context.Context, say func(string)) ([]etcd.Member,
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("the servers have not let this one in: %w", err)
+			return fmt.Errorf("the servers have not let this one in: %w", err)
 		}
 	}
 }

@@ -129,3 +129,11 @@ func (f *fleet) reach(ips []string) func() error {
 		return nil
 	}
 }
+
+// Servers that run tasks themselves are machines as others are: the second one's addresses are the cluster's, from its first start.
+func TestTasksOfServersReachEachOther(t *testing.T) {
+	f := newFleet(t, "n1", "n2")
+	f.cluster(2, "app:1")
+	reach := f.reach(f.one().spread(2))
+	eventually(t, 20*time.Second, "every task reaches every other", reach)
+}
