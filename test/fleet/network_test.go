@@ -83,7 +83,7 @@ func TestTasksOfDifferentMachinesEncrypted(t *testing.T) {
 		b.importImage("app:1")
 	}
 	reach := f.reach(one.spread(2))
-	eventually(t, 20*time.Second, "every task reaches every other", reach)
+	eventually(t, 40*time.Second, "every task reaches every other", reach)
 	for _, b := range f.all {
 		if log := b.Log("berth", 20000); !strings.Contains(log, "made the encrypted device") || strings.Contains(log, "made the device") {
 			t.Errorf("%s does not encrypt:\n%s", b.Name, log)
