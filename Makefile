@@ -11,10 +11,10 @@ BERTH    := bin/berth --data-dir $(DATA_DIR)
 # The version is given by LDFLAGS; Go's own stamp fails in a checkout that belongs to another user.
 export GOFLAGS += -buildvcs=false
 # Packages in which goroutines meet.
-RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire peer registrar relay nodelink control places gate node/recovery node/agent/logdriver \
+RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire peer registrar relay join forward vpc beat life nodelink control places gate node/recovery node/keeper node/upstream node/agent/logdriver \
             node/agent/metadata node/agent/outlet serve/proxy serve/edge serve/logstore serve/registry)) ./internal/node/agent
 
-.PHONY: up down build shop test race integration test-cgroup2 test-firewalls soak bench bench-fleet dist lint clean deps
+.PHONY: up down build shop test race integration fleet fleet-down test-cgroup2 test-firewalls soak bench bench-fleet dist lint clean deps
 
 ## up: install what is missing, build, start Berth, deploy the example shop, say where to look.
 up: build shop
@@ -57,7 +57,6 @@ deps:
 	    gcc libc6-dev libseccomp-dev pkg-config busybox-static ca-certificates >/dev/null; }
 
 ## fleet: three machines as namespaces on this box, one cluster, the shop on it, and a machine that dies. Needs root.
-.PHONY: fleet fleet-down
 fleet: build shop
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/fleet ./examples/fleet
 	bin/fleet up
@@ -98,10 +97,6 @@ soak: build
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth BERTH_SOAK=$(SOAK) go test -count=1 -v -timeout 24h -run 'TestSoak$$' ./test/e2e
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth BERTH_FUZZ=$(FUZZ) go test -count=1 -v -timeout 24h -run 'TestFuzz$$' ./test/fleet
 
-## bench-fleet: 10,000 nodes: what liveness costs, and what happens when a third of them is lost at once.
-bench-fleet:
-	BERTH_FLEET=1 go test -count=1 -v -timeout 20m ./test/thousands
-
 ## bench: measurements with their floors, as ratios.
 bench: build
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -run '^$$' -bench . -benchtime 1x -timeout 30m -p 1 ./test/e2e/...
@@ -112,10 +107,13 @@ bench: build
 dist: deps
 	deploy/dist.sh
 
-## bench-fleet: how fast a fleet heals and grows, machines as namespaces on this box. BERTH_ROUNDS is how often each is done.
-.PHONY: bench-fleet
+## bench-fleet: how fast a fleet heals and grows, machines as namespaces on this box (BERTH_ROUNDS is how often each is done); one stream from
+## machine to machine; who takes over; and 10,000 nodes: what liveness costs, and what happens when a third of them is lost at once.
 bench-fleet: build
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -run '^$$' -bench . -benchtime 1x -timeout 30m -p 1 -v ./test/fleet
+	BERTH_INTEGRATION=1 go test -run '^$$' -bench Stream -benchtime 1x -count 5 ./internal/node/overlay
+	go test -run '^$$' -bench TakeOver -benchtime 20x ./internal/store/etcd
+	BERTH_FLEET=1 go test -count=1 -v -timeout 20m ./test/thousands
 
 ## lint: the import ladder and the rest of .golangci.yml. Builds golangci-lint on first use.
 lint:
