@@ -70,10 +70,15 @@ func (s *server) reign(ctx context.Context, over <-chan struct{}) error {
 		return nil
 	default:
 	}
-	if errors.Is(err, store.ErrNotLeader) || errors.Is(err, store.ErrUnknown) || errors.Is(err, store.ErrClosed) {
+	if passes(err) {
 		return nil
 	}
 	return err
+}
+
+// passes tells whether an error is of the moment: the server lost, or gave up, its office while something was being written.
+func passes(err error) bool {
+	return errors.Is(err, store.ErrNotLeader) || errors.Is(err, store.ErrUnknown) || errors.Is(err, store.ErrClosed)
 }
 
 // raiseLevel lets new features be used once all servers know them.

@@ -111,7 +111,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	s.forward = forward.New(forward.Config{Office: s.office, Confirm: s.store.Confirm, Dial: s.port.dial, Local: http.HandlerFunc(s.serveLocal),
 		Log: log.With("component", "forward")})
 	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Access: s.keys, Now: time.Now, Log: log.With("component", "wire"),
-		Services: s.servicesOf(s.home()), Regional: s.regional, Context: freeing})
+		Services: s.servicesOf(s.home()), Regional: s.regional, Context: freeing, Unavailable: passes})
 	return nil
 }
 

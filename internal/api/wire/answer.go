@@ -88,6 +88,8 @@ func (x *exchange) fail(err error) {
 		refused = model.Errorf(api.ErrorCode(), "%s", api.ErrorMessage())
 	} else if errors.Is(err, context.Canceled) && x.r.Context().Err() != nil {
 		refused = model.Errorf("ServiceUnavailable", "The request was given up: its client went away or Berth is stopping")
+	} else if x.e.Unavailable != nil && x.e.Unavailable(err) {
+		refused = x.unavailable(err)
 	} else {
 		refused = x.hide(err)
 	}
@@ -156,6 +158,19 @@ func (x *exchange) hide(err error) *model.Error {
 		code = "ServerException"
 	}
 	return model.Errorf(code, "Something went wrong inside Berth; its log has request %s", x.id)
+}
+
+// unavailable is what the client sees of an error that passes: the service's own name for that, where it has one.
+func (x *exchange) unavailable(err error) *model.Error {
+	x.e.Log.Warn("request not served now", "request", x.id, "operation", x.op, "reason", err)
+	x.w.Header().Set("Retry-After", "1")
+	code := "ServiceUnavailable"
+	if x.service != nil && x.service.Types != nil {
+		if _, ok := x.service.Types.LookupEntry("ServiceUnavailableException"); ok {
+			code = "ServiceUnavailableException"
+		}
+	}
+	return model.Errorf(code, "Berth cannot serve this now, and whether it happened may be unknown; try again: %s", err)
 }
 
 func (x *exchange) failModelled(err modelledError) {

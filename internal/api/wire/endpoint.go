@@ -38,6 +38,8 @@ type Config struct {
 	Regional func(region string, service *Service) (*Service, error)
 	// Context, when not nil, prepares the context of an operation's handler.
 	Context func(ctx context.Context, operation string) context.Context
+	// Unavailable, when not nil, tells which errors of handlers are no faults but a moment's: clients are answered 503, and try again.
+	Unavailable func(error) bool
 }
 
 // Endpoint serves the AWS protocols for all services at one address. Every request must be signed.

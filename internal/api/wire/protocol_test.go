@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"reflect"
@@ -15,12 +16,15 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	awslogs "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	awsecs "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/schemas"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	awselb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/api/wire/wiretest"
@@ -153,6 +157,45 @@ func TestStopping(t *testing.T) {
 		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")}).ListTasks(ctx, nil)
 	if code(err) != "ServiceUnavailable" || log.Len() > 0 {
 		t.Errorf("%v; logged: %s", err, log)
+	}
+}
+
+// TestUnavailable: an error that passes is 503, so that the SDK tries again, under the service's own name for it.
+func TestUnavailable(t *testing.T) {
+	passing := errors.New("nobody leads")
+	tries := 0
+	s := newECS()
+	wire.Handle(s, func(context.Context, *awsecs.ListTasksInput) (*awsecs.ListTasksOutput, error) {
+		if tries++; tries%3 != 0 {
+			return nil, fmt.Errorf("storing: %w", passing)
+		}
+		return nil, nil
+	})
+	own := &wire.Service{Name: "logs", Protocol: wire.JSON11, Target: "Logs_20140328", Types: awslogs.TypeRegistry}
+	wire.Handle(own, func(context.Context, *awslogs.DescribeLogGroupsInput) (*awslogs.DescribeLogGroupsOutput, error) {
+		return nil, passing
+	})
+	log := &bytes.Buffer{}
+	srv := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: keys{}, Log: slog.New(slog.NewTextHandler(log, nil)), Services: []*wire.Service{s, own},
+		Unavailable: func(err error) bool { return errors.Is(err, passing) }}))
+	defer srv.Close()
+	conf := aws.Config{Region: "us-east-1", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1, HTTPClient: wiretest.Client{},
+		Credentials: credentials.NewStaticCredentialsProvider("AKID", "secret", "")}
+	_, err := awsecs.NewFromConfig(conf).ListTasks(ctx, nil)
+	response, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if !ok || response.HTTPStatusCode() != http.StatusServiceUnavailable || code(err) != "ServiceUnavailable" || strings.Contains(log.String(), "ERROR") {
+		t.Errorf("%v; logged: %s", err, log)
+	}
+	if _, err := awslogs.NewFromConfig(conf).DescribeLogGroups(ctx, nil); code(err) != "ServiceUnavailableException" {
+		t.Errorf("a service with a name for it: %v", err)
+	}
+	conf.RetryMaxAttempts, conf.Retryer = 0, func() aws.Retryer {
+		return retry.NewStandard(func(o *retry.StandardOptions) {
+			o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
+		})
+	}
+	if _, err = awsecs.NewFromConfig(conf).ListTasks(ctx, nil); err != nil || tries != 3 {
+		t.Errorf("after %d tries: %v", tries, err)
 	}
 }
 
