@@ -68,7 +68,7 @@ fleet-down:
 
 ## test: everything. As root the integration tests run real containers; without root they are skipped, and say so.
 test: deps build shop
-	@test -z "$$(gofmt -l cmd internal examples test)" || { echo "gofmt these:"; gofmt -l cmd internal examples test; exit 1; }
+	@test -z "$$(gofmt -l cmd internal examples deploy test)" || { echo "gofmt these:"; gofmt -l cmd internal examples deploy test; exit 1; }
 	go vet ./...
 	go test ./...
 	go test -race $(RACE)

@@ -16,6 +16,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$out" "$work/src"
 git archive HEAD | tar -x -C "$work/src"
 cd "$work/src"
+described= # the programs of the bill of materials
 step() { printf '%s\n' "$*" >&2; }
 
 # runc is linked against libseccomp, which must be there for the target.
@@ -67,6 +68,10 @@ for target in "${targets[@]}"; do
         -ldflags "-s -w -extldflags -static -X main.version=${runc_version#v}" -o $bin/runc github.com/opencontainers/runc
       CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -trimpath -ldflags '-s -w' -o $bin/containerd-shim-runc-v2 ./cmd/berth-shim
       berth linux "$arch" "$folder/berth"
+      if [ -z "$described" ]; then # the programs inside are written down too
+        mkdir "$work/described" && cp "$folder/berth" $bin/runc $bin/containerd-shim-runc-v2 "$work/described/"
+        described="$work/described/berth $work/described/runc $work/described/containerd-shim-runc-v2"
+      fi
       cp -r deploy/systemd deploy/cloud-init deploy/install.sh README.md docs "$folder/"
       pack "$folder" "$out/berth_${version}_linux_$arch.tar.gz"
       if command -v dpkg-deb >/dev/null; then deb "$folder" "$arch"; else step "no dpkg-deb here: no Debian package for $arch"; fi ;;
@@ -83,8 +88,8 @@ for target in "${targets[@]}"; do
 done
 
 step "bill of materials"
-go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 mod -licenses=false -json -output "$out/berth_$version.cdx.json" . 2>/dev/null ||
-  { step "cannot make the bill of materials"; exit 1; }
+[ -n "$described" ] || described=$(find "$work" -name berth -type f | head -n 1)
+go run ./deploy/sbom "$version" $described >"$out/berth_$version.cdx.json"
 printf '%s\n' "$version" >"$out/VERSION"
 cp deploy/install.sh "$out/"
 cd "$out"

@@ -45,21 +45,24 @@ func sample(t *testing.T) (dir string, rows map[string]string, ever map[[2]strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 60 {
-		err := s.Update(ctx, func(tx store.Tx) error {
-			store.Families.Put(tx, &model.Family{Name: fmt.Sprint("f", i%20), LatestRevision: i})
-			task := &model.Task{ID: fmt.Sprint("t", i), Cluster: "c", Group: strings.Repeat("g", 200)}
-			report(int64(i))(task)
-			store.Tasks.Put(tx, task)
-			store.Tasks.Delete(tx, fmt.Sprint("t", i-30))
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+	update := func(f func(store.Tx)) {
+		t.Helper()
+		must(t, s.Update(ctx, func(tx store.Tx) error { f(tx); return nil }))
 		for key, value := range content(t, s) {
 			ever[[2]string{key, value}] = true
 		}
+	}
+	for i := range 60 {
+		task := model.Task{ID: fmt.Sprint("t", i), Cluster: "c", Group: strings.Repeat("g", 200)}
+		// Without what is observed, first: that is apart, and a flip can undo the deletion of one of the two.
+		update(func(tx store.Tx) { store.Tasks.Put(tx, &task) })
+		update(func(tx store.Tx) {
+			store.Families.Put(tx, &model.Family{Name: fmt.Sprint("f", i%20), LatestRevision: i})
+			seen := task
+			report(int64(i))(&seen)
+			store.Tasks.Put(tx, &seen)
+			store.Tasks.Delete(tx, fmt.Sprint("t", i-30))
+		})
 	}
 	rows = content(t, s)
 	if err := s.Close(); err != nil {
