@@ -38,7 +38,7 @@ type entered struct{ Members []etcd.Member }
 type removing struct{ Server string } // an id, a beginning of one that is unique, or a host's name
 
 func (s *server) memberAsks() asks {
-	return asks{pathEnter: typed(s.letIn), pathRow: typed(s.noteServer), pathRemove: typed(s.remove), pathSettle: typed(s.settle),
+	return asks{pathEnter: typed(s.letIn), pathRow: typed(s.noteServer), pathRemove: typed(s.remove), pathSettle: typed(s.settle), pathHealth: typed(s.noteHealth),
 		pathForget: typed(func(ctx context.Context, from string, _ nothing) (nothing, error) {
 			return nothing{}, s.book().Forget(ctx, from)
 		})}

@@ -66,6 +66,20 @@ func (in *Instance) edgeConfig(c Config) edge.Config {
 		Version: c.Version, Verbose: c.Verbose}
 }
 
+// pathHealth is where a server tells the leader what its proxy sees of targets and ports.
+const pathHealth = "/v1/targets/health"
+
+func (s *server) noteHealth(ctx context.Context, _ string, r feed.Report) (nothing, error) {
+	return nothing{}, feed.Receive(ctx, s.store, r)
+}
+
+// newFeed makes the joint of this server's store and its proxy: what is to be written, the leader writes.
+func (s *server) newFeed(log *slog.Logger) *feed.Feed {
+	f := feed.New(s.store, log)
+	f.Hand = func(ctx context.Context, r feed.Report) error { return s.call(ctx, pathHealth, r, &nothing{}) }
+	return f
+}
+
 // start has the load balancers served, where the API is and at the bridge so that tasks reach them too.
 func (p *plane) start(ctx context.Context, f *feed.Feed, gateway string) error {
 	host, _, _ := net.SplitHostPort(p.in.Listen) // checked when the instance was opened

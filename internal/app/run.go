@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/internal/gate"
-	"github.com/berthdev/berth/internal/serve/proxy/feed"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
@@ -48,7 +47,7 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		if err := s.open(ctx); err != nil {
 			return err
 		}
-		if err := p.start(ctx, feed.New(s.store, p.log), n.machine.gateway); err != nil {
+		if err := p.start(ctx, s.newFeed(p.log), n.machine.gateway); err != nil {
 			return err
 		}
 		s.port.onOpen = near.again

@@ -180,7 +180,7 @@ func action(all []types.Action) (out proxy.Action) {
 
 func group(r store.Reader, g *model.TargetGroup) proxy.Group {
 	out := proxy.Group{ARN: g.ARN, LeastOutstanding: g.Attributes["load_balancing.algorithm.type"] == "least_outstanding_requests",
-		DeregistrationDelay: time.Duration(g.Attr("deregistration_delay.timeout_seconds", 300)) * time.Second,
+		DeregistrationDelay: delay(g),
 		MinHealthy:          g.Attr("target_group_health.unhealthy_state_routing.minimum_healthy_targets.count", 1),
 		MinHealthyPercent:   g.Attr("target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage", 0),
 		Check: proxy.HealthCheck{Disabled: g.Group.HealthCheckEnabled != nil && !*g.Group.HealthCheckEnabled,
@@ -203,3 +203,7 @@ func group(r store.Reader, g *model.TargetGroup) proxy.Group {
 }
 
 func seconds(n *int32) time.Duration { return time.Duration(value(n)) * time.Second }
+
+func delay(g *model.TargetGroup) time.Duration {
+	return time.Duration(g.Attr("deregistration_delay.timeout_seconds", 300)) * time.Second
+}

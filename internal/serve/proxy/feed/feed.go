@@ -4,6 +4,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -16,9 +17,13 @@ import (
 
 // Feed is both directions. Make one, give its Health and Problem to proxy.New, then Run it.
 type Feed struct {
+	// Hand, when not nil, has the leader do what Receive does, where the store says that this server does not lead. Set it before Run.
+	Hand func(context.Context, Report) error
+
 	store store.Store
 	log   *slog.Logger
 	wake  chan struct{}
+	timer *time.Timer // of the next attempt; only writes touches it
 
 	mu       sync.Mutex
 	health   map[string]model.TargetHealth // not written yet, by target key
@@ -55,6 +60,14 @@ func (f *Feed) nudge() {
 	}
 }
 
+// again has what waits written a little later.
+func (f *Feed) again() {
+	if f.timer == nil {
+		f.timer = time.AfterFunc(timeouts.FeedRetry, f.nudge)
+	}
+	f.timer.Reset(timeouts.FeedRetry)
+}
+
 // Applier takes the table and its changes: a proxy, or the link to one in another process.
 type Applier interface{ Change(proxy.Delta) }
 
@@ -63,6 +76,11 @@ func (f *Feed) Run(ctx context.Context, p Applier) error {
 	changes := f.store.Watch(ctx, store.LoadBalancers.All(), store.Listeners.All(), store.Rules.All(), store.TargetGroups.All(),
 		store.Targets.All())
 	f.apply(p, store.Batch{All: true})
+	ctx, cancel := context.WithCancel(ctx)
+	var writing sync.WaitGroup
+	writing.Go(func() { f.writes(ctx) })
+	defer writing.Wait()
+	defer cancel()
 	for {
 		select {
 		case <-ctx.Done():
@@ -72,10 +90,20 @@ func (f *Feed) Run(ctx context.Context, p Applier) error {
 				return nil
 			}
 			f.apply(p, changes.Take())
+		}
+	}
+}
+
+// writes stores what the proxy sees until ctx is done: beside the changes of the table, which do not wait for a leader.
+func (f *Feed) writes(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-f.wake:
 			if err := f.write(ctx); err != nil && ctx.Err() == nil {
 				f.log.Error("cannot store the health of targets", "error", err)
-				time.AfterFunc(timeouts.FeedRetry, f.nudge)
+				f.again()
 			}
 		}
 	}
@@ -157,27 +185,34 @@ func (f *Feed) putBack(b batch) {
 func (f *Feed) write(ctx context.Context) error {
 	b := f.take()
 	err := f.store.Update(store.Freeing(ctx), func(tx store.Tx) error { // a target that is drained lets its task end
-		for key, h := range b.health {
-			writeHealth(tx, key, h)
-		}
-		for arn, problem := range b.problems {
-			if old, ok := store.Listeners.Get(tx, arn); ok && old.Problem != problem {
-				l := *old
-				l.Problem = problem
-				store.Listeners.Put(tx, &l)
-			}
-		}
-		for key := range b.orphans {
-			if _, ok := store.Targets.Get(tx, key); !ok {
-				store.TargetHealths.Delete(tx, key)
-			}
-		}
+		b.write(tx)
 		return nil
 	})
+	if f.Hand != nil && errors.Is(err, store.ErrNotLeader) {
+		b, err = f.handOn(ctx, b)
+	}
 	if err != nil {
 		f.putBack(b)
 	}
 	return err
+}
+
+func (b batch) write(tx store.Tx) {
+	for key, h := range b.health {
+		writeHealth(tx, key, h)
+	}
+	for arn, problem := range b.problems {
+		if old, ok := store.Listeners.Get(tx, arn); ok && old.Problem != problem {
+			l := *old
+			l.Problem = problem
+			store.Listeners.Put(tx, &l)
+		}
+	}
+	for key := range b.orphans {
+		if _, ok := store.Targets.Get(tx, key); !ok {
+			store.TargetHealths.Delete(tx, key)
+		}
+	}
 }
 
 // writeHealth stores a target's health. That of a target that is gone is dropped, and so are drained targets that a client

@@ -26,10 +26,14 @@ import (
 // flaky is a store whose updates fail while broken is set.
 type flaky struct {
 	store.Store
-	broken atomic.Bool
+	broken  atomic.Bool
+	follows bool // the server of this store does not lead
 }
 
 func (s *flaky) Update(ctx context.Context, f func(store.Tx) error) error {
+	if s.follows {
+		return &store.NotLeaderError{Leader: "other"}
+	}
 	if s.broken.Load() {
 		return errors.New("the disk is full")
 	}
@@ -232,4 +236,66 @@ func TestAWriteThatFailsIsMadeAgain(t *testing.T) {
 	<-seen
 	r.flaky.broken.Store(false)
 	r.awaitState(a.Key(), types.TargetHealthStateEnumHealthy)
+}
+
+// TestWhatAFollowersProxySeesTheLeaderWrites: in batches, again after a failure, and drained only when nobody can have requests in flight.
+func TestWhatAFollowersProxySeesTheLeaderWrites(t *testing.T) {
+	s := mem.New(store.Schema())
+	defer s.Close()
+	f := New(&flaky{Store: s, follows: true}, slog.New(slog.DiscardHandler))
+	const n = handAtATime + 500
+	target := func(i int) *model.Target {
+		return &model.Target{TargetGroupARN: "g", ID: fmt.Sprint("i-", i), Port: 80}
+	}
+	put(t, s, func(tx store.Tx) {
+		store.TargetGroups.Put(tx, groupRow("g", map[string]string{"deregistration_delay.timeout_seconds": "60"}))
+		store.Listeners.Put(tx, listenerRow("l", "lb", 80, forward(tuple("g", 1)), nil))
+		store.TargetHealths.Put(tx, &model.TargetHealth{TargetGroupARN: "g", ID: "gone", Port: 1})
+		for i := range n {
+			store.Targets.Put(tx, target(i))
+		}
+	})
+	drains := func(i int, since time.Time) {
+		leaving := target(i)
+		leaving.DrainingSince = since
+		put(t, s, func(tx store.Tx) { store.Targets.Put(tx, leaving) })
+		f.Health(model.TargetHealth{TargetGroupARN: "g", ID: leaving.ID, Port: 80, State: types.TargetHealthStateEnumDraining, Drained: true})
+	}
+	for i := range n {
+		f.Health(model.TargetHealth{TargetGroupARN: "g", ID: target(i).ID, Port: 80, State: types.TargetHealthStateEnumHealthy})
+	}
+	f.Problem("l", "in use")
+	f.orphan(model.TargetKey("g", "gone", 1))
+	drains(0, time.Now())
+	drains(1, time.Now().Add(-time.Hour))
+	calls := 0
+	f.Hand = func(ctx context.Context, r Report) error {
+		if calls++; calls == 2 {
+			return errors.New("it was lost")
+		}
+		return Receive(ctx, s, r)
+	}
+	if err := f.write(t.Context()); err == nil || calls != 2 {
+		t.Errorf("%d calls, %v", calls, err)
+	}
+	if err := f.write(t.Context()); err != nil || calls != 3 {
+		t.Errorf("%d calls, %v", calls, err)
+	}
+	s.View(func(r store.Reader) {
+		healthy := 0
+		for h := range store.TargetHealths.Scan(r, "") {
+			if h.State != types.TargetHealthStateEnumHealthy {
+				t.Errorf("%+v", h)
+			}
+			healthy++
+		}
+		_, waits := store.Targets.Get(r, target(0).Key())
+		_, gone := store.Targets.Get(r, target(1).Key())
+		if l, _ := store.Listeners.Get(r, "l"); healthy != n-2 || l.Problem != "in use" || !waits || gone {
+			t.Errorf("%d healthy, %q, the one that drains is there: %t, the drained one: %t", healthy, l.Problem, waits, gone)
+		}
+	})
+	if b := f.take(); len(b.health) != 1 || len(b.problems)+len(b.orphans) != 0 {
+		t.Errorf("left: %d healths, %v, %v", len(b.health), b.problems, b.orphans)
+	}
 }

@@ -1,0 +1,83 @@
+package feed
+
+import (
+	"context"
+	"time"
+
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
+)
+
+// Report is what a server that follows has its leader write.
+type Report struct {
+	Health   []model.TargetHealth
+	Problems map[string]string // by listener
+	Orphans  []string          // keys of healths whose target is gone
+}
+
+// handAtATime bounds the healths of one Report.
+const handAtATime = 1000
+
+// Receive stores what another server's proxy sees.
+func Receive(ctx context.Context, s store.Store, r Report) error {
+	b := batch{map[string]model.TargetHealth{}, r.Problems, map[string]struct{}{}}
+	for _, h := range r.Health {
+		b.health[h.Key()] = h
+	}
+	for _, key := range r.Orphans {
+		b.orphans[key] = struct{}{}
+	}
+	return s.Update(store.Freeing(ctx), func(tx store.Tx) error {
+		b.write(tx)
+		return nil
+	})
+}
+
+// handOn has the leader write b, and returns what it has not written. That a target is drained waits here until its deregistration delay has
+// passed: other servers' proxies may have requests in flight, which end by then.
+func (f *Feed) handOn(ctx context.Context, b batch) (left batch, err error) {
+	now, waits := b.split(f.store, time.Now())
+	for len(now.health)+len(now.problems)+len(now.orphans) > 0 {
+		r := Report{Problems: now.problems}
+		for key, h := range now.health {
+			if len(r.Health) == handAtATime {
+				break
+			}
+			r.Health = append(r.Health, h)
+			delete(now.health, key)
+		}
+		for key := range now.orphans {
+			r.Orphans = append(r.Orphans, key)
+		}
+		if err = f.Hand(ctx, r); err != nil {
+			for _, h := range r.Health {
+				now.health[h.Key()] = h
+			}
+			break
+		}
+		now.problems, now.orphans = nil, nil
+	}
+	if len(waits) > 0 {
+		f.putBack(batch{health: waits})
+		f.again()
+	}
+	return now, err
+}
+
+// split takes the healths out of b that wait for the end of a deregistration delay.
+func (b batch) split(s store.Store, now time.Time) (rest batch, waits map[string]model.TargetHealth) {
+	waits = map[string]model.TargetHealth{}
+	s.View(func(r store.Reader) {
+		for key, h := range b.health {
+			t, ok := store.Targets.Get(r, key)
+			if !h.Drained || !ok || t.DrainingSince.IsZero() {
+				continue
+			}
+			if g, ok := store.TargetGroups.Get(r, t.TargetGroupARN); ok && now.Before(t.DrainingSince.Add(delay(g))) {
+				waits[key] = h
+				delete(b.health, key)
+			}
+		}
+	})
+	return b, waits
+}
