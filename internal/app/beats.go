@@ -20,20 +20,57 @@ import (
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/keeper"
 	"github.com/berthdev/berth/internal/pki"
+	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
-// hearBeats has the server hear the beats of nodes at its cluster port, until ctx is done. key is the cluster's. Where the port cannot be
-// taken, nodes beat in their sessions.
+// hearBeats has the server hear the beats of nodes at its cluster port, until ctx is done, and the node of this process, if there is one, beat
+// from there to all servers. key is the cluster's. Where the port cannot be taken, nodes beat in their sessions.
 func (s *server) hearBeats(ctx context.Context, address string, key []byte) error {
-	socket, err := listenBeats(address)
-	if err != nil {
-		s.log.Warn("beats do not arrive here: nodes are judged by their sessions, which takes longer", "error", err)
-		return nil
-	}
 	beats := beat.NewServer(beat.ServerConfig{OnBye: s.life.Bye, Log: s.log.With("component", "beat")})
-	s.life.Listen(life.Hearing{Beats: beats, Others: s.otherServers, Key: func(node string) beat.Key { return beat.Key(pki.NodeBeatKey(key, node)) }})
-	return beat.NewPort(socket, beats, nil).Run(ctx)
+	hear := func(ctx context.Context, over func(context.Context, beat.Socket) error) error {
+		socket, err := listenBeats(address)
+		if err != nil {
+			s.log.Warn("beats do not arrive here: nodes are judged by their sessions, which takes longer", "error", err)
+			return nil
+		}
+		s.life.Listen(life.Hearing{Beats: beats, Others: s.otherServers, Key: func(node string) beat.Key { return beat.Key(pki.NodeBeatKey(key, node)) }})
+		return over(ctx, socket)
+	}
+	if s.near == nil {
+		return hear(ctx, func(ctx context.Context, socket beat.Socket) error { return beat.NewPort(socket, beats, nil).Run(ctx) })
+	}
+	p, err := newPulse(s.in, pki.NodeBeatKey(key, s.in.NodeID), s.log.With("component", "beat"))
+	if err != nil {
+		return err
+	}
+	s.near.beatBy(p)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.tellServers(ctx, p.to) })
+	g.Go(func() error {
+		return p.run(ctx, func(ctx context.Context) error {
+			return hear(ctx, func(ctx context.Context, socket beat.Socket) error { return p.over(ctx, socket, beats) })
+		}, s.near.end)
+	})
+	return g.Wait()
+}
+
+// tellServers tells where the cluster ports of all servers are, now and after each change, until ctx is done.
+func (s *server) tellServers(ctx context.Context, tell func([]string)) error {
+	w := s.store.Watch(ctx, store.Servers.All())
+	for {
+		addresses := []string{}
+		s.store.View(func(r store.Reader) {
+			for row := range store.Servers.Scan(r, "") {
+				addresses = append(addresses, row.Address)
+			}
+		})
+		tell(addresses)
+		if _, ok := <-w.C(); !ok {
+			return nil
+		}
+		w.Take()
+	}
 }
 
 // listenBeats takes the cluster port for packets as listenCluster does for connections.
@@ -63,14 +100,11 @@ type pulse struct {
 	fenced map[string]model.Assignment // those of the last set that need a lease
 }
 
-func newPulse(in *Instance, log *slog.Logger) (*pulse, error) {
+// newPulse makes the pulse of the instance's node; key is that of its beats.
+func newPulse(in *Instance, key []byte, log *slog.Logger) (*pulse, error) {
 	id, err := beat.ParseID(in.NodeID)
 	if err != nil {
 		return nil, err
-	}
-	key, err := pki.LoadBeatKey(in.pkiDir())
-	if err != nil {
-		return nil, fmt.Errorf("the key of this node's beats: %w", err)
 	}
 	boot := beat.BootOf(bootID())
 	p := &pulse{leaving: sync.OnceValue(shutsDown), in: in, node: beat.NewNode(beat.NodeConfig{ID: id, Boot: boot, Log: log}), boot: boot, key: key, log: log}
@@ -119,8 +153,8 @@ func (p *pulse) charge() keeper.Charge {
 	return c
 }
 
-// run beats until ctx is done. end ends a task that has lost its lease.
-func (p *pulse) run(ctx context.Context, end func(task string, code types.TaskStopCode, reason string)) error {
+// run beats over port, once no keeper has it, until ctx is done. end ends a task that has lost its lease.
+func (p *pulse) run(ctx context.Context, port func(context.Context) error, end func(task string, code types.TaskStopCode, reason string)) error {
 	p.ended = ctx.Done()
 	g, ctx := errgroup.WithContext(ctx)
 	if p.in.Runtime == "containerd" {
@@ -131,12 +165,13 @@ func (p *pulse) run(ctx context.Context, end func(task string, code types.TaskSt
 		case <-ctx.Done():
 		}
 	}
-	g.Go(func() error { return p.beat(ctx) })
+	g.Go(func() error { return port(ctx) })
 	g.Go(func() error { return p.fence(ctx, end) })
 	return g.Wait()
 }
 
-func (p *pulse) beat(ctx context.Context) error {
+// alone beats from a port that no server has.
+func (p *pulse) alone(ctx context.Context) error {
 	socket, err := beat.Listen(fmt.Sprintf(":%d", life.Port))
 	if err != nil {
 		p.log.Warn("the port of beats is taken: this node beats from another, which firewalls may not let probes to", "error", err)
@@ -145,6 +180,11 @@ func (p *pulse) beat(ctx context.Context) error {
 			return nil
 		}
 	}
+	return p.over(ctx, socket, nil)
+}
+
+// over beats over a socket, at which server hears too, if there is one.
+func (p *pulse) over(ctx context.Context, socket beat.Socket, server *beat.Server) error {
 	on, off := context.WithCancel(context.WithoutCancel(ctx))
 	defer off()
 	defer context.AfterFunc(ctx, func() {
@@ -154,7 +194,7 @@ func (p *pulse) beat(ctx context.Context) error {
 		off()
 	})()
 	go p.node.Run(on)
-	return beat.NewPort(socket, nil, p.node).Run(on)
+	return beat.NewPort(socket, server, p.node).Run(on)
 }
 
 // shutsDown tells whether systemd is ending this machine: its tasks are then to be replaced at once. Elsewhere nobody can tell.

@@ -94,7 +94,7 @@ func (n *node) serve(ctx context.Context, r *remote, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.run(ctx) })
 	g.Go(func() error { return r.renew(ctx) })
-	g.Go(func() error { return r.pulse.run(ctx, n.agent.End) })
+	g.Go(func() error { return r.pulse.run(ctx, r.pulse.alone, n.agent.End) })
 	g.Go(func() error { return r.relay(ctx, n.in.Listen, log) })
 	err := g.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {

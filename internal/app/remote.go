@@ -53,7 +53,11 @@ func openRemote(in *Instance, clock *pki.Clock, log *slog.Logger) (*remote, erro
 	if r.addresses, err = pki.LoadServers(r.dir); err != nil {
 		return nil, err
 	}
-	if r.pulse, err = newPulse(in, log.With("component", "beat")); err != nil {
+	key, err := pki.LoadBeatKey(r.dir)
+	if err != nil {
+		return nil, fmt.Errorf("the key of this node's beats: %w", err)
+	}
+	if r.pulse, err = newPulse(in, key, log.With("component", "beat")); err != nil {
 		return nil, err
 	}
 	r.pulse.to(r.addresses)

@@ -38,7 +38,7 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		return err
 	}
 	s := newServer(in, c, log)
-	s.gateway = n.machine.gateway
+	s.gateway, s.near, near.end = n.machine.gateway, near, n.agent.End
 	defer s.close()
 	defer n.close()
 	g, ctx := errgroup.WithContext(ctx)

@@ -45,7 +45,8 @@ type server struct {
 	port     *port
 	life     *life.Life
 	fabric   *fabric
-	gateway  string // of this machine's tasks, "" without any
+	near     *inside // the node of this process; nil without one
+	gateway  string  // of this machine's tasks, "" without any
 	places   *places.Keeper
 	asks     asks
 	admin    *http.ServeMux // what is asked on the admin socket

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
 	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
@@ -34,9 +36,38 @@ type inside struct {
 	node   string // the id of this machine's
 	opened chan struct{}
 	server *server // once opened is closed
+	end    func(task string, code types.TaskStopCode, reason string)
 
 	mu      sync.Mutex
 	session nodelink.Conn // the last one
+	told    []model.Assignment
+	pulse   *pulse // nil as long as there are no other machines
+}
+
+// beatBy has the node beat, from now on.
+func (i *inside) beatBy(p *pulse) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.pulse = p
+	if i.told != nil {
+		p.assigned(i.told)
+	}
+}
+
+// assigned is told of each set.
+func (i *inside) assigned(all []model.Assignment) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.told = all; i.pulse != nil {
+		i.pulse.assigned(all)
+	}
+}
+
+// beats tells whether the node's beats are answered, if it has any.
+func (i *inside) beats() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.pulse == nil || i.pulse.node.Passes()
 }
 
 func newInside(node string) *inside { return &inside{node: node, opened: make(chan struct{})} }
@@ -69,7 +100,7 @@ func (i *inside) address() string {
 }
 
 func (i *inside) uplink() uplink {
-	return uplink{dial: i.dial, address: i.address, credentials: i, logs: i, login: i.login, alone: true}
+	return uplink{dial: i.dial, address: i.address, credentials: i, logs: i, login: i.login, beats: i.beats, assigned: i.assigned, alone: true}
 }
 
 func (i *inside) wait(ctx context.Context) (*server, error) {
