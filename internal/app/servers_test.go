@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
@@ -31,16 +32,21 @@ type berth struct {
 	end  func() error // waits until it ends by itself
 }
 
-// portPair is an address whose port and the one after are free.
+// portPair is an address whose port and the one after are free. They are below those that the kernel gives to others (from 32768 on), which
+// it also keeps for a minute after their connections have ended.
 func portPair(t *testing.T) string {
 	t.Helper()
 	for range 100 {
-		host, number, _ := net.SplitHostPort(freePort(t))
-		port, _ := strconv.Atoi(number)
-		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port+1)))
+		port := 10000 + rand.IntN(20000)
+		first, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
+		second, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1)))
+		first.Close()
 		if err == nil {
-			l.Close()
-			return net.JoinHostPort(host, number)
+			second.Close()
+			return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		}
 	}
 	t.Fatal("no two ports are free")
