@@ -63,6 +63,7 @@ func (s *server) reign(ctx context.Context, over <-chan struct{}) error {
 		g.Go(func() error { return s.fabric.Run(ctx) })
 		g.Go(func() error { return s.promote(ctx) })
 		g.Go(func() error { return s.raiseLevel(ctx) })
+		g.Go(func() error { return s.undertaker().run(ctx) })
 		err = g.Wait()
 	}
 	select {

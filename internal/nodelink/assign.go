@@ -87,7 +87,7 @@ func (ss *serverSession) tell(ctx context.Context, a *Assignments) error {
 func (ss *serverSession) whole() (a *Assignments, err error) {
 	ss.s.Store.View(func(r store.Reader) {
 		switch node, ok := store.Nodes.Get(r, ss.node); {
-		case !ok || node.Epoch > ss.epoch:
+		case !ok || node.Epoch > ss.epoch || node.Epoch == ss.epoch && !node.Connected:
 			err = errStale
 			return
 		case node.Epoch < ss.epoch:
@@ -121,7 +121,7 @@ func (ss *serverSession) changed(changes []store.Change) (a *Assignments, err er
 					ss.remove(a, c.Key)
 				}
 			case store.Nodes.Name():
-				if now, ok := c.New.(*model.Node); !ok || now.Epoch != ss.epoch {
+				if now, ok := c.New.(*model.Node); !ok || now.Epoch != ss.epoch || !now.Connected { // the last: this server was taken for dead
 					err = errStale
 				}
 			}

@@ -107,7 +107,7 @@ func admit(o Opening, known bool, node *model.Node, incarnation string) error {
 // End implements Ledger.
 func (b Book) End(ctx context.Context, id string, epoch int64) error {
 	return b.Store.Update(store.Freeing(ctx), func(tx store.Tx) error {
-		if old, ok := store.Nodes.Get(tx, id); ok && old.Epoch == epoch {
+		if old, ok := store.Nodes.Get(tx, id); ok && old.Epoch == epoch && old.Connected {
 			b.lost(tx, old)
 		}
 		return nil

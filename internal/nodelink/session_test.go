@@ -73,6 +73,20 @@ func TestServerRestarts(t *testing.T) {
 	})
 }
 
+// TestTakenForDead: a session of which the store says that it is over, as its server was taken for dead, ends, and the node comes back.
+func TestTakenForDead(t *testing.T) {
+	overBoth(t, func(t *testing.T, w *world) {
+		w.join("n1")
+		synctest.Wait()
+		if err := w.server.Forget(w.ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(longer)
+		synctest.Wait()
+		check(t, "node", []any{w.node("n1").Connected, w.node("n1").Epoch}, []any{true, 2})
+	})
+}
+
 // TestForgetsItsOwn: a server that starts knows nothing of the sessions of others.
 func TestForgetsItsOwn(t *testing.T) {
 	overBoth(t, func(t *testing.T, w *world) {

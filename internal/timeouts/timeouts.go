@@ -159,6 +159,9 @@ const (
 	// ServerState is how long a server has to say how it is, before people are told that it is away.
 	ServerState = time.Second
 	ServerSay   = 10 * time.Second
+	// ServerGone is how long a server does not answer until its sessions are taken for ended, ServerLook the pause between two questions.
+	ServerGone = 20 * time.Second
+	ServerLook = 4 * time.Second
 )
 
 // The session of server and node.
