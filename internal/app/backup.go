@@ -294,11 +294,7 @@ func Restore(ctx context.Context, dir, file string, out io.Writer) error {
 func (in *Instance) replace(ctx context.Context, all map[string]string, what string, out io.Writer) error {
 	var others []string
 	err := etcd.Edit(all, store.Schema(), func(tx store.Tx) {
-		if old, ok := store.ClusterSettings.Get(tx, model.SettingsKey); ok {
-			settings := *old
-			settings.Incarnation = randomHex(4)
-			store.ClusterSettings.Put(tx, &settings)
-		}
+		reincarnate(tx)
 		for row := range store.Servers.Scan(tx, "") {
 			if row.ID != in.NodeID {
 				others = append(others, row.Name+" ("+row.Address+")")
@@ -329,6 +325,15 @@ func (in *Instance) replace(ctx context.Context, all map[string]string, what str
 	}
 	fmt.Fprintf(out, "go on with: berth %s --data-dir %s\n", in.command(), in.dir)
 	return nil
+}
+
+// reincarnate makes the state another incarnation: nodes that have seen more than it knows accept it.
+func reincarnate(tx store.Tx) {
+	if old, ok := store.ClusterSettings.Get(tx, model.SettingsKey); ok {
+		settings := *old
+		settings.Incarnation = randomHex(4)
+		store.ClusterSettings.Put(tx, &settings)
+	}
 }
 
 // command is the one that starts the instance.

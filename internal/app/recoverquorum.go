@@ -121,6 +121,7 @@ func (in *Instance) goOnAlone(ctx context.Context, lost []*model.Server) error {
 			for _, row := range lost {
 				store.Servers.Delete(tx, row.ID)
 			}
+			reincarnate(tx) // nodes may have seen what only the others had
 			return nil
 		})
 		if err != nil {

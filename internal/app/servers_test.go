@@ -178,8 +178,12 @@ func TestThreeServers(t *testing.T) {
 	if err := RecoverQuorum(t.Context(), first.conf.DataDir, false, strings.NewReader("no\n"), no); err == nil || !strings.Contains(no.String(), servers[1].conf.Advertise) {
 		t.Errorf("after a no: %v, %q", err, no)
 	}
+	before := incarnation(t, first.conf.DataDir)
 	if err := RecoverQuorum(t.Context(), first.conf.DataDir, false, strings.NewReader("yes\n"), &lines{}); err != nil {
 		t.Fatal(err)
+	}
+	if after := incarnation(t, first.conf.DataDir); before == "" || after == "" || after == before {
+		t.Errorf("incarnation %q became %q", before, after)
 	}
 	first = start(first.conf)
 	eventually(t, "it does not go on alone", func() bool {
@@ -189,6 +193,20 @@ func TestThreeServers(t *testing.T) {
 	if err := first.stop(); err != nil {
 		t.Error(err)
 	}
+}
+
+// incarnation is that of the state on a stopped server's disk.
+func incarnation(t *testing.T, dir string) string {
+	t.Helper()
+	r, err := etcd.Peek(filepath.Join(dir, "etcd"), store.Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, ok := store.ClusterSettings.Get(r, model.SettingsKey)
+	if !ok {
+		return ""
+	}
+	return row.Incarnation
 }
 
 // TestARestoredServerIsAnotherIncarnation: a backup of one of several servers is, where it is restored, the whole cluster, with the keys
@@ -241,5 +259,11 @@ func TestARestoredServerIsAnotherIncarnation(t *testing.T) {
 	})
 	if err := first.stop(); err != nil {
 		t.Error(err)
+	}
+	if err := Recover(t.Context(), other, &lines{}); err != nil {
+		t.Fatal(err)
+	}
+	if recovered := incarnation(t, other); recovered == "" || recovered == after.Incarnation {
+		t.Errorf("incarnation %q became %q by berth recover", after.Incarnation, recovered)
 	}
 }
