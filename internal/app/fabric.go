@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/berthdev/berth/internal/model"
@@ -59,6 +61,19 @@ func (f *fabric) Encrypted() (yes bool) {
 		}
 	})
 	return yes
+}
+
+// carriers names, by node, what carries its tasks' traffic to other machines, "" for nothing: what a machine makes of what it is told.
+func (f *fabric) carriers() func(node string) string {
+	known, encrypt := f.peers.Known(), f.Encrypted()
+	all := slices.Collect(maps.Values(known))
+	return func(node string) string {
+		self, ok := known[node]
+		if !ok {
+			return ""
+		}
+		return overlay.Wanted{Self: self, Peers: all, Encrypt: encrypt}.Carrier()
+	}
 }
 
 // ranges are those of the VPC on the first server's first start: what the user chose, or the default; where the machine itself lives in

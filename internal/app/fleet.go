@@ -57,7 +57,7 @@ func (in *Instance) admin(ctx context.Context, method, path string) (io.ReadClos
 
 // fleet is what this server sees of the cluster's machines.
 func (s *server) fleet(now time.Time) (out fleet.Report) {
-	src := fleet.Sources{Servers: s.servers, Heard: s.life.Heard}
+	src := fleet.Sources{Servers: s.servers, Heard: s.life.Heard, Network: s.fabric.carriers()}
 	if s.places != nil {
 		src.Free = s.places.Free
 	}

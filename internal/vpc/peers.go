@@ -2,6 +2,7 @@ package vpc
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"reflect"
 	"sync"
@@ -135,6 +136,13 @@ func peerOf(r store.Reader, node string) (p model.Peer, ok bool) {
 		return p, false
 	}
 	return model.Peer{Node: node, Address: address, MTU: n.MTU, Blocks: blocks, Key: n.OverlayKey}, true
+}
+
+// Known returns all peers by node, as far as Run has seen them.
+func (p *Peers) Known() map[string]model.Peer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.known)
 }
 
 // Subscription is what one session has yet to tell its node.

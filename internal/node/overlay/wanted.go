@@ -80,20 +80,12 @@ func usable(w Wanted) (peers []model.Peer, why map[string]string) {
 	})
 	for _, p := range all {
 		p.Address = p.Address.Unmap()
-		switch {
-		case p.Node == w.Self.Node:
+		if p.Node == w.Self.Node {
 			continue
-		case !p.Address.IsValid() || p.Address.IsLoopback() || p.Address.IsUnspecified():
-			why[p.Node] = "no address of it is known at which other machines reach it"
-		case p.Address.Is4() != w.Self.Address.Unmap().Is4():
-			why[p.Node] = "its address " + p.Address.String() + " is of the other IP version than this machine's"
-		case p.Address == w.Self.Address.Unmap():
-			why[p.Node] = "it says that it has this machine's address, " + p.Address.String()
-		case !w.Encrypt && (public(p.Address) || public(w.Self.Address)):
-			why[p.Node] = "its address or this machine's is public (" + p.Address.String() + ", " + w.Self.Address.String() +
-				"), and what tasks say would be readable on the way: start a server with --encrypt, or give the machines addresses of a private network"
-		case len(p.Blocks) == 0:
-			why[p.Node] = "it has no block of addresses yet"
+		}
+		switch reason := w.refuses(p); {
+		case reason != "":
+			why[p.Node] = reason
 		default:
 			own := slices.DeleteFunc(slices.Clone(p.Blocks), func(b netip.Prefix) bool {
 				return !b.Addr().Is4() || taken.overlaps(b)
@@ -110,6 +102,42 @@ func usable(w Wanted) (peers []model.Peer, why map[string]string) {
 		}
 	}
 	return peers, why
+}
+
+// refuses says why a machine cannot be led to; "" when it can, as far as its own row tells.
+func (w Wanted) refuses(p model.Peer) string {
+	own := w.Self.Address.Unmap()
+	switch p.Address = p.Address.Unmap(); {
+	case !p.Address.IsValid() || p.Address.IsLoopback() || p.Address.IsUnspecified():
+		return "no address of it is known at which other machines reach it"
+	case p.Address.Is4() != own.Is4():
+		return "its address " + p.Address.String() + " is of the other IP version than this machine's"
+	case p.Address == own:
+		return "it says that it has this machine's address, " + p.Address.String()
+	case !w.Encrypt && (public(p.Address) || public(own)):
+		return "its address or this machine's is public (" + p.Address.String() + ", " + w.Self.Address.String() +
+			"), and what tasks say would be readable on the way: start a server with --encrypt, or give the machines addresses of a private network"
+	case len(p.Blocks) == 0:
+		return "it has no block of addresses yet"
+	}
+	return ""
+}
+
+// Carrier names what carries the traffic of the machine's tasks to others, as their rows tell: vxlan, wireguard, or "" while there is no
+// other machine that it can be led to.
+func (w Wanted) Carrier() string {
+	for _, p := range w.Peers {
+		if p.Node == w.Self.Node || w.refuses(p) != "" {
+			continue
+		}
+		if !w.Encrypt {
+			return "vxlan"
+		}
+		if _, err := hexKey(p.Key); err == nil {
+			return "wireguard"
+		}
+	}
+	return ""
 }
 
 // shared are addresses that are not private and yet no part of the internet: those of carriers' NAT (RFC 6598), of documentation and of
