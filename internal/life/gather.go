@@ -63,14 +63,14 @@ func (l *Life) gather() judge.Input {
 		l.times = make([]time.Time, 0, need+need/4)
 	}
 	for _, n := range l.order {
-		l.input = append(l.input, l.describe(n, in.Servers))
+		l.input = append(l.input, l.describe(n, in.Servers, in.Now))
 	}
 	in.Nodes = l.input
 	return in
 }
 
 // describe is one node as the judge sees it.
-func (l *Life) describe(n *node, servers []string) judge.Node {
+func (l *Life) describe(n *node, servers []string, now time.Time) judge.Node {
 	row := n.row
 	out := judge.Node{ID: row.ID, Verdict: row.Life.Verdict, Cause: row.Life.Cause, Since: n.since, Told: n.told, Local: row.ID == l.Local,
 		NAT: row.Attributes[Unreachable] == "false", Session: n.session, Stream: n.stream, Asked: n.asked, Kernel: n.kernel}
@@ -89,6 +89,11 @@ func (l *Life) describe(n *node, servers []string) judge.Node {
 		out.Agent, out.Keeper = latest(out.Agent, h.agent), latest(out.Keeper, h.keeper)
 		if h.beat.After(newest) {
 			newest, health = h.beat, h.health
+		}
+	}
+	for k, server := range servers { // what was not asked lately is no sign of silence, and nobody beats to itself
+		if k > 0 && (server == row.ID || now.Sub(n.others[server].said) > 2*timeouts.LifeMost) {
+			l.times[at+k] = newest
 		}
 	}
 	out.Heard = l.times[at:len(l.times):len(l.times)]
@@ -204,10 +209,17 @@ func (l *Life) askOther(ctx context.Context, o Other, ids []string) {
 		}
 		return now.Add(-d)
 	}
-	for id, s := range signs {
-		if n := l.nodes[id]; n != nil {
-			n.others[o.Name()] = heard{beat: ago(s.Beat), agent: ago(s.Agent), keeper: ago(s.Keeper), health: s.Health}
+	for _, id := range ids {
+		n := l.nodes[id]
+		if n == nil {
+			continue
 		}
+		h := n.others[o.Name()]
+		if s, ok := signs[id]; ok {
+			h = heard{beat: ago(s.Beat), agent: ago(s.Agent), keeper: ago(s.Keeper), health: s.Health}
+		}
+		h.said = now
+		n.others[o.Name()] = h
 	}
 }
 

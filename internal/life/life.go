@@ -98,6 +98,7 @@ type node struct {
 type heard struct {
 	beat, agent, keeper time.Time
 	health              beat.Health
+	said                time.Time // when the server last answered, whether it hears the node or not
 }
 
 // New makes a Life. It judges nothing before Run.
