@@ -138,6 +138,13 @@ func TestTheLeadersMachineDies(t *testing.T) {
 		if err := b.wrote(acked); err != nil {
 			t.Errorf("%s: %v", b.Name, err)
 		}
+		eventually(t, 10*time.Second, b.Name+" is seen to live", func() error {
+			n, err := via.nodeNamed(b.Name)
+			if err == nil && (!n.Agent || n.State != "ACTIVE" || n.Note != "") {
+				err = fmt.Errorf("%+v", n)
+			}
+			return err
+		})
 	}
 	f.balance(others...)
 	t.Log("\n" + via.must("status") + via.must("node", "ls"))
@@ -162,7 +169,6 @@ func TestTheLeadersMachineDies(t *testing.T) {
 		return victim.settled("web")
 	})
 	f.balance(f.all...)
-	victim.must("node", "ls")
 	via.redeploy("web") // it is given tasks again
 	eventually(t, 60*time.Second, victim.Name+" runs tasks", func() error {
 		if err := via.settled("web"); err != nil {
