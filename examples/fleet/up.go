@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,9 +116,9 @@ func (f *fleet) start(ctx context.Context, m *machines.Machine, args ...string) 
 		return err
 	}
 	err := wait(ctx, 40*time.Second, func() error {
-		out, err := f.first().Command(ctx, f.bin, "node", "ls").Output()
-		if err == nil && !strings.Contains(out, " "+m.Name+" ") {
-			err = fmt.Errorf("%s is not in the cluster:\n%s", m.Name, out)
+		all, err := f.nodes(ctx)
+		if err == nil && !slices.ContainsFunc(all, func(n node) bool { return n.Host == m.Name && n.Agent }) {
+			err = fmt.Errorf("%s is not in the cluster: %+v", m.Name, all)
 		}
 		return err
 	})
