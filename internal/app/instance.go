@@ -22,6 +22,7 @@ import (
 
 	"github.com/berthdev/berth/internal/api/ec2"
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // The defaults of `berth up`.
@@ -278,9 +279,17 @@ func (in *Instance) lock() (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		pid, _ := os.ReadFile(in.Path("server.lock"))
-		return nil, errors.Join(fmt.Errorf("another berth up (process %s) runs on %s", pid, in.dir), f.Close())
+	for began := time.Now(); ; time.Sleep(timeouts.LockLook) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		text, _ := os.ReadFile(in.Path("server.lock"))
+		pid, _ := strconv.Atoi(string(text))
+		// One that was killed while it began a process leaves the lock to that for a moment, until it becomes another program.
+		if gone := pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH); !gone || time.Since(began) > timeouts.LockLeft {
+			return nil, errors.Join(fmt.Errorf("another berth up (process %s) runs on %s", text, in.dir), f.Close())
+		}
 	}
 	if err := errors.Join(f.Truncate(0), writeAt(f, fmt.Sprint(os.Getpid()))); err != nil {
 		return nil, err

@@ -150,6 +150,11 @@ const (
 	// longest pause before a leader that did not take a request is asked again.
 	ForwardHold  = 5 * time.Second
 	ForwardRetry = 100 * time.Millisecond
+	// LockLeft is how long the lock of a data directory may outlive the process that had it, in one that this was about to start; LockLook is
+	// the pause between two looks.
+	LockLeft = 5 * time.Second
+	LockLook = 20 * time.Millisecond
+
 	// ServerEnter is how long a server that joins tries to become a member: etcd takes one change of its members every 5 s. ServerRetry is the
 	// pause between two attempts, and between two looks whether a new member may vote.
 	ServerEnter = time.Minute

@@ -61,6 +61,7 @@ func start(t testing.TB, args ...string) *berth {
 	b := &berth{t: t, dir: dir, port: freePort(t), bin: bin, args: args}
 	t.Cleanup(func() {
 		if t.Failed() {
+			b.showStacks()
 			b.showLog()
 		}
 		if out, err := exec.Command(b.bin, "--data-dir", b.dir, "down", "--purge", "--now").CombinedOutput(); err != nil {
@@ -146,6 +147,19 @@ func (b *berth) wait() {
 		b.cmd.Wait()
 		b.log.Close()
 		b.cmd = nil
+	}
+}
+
+// showStacks ends a server that still runs with the stacks of its goroutines, in a file that BERTH_STACKS names: what waits for what.
+func (b *berth) showStacks() {
+	file := os.Getenv("BERTH_STACKS")
+	if file == "" || b.cmd == nil {
+		return
+	}
+	before, _ := os.Stat(filepath.Join(b.dir, "up.log"))
+	b.signal(syscall.SIGQUIT)
+	if data, err := os.ReadFile(filepath.Join(b.dir, "up.log")); err == nil && before != nil {
+		_ = os.WriteFile(file, data[before.Size():], 0o600)
 	}
 }
 
