@@ -27,7 +27,7 @@ import (
 // hearBeats has the server hear the beats of nodes at its cluster port, until ctx is done, and the node of this process, if there is one, beat
 // from there to all servers. key is the cluster's. Where the port cannot be taken, nodes beat in their sessions.
 func (s *server) hearBeats(ctx context.Context, address string, key []byte) error {
-	beats := beat.NewServer(beat.ServerConfig{OnBye: s.life.Bye, Log: s.log.With("component", "beat")})
+	beats := beat.NewServer(beat.ServerConfig{Age: s.leaderAge, OnBye: s.life.Bye, Log: s.log.With("component", "beat")})
 	hear := func(ctx context.Context, over func(context.Context, beat.Socket) error) error {
 		socket, err := listenBeats(address)
 		if err != nil {

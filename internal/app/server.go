@@ -54,6 +54,7 @@ type server struct {
 	regions  regions
 	backedUp uint64 // the revision of the last of its own backups
 
+	contact   contact
 	several   atomic.Bool // there are other servers, or were
 	growing   sync.Mutex
 	announced chan struct{} // closed once the leader knows that this server has begun anew
@@ -191,6 +192,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.lead(ctx) })
 	g.Go(func() error { return s.announce(ctx) })
 	g.Go(func() error { return s.life.Run(ctx) })
+	g.Go(func() error { return s.contact.run(ctx, s.store.Contact) })
 	g.Go(func() error { return s.fabric.peers.Run(ctx) })
 	g.Go(func() error { return s.housekeeping(ctx) })
 	g.Go(func() error { return s.serveAdmin(ctx) })

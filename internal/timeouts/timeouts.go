@@ -167,6 +167,8 @@ const (
 	// ServerGone is how long a server does not answer until its sessions are taken for ended, ServerLook the pause between two questions.
 	ServerGone = 20 * time.Second
 	ServerLook = 4 * time.Second
+	// ServerContact is the pause between two questions of a server whether it is in contact with the leader: tasks' leases are older by up to that.
+	ServerContact = 300 * time.Millisecond
 )
 
 // The session of server and node.

@@ -83,6 +83,9 @@ func TestFollowersKeepWarmMirrors(t *testing.T) {
 	if err := f.leader().Confirm(ctx); err != nil {
 		t.Errorf("the leader does not confirm: %v", err)
 	}
+	if err := errors.Join(s2.Contact(ctx), f.leader().Contact(ctx)); err != nil {
+		t.Errorf("without contact: %v", err)
+	}
 }
 
 func ids(r store.Reader) (all []string) {
@@ -112,6 +115,9 @@ func TestTheNextLeaderGoesOn(t *testing.T) {
 	go func() { late <- put(s, "late") }()
 	if err := s.Confirm(t.Context()); err == nil { // it cannot know any more
 		t.Error("a leader that was cut off confirms its state")
+	}
+	if err := s.Contact(t.Context()); err == nil {
+		t.Error("a leader that was cut off is in contact with itself")
 	}
 	if err := <-late; !errors.Is(err, store.ErrUnknown) && !errors.Is(err, store.ErrNotLeader) {
 		t.Errorf("a write of a leader that was cut off: %v", err)

@@ -79,6 +79,19 @@ func (s *Store) Confirm(ctx context.Context) error {
 	return nil
 }
 
+// Contact returns nil once a leader that a majority follows has heard of this server, which may be that leader, after the call began. A server
+// without others needs nobody. Errors: store.ErrNotLeader while there is none, ctx's, etcd's.
+func (s *Store) Contact(ctx context.Context) error {
+	m := s.member.Load()
+	if m.sole() {
+		return nil
+	}
+	if m.leader() == "" {
+		return &store.NotLeaderError{}
+	}
+	return m.etcd.Server.LinearizableReadNotify(ctx)
+}
+
 // serve is the store's one goroutine that follows, takes over, commits and steps down, until the store closes.
 func (s *Store) serve() {
 	defer close(s.stopped)
