@@ -249,6 +249,18 @@ func TestNothingThatServesPeopleStops(t *testing.T) {
 	b.stable("web") // nothing was taken for sick or replaced
 }
 
+// ended waits until a killed process is dead, with all of its threads, and returns when that was: until then it may accept connections.
+func ended(pid int) time.Time {
+	for {
+		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if _, state, ok := strings.Cut(string(stat), ") "); err != nil || ok && state[0] == 'Z' && len(threads) <= 1 {
+			return time.Now()
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
 // A proxy that is killed is back at once, and connections that come meanwhile wait for it. When the server is killed as well, the
 // next one starts both.
 func TestAKilledProxyIsBackAtOnce(t *testing.T) {
@@ -266,9 +278,10 @@ func TestAKilledProxyIsBackAtOnce(t *testing.T) {
 		if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
+		dead := ended(pids[0])
 		time.Sleep(1500 * time.Millisecond)
 		for _, f := range tr.end(t, fmt.Sprint("kill -9 of the proxy, ", round)) {
-			if f.dialled.IsZero() || f.dialled.After(killed) {
+			if f.dialled.IsZero() || f.dialled.After(dead) {
 				t.Errorf("a new connection failed %s after the kill: %v", f.at.Sub(killed), f.err)
 			}
 		}
