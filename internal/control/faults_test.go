@@ -17,6 +17,7 @@ import (
 	"github.com/berthdev/berth/internal/control"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // traps is a store that measures transactions, refuses those that are too large, and in which one service is cursed: reading its
@@ -235,6 +236,37 @@ func TestFullDisk(t *testing.T) {
 	w.step()
 	if w.live("b") != 5 {
 		t.Errorf("b has %d tasks after the disk has room again", w.live("b"))
+	}
+}
+
+// TestAfterAFullDisk: who was only freed from while the disk was full is looked at again soon, though nothing of it changes and the repair is
+// far away.
+func TestAfterAFullDisk(t *testing.T) {
+	w, s := trapped(t)
+	w.c = control.New(control.Config{Store: s, Scope: scope, Now: func() time.Time { return w.now }, Pace: model.PaceFast,
+		NewID: w.id, Repair: 100 * time.Hour, Log: slog.New(slog.DiscardHandler)})
+	w.named("a", 2, nil)
+	w.step()
+	w.agent()
+	w.step()
+	s.full = true
+	w.update(func(tx store.Tx) {
+		for task := range store.Tasks.By(tx, store.ByService, "default/a") {
+			changed := *task
+			changed.StopRequest = &model.StopRequest{Code: types.TaskStopCodeUserInitiated, Reason: "Task stopped by user", At: w.now}
+			store.Tasks.Put(tx, &changed)
+			return
+		}
+	})
+	w.c.Step(context.Background()) // it cannot do all
+	w.agent()
+	w.now = w.now.Add(timeouts.ControlRetry)
+	w.c.Step(context.Background())
+	s.full = false
+	w.now = w.now.Add(2 * timeouts.ControlRetry)
+	w.step()
+	if w.live("a") != 2 {
+		t.Errorf("a has %d tasks", w.live("a"))
 	}
 }
 

@@ -75,7 +75,8 @@ func (c *Control) attempt(ctx context.Context, e *entry, now time.Time) (p *pass
 		return p, err
 	}
 	if freed, failed := c.store(store.Freeing(ctx), e, now, true); failed == nil && freed.tx.wrote {
-		return freed, nil // what fills the disk can be stopped, though nothing new can start
+		freed.look(now.Add(timeouts.ControlRetry)) // nobody tells when there is room for the rest
+		return freed, nil                          // what fills the disk can be stopped, though nothing new can start
 	}
 	return p, err
 }

@@ -150,16 +150,28 @@ func (b *berth) wait() {
 	}
 }
 
-// showStacks ends a server that still runs with the stacks of its goroutines, in a file that BERTH_STACKS names: what waits for what.
+// showStacks ends a server that still runs, and shows which of its goroutines that write or decide wait for what.
 func (b *berth) showStacks() {
-	file := os.Getenv("BERTH_STACKS")
-	if file == "" || b.cmd == nil {
+	if b.cmd == nil {
 		return
 	}
-	before, _ := os.Stat(filepath.Join(b.dir, "up.log"))
-	b.signal(syscall.SIGQUIT)
-	if data, err := os.ReadFile(filepath.Join(b.dir, "up.log")); err == nil && before != nil {
-		_ = os.WriteFile(file, data[before.Size():], 0o600)
+	file := filepath.Join(b.dir, "up.log")
+	before, err := os.Stat(file)
+	if err != nil {
+		return
+	}
+	_ = b.cmd.Process.Signal(syscall.SIGQUIT) // it may have ended by itself
+	b.wait()
+	data, _ := os.ReadFile(file)
+	var shown strings.Builder
+	for stack := range strings.SplitSeq(string(data[min(int(before.Size()), len(data)):]), "\n\n") {
+		if strings.Contains(stack, "/internal/store/etcd.") || strings.Contains(stack, "/internal/control.") || strings.Contains(stack, "/internal/app.(*server)") {
+			shown.WriteString(stack + "\n\n")
+		}
+	}
+	b.t.Logf("goroutines of the store, control and the server:\n%.40000s", shown.String())
+	if err := os.Truncate(file, before.Size()); err != nil { // the log's end is shown next
+		b.t.Log(err)
 	}
 }
 
