@@ -24,7 +24,8 @@ type NodeConfig struct {
 	Away bool
 	// Health tells what is wrong with the machine; nil: nothing. It is asked for each beat and must not block.
 	Health func() Health
-	// Clock is the time since the machine's boot; nil means the kernel's. Two processes of one boot have the same clock.
+	// Clock is the time since the machine's boot; nil means the kernel's. Two processes of one boot have the same clock. It may block, as the
+	// clock of a paused machine does: no lock is held meanwhile.
 	Clock func() time.Duration
 	Log   *slog.Logger
 }
@@ -205,9 +206,10 @@ func (n *Node) Bye(ctx context.Context) {
 
 // Lease is how long ago, at most, a server that heard this node was in contact with the leader; false before the first answer.
 func (n *Node) Lease() (age time.Duration, ok bool) {
+	now := n.c.Clock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.c.Clock() - n.lease, n.lease > 0
+	return max(0, now-n.lease), n.lease > 0
 }
 
 // LeaseAt is the lease by the clock since boot, 0 for none: two processes of one boot can hand it on.
@@ -219,21 +221,23 @@ func (n *Node) LeaseAt() time.Duration {
 
 // Resume takes on the lease that another process of this boot has had.
 func (n *Node) Resume(lease time.Duration) {
+	now := n.c.Clock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.lease = max(n.lease, min(lease, n.c.Clock()))
+	n.lease = max(n.lease, min(lease, now))
 }
 
 // Passes tells whether UDP gets through: a server has answered within timeouts.BeatPasses.
 func (n *Node) Passes() bool {
+	now := n.c.Clock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	now := n.c.Clock()
 	return slices.ContainsFunc(n.servers, func(p peer) bool { return p.answered > 0 && now-p.answered < timeouts.BeatPasses })
 }
 
 // take handles what came and appends what is to be sent.
 func (n *Node) take(in, out []Datagram) []Datagram {
+	now := n.c.Clock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.signer == nil {
@@ -254,21 +258,21 @@ func (n *Node) take(in, out []Datagram) []Datagram {
 		}
 		switch p.kind {
 		case kindAnswer:
-			out = n.answer(&p, out)
+			out = n.answer(&p, now, out)
 		case kindProbe:
 			live := packet{kind: kindLive, node: p.node, boot: n.c.Boot, epoch: uint32(n.settings.Epoch), seq: p.seq, health: n.state()}
 			out = append(out, Datagram{Addr: in[i].Addr, N: Size})
 			n.signer.seal(&live, out[len(out)-1].Data[:Size])
 		case kindAsk:
-			out = n.carry(&p, b[Size:], in[i].Addr, out)
+			out = n.carry(&p, b[Size:], in[i].Addr, now, out)
 		}
 	}
 	return out
 }
 
 // answer takes in a server's answer, and beats again when the beat did not count for want of a cookie.
-func (n *Node) answer(p *packet, out []Datagram) []Datagram {
-	now, sent := n.c.Clock(), time.Duration(p.seq)*time.Microsecond
+func (n *Node) answer(p *packet, now time.Duration, out []Datagram) []Datagram {
+	sent := time.Duration(p.seq) * time.Microsecond
 	if int(p.slot) >= len(n.servers) || sent > now || now-sent > timeouts.BeatAnswer {
 		return out
 	}
@@ -292,12 +296,11 @@ func (n *Node) answer(p *packet, out []Datagram) []Datagram {
 const maxCarried = 256
 
 // carry sends a probe, which a server made, on to another node.
-func (n *Node) carry(ask *packet, probe []byte, server netip.AddrPort, out []Datagram) []Datagram {
+func (n *Node) carry(ask *packet, probe []byte, server netip.AddrPort, now time.Duration, out []Datagram) []Datagram {
 	p, err := parse(probe)
 	if err != nil || p.kind != kindProbe || !ask.to.IsValid() || ask.to.Port() == 0 {
 		return out
 	}
-	now := n.c.Clock()
 	for nonce, c := range n.carried {
 		if now-c.at > timeouts.BeatAnswer {
 			delete(n.carried, nonce)
