@@ -108,7 +108,10 @@ func TestWhyChecksFail(t *testing.T) {
 	for target, want := range map[Target]elbtypes.TargetHealthReasonEnum{slow: "Target.Timeout", refused: "Target.FailedHealthChecks",
 		closes: "Target.FailedHealthChecks"} {
 		r.awaitState("g", target, unwell)
-		if h := r.health[model.TargetKey("g", target.ID, target.Port)]; h.Reason != want {
+		r.mu.Lock()
+		h := r.health[model.TargetKey("g", target.ID, target.Port)]
+		r.mu.Unlock()
+		if h.Reason != want {
 			t.Errorf("%s: reason %s (%s), want %s", target.ID, h.Reason, h.Description, want)
 		}
 	}

@@ -254,8 +254,12 @@ func TestTheLastFeederIsHeard(t *testing.T) {
 	one.Change(proxy.Delta{Groups: groups("late")})
 	two.Change(proxy.Delta{Groups: groups("newer")})
 	p.has(t, "new", "newer")
+	feeder := p.feeding()
+	p.Server.mu.Lock()
+	epoch, seq := p.epoch, p.Server.seq
+	p.Server.mu.Unlock()
 	p.mu.Lock()
-	feeder, epoch, seq, count := p.feeding(), p.epoch, p.Server.seq, len(p.changes)
+	count := len(p.changes)
 	p.mu.Unlock()
 	p.apply(feeder, &Apply{Epoch: epoch, Seq: seq, Delta: proxy.Delta{All: true}})
 	p.apply(feeder, &Apply{Epoch: "another", Seq: 1, Delta: proxy.Delta{Groups: groups("stray")}})
