@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -131,49 +130,32 @@ func (s *server) serveLogCopies(w http.ResponseWriter, r *http.Request) {
 func (s *server) mend(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		every(ctx, timeouts.LogMend, func() {
+		return every(ctx, timeouts.LogMend, func() {
 			all := []*region{s.homeRegion}
 			s.regions.each(func(r *region) { all = append(all, r) })
 			for _, r := range all {
 				r.lines.Mend(ctx)
 			}
 		})
-		return nil
 	})
 	g.Go(func() error {
-		every(ctx, timeouts.Housekeeping, func() {
+		return every(ctx, timeouts.Housekeeping, func() {
 			if err := s.registry.Secure(ctx); err != nil && ctx.Err() == nil {
 				s.log.Error("not every image would outlast the loss of a server", "error", err)
 			}
 		})
-		return nil
 	})
 	g.Go(func() error {
-		every(ctx, timeouts.BlobScrub, func() {
+		return every(ctx, timeouts.BlobScrub, func() {
 			if read, mended, err := s.blobs.Scrub(ctx, scrubRate); err != nil && ctx.Err() == nil {
 				s.log.Error("not all blobs were read again", "error", err)
 			} else if mended > 0 {
 				s.log.Info("blobs were read again", "blobs", read, "mended", mended)
 			}
 		})
-		return nil
 	})
 	return g.Wait()
 }
 
 // scrubRate is how many bytes a second are read to find what has become corrupt.
 const scrubRate = 16 << 20
-
-// every calls f each time d has passed, until ctx is done.
-func every(ctx context.Context, d time.Duration, f func()) {
-	tick := time.NewTicker(d)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			f()
-		}
-	}
-}

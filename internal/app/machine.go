@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/node/agent"
@@ -257,34 +256,20 @@ func (p *platform) metadataListeners() (outside, inside net.Listener, err error)
 
 // collectImages removes unused images when the disk fills.
 func (p *platform) collectImages(ctx context.Context) error {
-	tick := time.NewTicker(timeouts.ImageCollect)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return every(ctx, timeouts.ImageCollect, func() {
 		if _, err := p.images.Collect(ctx, containerd.CollectConfig{Path: p.in.Path("containerd")}); err != nil && ctx.Err() == nil {
 			p.log.Error("cannot collect unused images", "error", err)
 		}
-	}
+	})
 }
 
 // sweep removes what kills left of ended tasks.
 func (p *platform) sweep(ctx context.Context) error {
-	tick := time.NewTicker(timeouts.SweepCgroups)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return every(ctx, timeouts.SweepCgroups, func() {
 		if err := p.runtime.Sweep(ctx); err != nil && ctx.Err() == nil {
 			p.log.Warn("cannot remove what ended tasks left", "error", err)
 		}
-	}
+	})
 }
 
 // cacheBytes is how much build cache is kept.

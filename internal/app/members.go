@@ -149,14 +149,7 @@ func (s *server) remove(ctx context.Context, _ string, in removing) (row model.S
 
 // promote gives servers that have joined their votes, once they have the state, until ctx is done.
 func (s *server) promote(ctx context.Context) error {
-	tick := time.NewTicker(timeouts.ServerRetry)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return every(ctx, timeouts.ServerRetry, func() {
 		for _, m := range s.store.Members() {
 			if !m.Learner || m.Name == "" {
 				continue
@@ -168,7 +161,7 @@ func (s *server) promote(ctx context.Context) error {
 				s.log.Debug("a server cannot vote yet", "id", m.Name, "reason", err)
 			}
 		}
-	}
+	})
 }
 
 // enter has the cluster's leader put this server on etcd's list. It tries for a while: the list is changed once every few seconds.

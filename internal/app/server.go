@@ -203,14 +203,7 @@ func (s *server) run(ctx context.Context) error {
 
 // housekeeping frees, once an hour, what nobody refers to any more.
 func (s *server) housekeeping(ctx context.Context) error {
-	tick := time.NewTicker(timeouts.Housekeeping)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return every(ctx, timeouts.Housekeeping, func() {
 		if role, _ := s.store.Role(); !role.Leading {
 			// blobs go on the leader's word
 		} else if n, bytes, err := s.registry.Collect(ctx); err != nil {
@@ -223,7 +216,7 @@ func (s *server) housekeeping(ctx context.Context) error {
 		if err := s.backUp(ctx); err != nil {
 			s.log.Error("cannot back the state up", "error", err)
 		}
-	}
+	})
 }
 
 func (s *server) sweepLogs(l *logstore.Store) {
