@@ -130,7 +130,8 @@ func (r *Router) open(ctx context.Context, address string) (nodelink.Conn, error
 	return &routed{conn: newConn(stream, end), r: r, address: address}, nil
 }
 
-// conn is the connection to a server, made when there is none.
+// conn is the connection to a server, made when there is none or the one there is waits before it tries again: who asks wants it now.
+// (ClientConn.ResetConnectBackoff would say so, but up to grpc-go 1.85 it reads its connections without their lock.)
 func (r *Router) conn(address string) (*rpc.ClientConn, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,8 +139,11 @@ func (r *Router) conn(address string) (*rpc.ClientConn, error) {
 		return nil, nodelink.ErrClosed
 	}
 	if cc := r.conns[address]; cc != nil {
-		cc.ResetConnectBackoff()
-		return cc, nil
+		if cc.GetState() != connectivity.TransientFailure {
+			return cc, nil
+		}
+		_ = cc.Close()
+		delete(r.conns, address)
 	}
 	cc, err := r.c.Connect(address)
 	if err != nil {
@@ -202,7 +206,7 @@ func (r *Router) reach(address string) bool {
 	defer cancel()
 	cc.Connect()
 	for state := cc.GetState(); state != connectivity.Ready; state = cc.GetState() {
-		if !cc.WaitForStateChange(ctx, state) {
+		if state == connectivity.Shutdown || !cc.WaitForStateChange(ctx, state) {
 			return false
 		}
 	}
