@@ -19,8 +19,8 @@ var sessionActions = []string{
 }
 
 // Allow implements wire.Access. The root key may do everything.
-func (a *Authority) Allow(c wire.Caller, action string) error {
-	return a.AllowSession(c.Session(), action)
+func (a *Authority) Allow(c wire.Caller, ask wire.Ask) error {
+	return a.AllowSession(c.Session(), ask.Action)
 }
 
 // AllowSession is Allow for the ARN of a role's session, "" for the owner.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/api/iam"
+	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
 )
 
@@ -29,11 +30,11 @@ func TestSessionsDoNotAdminister(t *testing.T) {
 		"logs:GetLogEvents": false, "logs:DeleteLogGroup": false, "ecr:PutImage": false, "ecr:InitiateLayerUpload": false,
 		"elasticloadbalancing:DeleteRule": false, "sts:AssumeRole": false, "ec2:DescribeVpcs": false,
 		"sts:GetCallerIdentity": true, "logs:PutLogEvents": true, "ecr:BatchGetImage": true} {
-		err := a.Allow(task, action)
+		err := a.Allow(task, wire.Ask{Action: action})
 		if allowed != (err == nil) || !allowed && (model.ErrorCode(err) != "AccessDeniedException" || err.Error() == "") {
 			t.Errorf("%s: %v", action, err)
 		}
-		if err := a.Allow(root, action); err != nil {
+		if err := a.Allow(root, wire.Ask{Action: action}); err != nil {
 			t.Errorf("root, %s: %v", action, err)
 		}
 		token, _ := a.IssueRegistryToken(task.Session(), time.Hour)

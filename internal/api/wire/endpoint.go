@@ -186,12 +186,10 @@ func (x *exchange) run(ctx context.Context, body []byte, give func()) (answer, e
 	if !ok && !models.Has(x.service.Name, x.op) {
 		return answer{}, x.unknown()
 	}
-	if x.e.Access != nil {
-		if err := x.e.Access.Allow(CallerFrom(ctx), cmp.Or(x.service.Actions, x.service.Name)+":"+x.op); err != nil {
+	if !ok {
+		if err := x.allow(ctx, nil); err != nil {
 			return answer{}, err
 		}
-	}
-	if !ok {
 		return answer{}, x.unknown()
 	}
 	in := op.newInput()
@@ -199,6 +197,9 @@ func (x *exchange) run(ctx context.Context, body []byte, give func()) (answer, e
 		return answer{}, err
 	}
 	give()
+	if err := x.allow(ctx, in); err != nil {
+		return answer{}, err
+	}
 	if x.proto == EC2Query && isDryRun(in) {
 		return answer{}, model.Errorf("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
 	}
@@ -213,6 +214,26 @@ func (x *exchange) run(ctx context.Context, body []byte, give func()) (answer, e
 		out = op.newOutput()
 	}
 	return x.encode(op, out), nil
+}
+
+// allow asks for everything that the request wants; in is nil for operations that are not served.
+func (x *exchange) allow(ctx context.Context, in any) error {
+	if x.e.Access == nil {
+		return nil
+	}
+	var asks []Ask
+	if in != nil && x.service.Asks != nil {
+		asks = x.service.Asks(ctx, x.op, in)
+	}
+	if len(asks) == 0 {
+		asks = []Ask{{Action: cmp.Or(x.service.Actions, x.service.Name) + ":" + x.op}}
+	}
+	for _, ask := range asks {
+		if err := x.e.Access.Allow(CallerFrom(ctx), ask); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (x *exchange) encode(op operation, out any) answer {

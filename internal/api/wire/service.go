@@ -32,6 +32,10 @@ type Service struct {
 	Shape string
 	// Actions is what the names of its actions begin with in policies; default Name.
 	Actions string
+	// Asks, when not nil, tells what a decoded request (a pointer to the SDK's Input struct) asks to be allowed: the operation's own
+	// action with the resources that the input names, and what goes with it, such as iam:PassRole. It may read the store, and must not
+	// fail: what the input gets wrong is the handler's to refuse. nil, or no answer: the operation's action on "*".
+	Asks func(ctx context.Context, operation string, input any) []Ask
 	// Names are the response elements of EC2 whose names are not just the field's with a small first letter, by Go field
 	// ("Tags") or, which goes first, by Go type and field ("AvailabilityZone.State").
 	Names map[string]string
@@ -168,8 +172,20 @@ func CallerFrom(ctx context.Context) Caller {
 
 // Access decides what callers may do. iam.Authority is the real one.
 type Access interface {
-	// Allow returns nil, or a *model.Error with code AccessDeniedException, for an action such as "ecs:RunTask".
-	Allow(c Caller, action string) error
+	// Allow returns nil, or a *model.Error with code AccessDeniedException.
+	Allow(c Caller, ask Ask) error
+}
+
+// Ask is one thing that a request wants to be allowed: the request is served when each of its asks is.
+type Ask struct {
+	Action string // such as "ecs:RunTask"
+	// Resources are the ARNs that it is about, each of which must be allowed; none means "*", as for actions that list.
+	Resources []string
+	// Context holds the request's values of condition keys, such as "ecs:cluster" or "aws:RequestTag/team"; those that every request
+	// has (aws:PrincipalArn, aws:SourceIp, …) are not among them.
+	Context map[string][]string
+	// Policies are the resource's own policies (documents): of a repository, a secret, a key. None: it has none.
+	Policies []string
 }
 
 // Keys finds the secrets of callers. iam.Authority is the real one.
