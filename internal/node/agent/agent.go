@@ -85,13 +85,14 @@ func (c Config) withDefaults() Config {
 
 // Agent runs the tasks of one node. Make it with New, then Run it; the other methods may be called at any time.
 type Agent struct {
-	cfg     Config
-	pulls   *pulls
-	poke    chan struct{} // "look again": capacity 1
-	workers sync.WaitGroup
-	listing atomic.Bool
-	lists   atomic.Int64 // how often the runtime was asked for all containers
-	swept   time.Time    // of the last sweep; only repair's goroutine touches it, of which there is one at a time
+	cfg          Config
+	pulls        *pulls
+	poke         chan struct{} // "look again": capacity 1
+	workers      sync.WaitGroup
+	listing      atomic.Bool
+	lists        atomic.Int64 // how often the runtime was asked for all containers
+	interactions interactions
+	swept        time.Time // of the last sweep; only repair's goroutine touches it, of which there is one at a time
 
 	mu          sync.Mutex
 	desired     map[string]model.Assignment // of the server; before it has spoken, what an earlier agent was told

@@ -25,6 +25,9 @@ type Runtime interface {
 	Signal(ctx context.Context, id string, sig syscall.Signal) error
 	// Exec runs a command in a running container and waits for it: a health check. output is at most 4 KiB.
 	Exec(ctx context.Context, id string, command []string) (exit int, output string, err error)
+	// Interact runs a command in a running container that somebody talks to, and returns its exit code (128+n after signal n). When ctx
+	// ends first, the command is killed and ctx's error returned. Errors: ErrNotRunning.
+	Interact(ctx context.Context, id string, i Interaction) (exit int, err error)
 	// Delete removes the container, its process (killed), its snapshot and its cgroup.
 	Delete(ctx context.Context, id string) error
 	// List returns every container of this instance of Berth, running or not.

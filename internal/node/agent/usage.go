@@ -8,7 +8,7 @@ import (
 	"github.com/berthdev/berth/internal/node/cgroup"
 )
 
-// ErrNotRunning says that a container cannot be measured: it has not started, has ended, or is not known.
+// ErrNotRunning says that a container cannot be measured, or talked to: it has not started, has ended, or is not known.
 var ErrNotRunning = errors.New("the container does not run")
 
 // Usage is what a container has used from its start to the moment At.

@@ -88,6 +88,8 @@ func Run(t *testing.T, env func(t *testing.T) Env) {
 		{"FilesAreBounded", filesAreBounded},
 		{"OutOfMemory", outOfMemory},
 		{"Measured", measured},
+		{"Interact", interact},
+		{"InteractEndsWithTheTask", interactEnds},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, env(t))

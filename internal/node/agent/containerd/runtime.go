@@ -119,6 +119,9 @@ func New(c Config) (*Runtime, error) {
 		labels:  map[string]labels{}, ended: map[string]bool{}, hung: map[string]bool{}, lost: map[string]time.Time{}, pids: map[string]uint32{}, creating: map[string]int{}}
 	r.done.Go(func() { r.watch(ctx) })
 	r.done.Go(func() { r.tidy(ctx) })
+	if lost, err := os.ReadDir(r.interactions()); err == nil && len(lost) > 0 {
+		r.done.Go(func() { r.endInteractions(ctx, lost) })
+	}
 	return r, nil
 }
 

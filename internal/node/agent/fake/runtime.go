@@ -40,8 +40,10 @@ type container struct {
 	spec   agent.ContainerSpec
 	script Script
 	state  agent.ContainerState
-	begun  time.Time   // its process
-	timer  *time.Timer // ends the process
+	begun  time.Time      // its process
+	timer  *time.Timer    // ends the process
+	talks  map[int]func() // end the interactions with it
+	guests int            // that there ever were
 }
 
 func newRuntime(cfg Config, logs *Logs, network *Network) *Runtime {
@@ -132,6 +134,9 @@ func (r *Runtime) end(c *container, code int32, oom bool) {
 	}
 	if c.timer != nil {
 		c.timer.Stop()
+	}
+	for _, end := range c.talks {
+		end()
 	}
 	c.state.Status, c.state.PID = agent.ContainerExited, 0
 	c.state.ExitCode, c.state.OOMKilled, c.state.FinishedAt = code, oom, r.cfg.Now()
@@ -256,8 +261,13 @@ func (r *Runtime) Tell(s agent.ContainerState) { r.exits <- s }
 func (r *Runtime) Vanish(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c := r.containers[id]; c != nil && c.timer != nil {
-		c.timer.Stop()
+	if c := r.containers[id]; c != nil {
+		for _, end := range c.talks {
+			end()
+		}
+		if c.timer != nil {
+			c.timer.Stop()
+		}
 	}
 	delete(r.containers, id)
 }
