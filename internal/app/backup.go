@@ -37,7 +37,7 @@ type backupHead struct {
 // would have to join anew.
 var (
 	backupFiles  = []string{"instance.json", "root-key.json"}
-	clusterFiles = []string{"pki/ca.key", "pki/ca.pem", "pki/beat.key", "pki/roots.pem", "pki/key.pem", "pki/cert.pem"}
+	clusterFiles = []string{"master.key", "pki/ca.key", "pki/ca.pem", "pki/beat.key", "pki/roots.pem", "pki/key.pem", "pki/cert.pem"}
 )
 
 // rows yields the state's rows.

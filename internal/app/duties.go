@@ -64,6 +64,7 @@ func (s *server) reign(ctx context.Context, over <-chan struct{}) error {
 		g.Go(func() error { return s.promote(ctx) })
 		g.Go(func() error { return s.raiseLevel(ctx) })
 		g.Go(func() error { return s.undertaker().run(ctx) })
+		g.Go(func() error { return s.keepDue(ctx) })
 		err = g.Wait()
 	}
 	select {

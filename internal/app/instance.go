@@ -22,6 +22,7 @@ import (
 
 	"github.com/berthdev/berth/internal/api/ec2"
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/serve/keys"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
@@ -45,7 +46,9 @@ type Config struct {
 	Encrypt bool   // what goes between tasks of different machines
 	// Advertise is where other machines reach this one; "" is what it was, and at first nowhere.
 	Advertise string
-	Alone     bool   // no tasks run on this machine
+	Alone     bool // no tasks run on this machine
+	// MasterKey is where the key that wraps all others comes from: file:<path> or command:<program>; "" is master.key in DataDir.
+	MasterKey string
 	Join      string // berth://host:port/token of a cluster that this machine is to be a server of; needed once
 	Version   string
 	Verbose   bool
@@ -66,9 +69,10 @@ type Instance struct {
 	Created time.Time  `json:"created"`
 	// Advertise is where other machines reach this one's cluster port (host:port); "" while that is closed.
 	Advertise string        `json:"advertise,omitempty"`
-	Peers     bool          `json:"peers,omitempty"` // it is one of several servers, or was: etcd listens for the others
-	Alone     bool          `json:"alone,omitempty"` // `berth server`: no tasks run on this machine
-	Node      *NodeSettings `json:"node,omitempty"`  // what `berth node` keeps; nil on a server
+	Peers     bool          `json:"peers,omitempty"`     // it is one of several servers, or was: etcd listens for the others
+	Alone     bool          `json:"alone,omitempty"`     // `berth server`: no tasks run on this machine
+	MasterKey string        `json:"masterKey,omitempty"` // where it comes from, as --master-key says
+	Node      *NodeSettings `json:"node,omitempty"`      // what `berth node` keeps; nil on a server
 	dir       string
 	saved     bool // it was there
 }
@@ -142,6 +146,7 @@ func openInstance(c Config) (*Instance, error) {
 	set(&in.Listen, c.Listen)
 	set(&in.Pace, c.Pace)
 	set(&in.Runtime, c.Runtime)
+	set(&in.MasterKey, c.MasterKey)
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -169,6 +174,7 @@ var (
 // check returns a *SettingError.
 func (in *Instance) check() error {
 	_, errNetwork := in.network(in.Scope())
+	_, errMaster := in.masterKey()
 	_, port, err := net.SplitHostPort(in.Listen)
 	number, errPort := strconv.ParseUint(port, 10, 16)
 	for _, s := range []struct {
@@ -180,6 +186,7 @@ func (in *Instance) check() error {
 		{in.Runtime == "containerd" || in.Runtime == "fake", "runtime", in.Runtime, "containerd or fake"},
 		{accountPattern.MatchString(in.Account), "account", in.Account, "12 digits"},
 		{errNetwork == nil, "vpc-cidr", in.VPCCIDR, "a private IPv4 network from /16 to /24, such as " + ec2.CIDR},
+		{errMaster == nil, "master-key", in.MasterKey, "file:/<path> or command:<program and arguments>"},
 		{regionPattern.MatchString(in.Region), "region", in.Region, "a name such as " + DefaultRegion},
 	} {
 		if !s.ok {
@@ -260,6 +267,11 @@ func (in *Instance) dialBuilder(ctx context.Context) (net.Conn, error) {
 
 // Namespace is containerd's namespace of the instance.
 func (in *Instance) Namespace() string { return "berth-" + in.ID }
+
+// masterKey is where the key that wraps all others comes from.
+func (in *Instance) masterKey() (keys.Source, error) {
+	return keys.ParseSource(in.MasterKey, in.Path("master.key"), os.Getenv("BERTH_MASTER_PASSPHRASE"))
+}
 
 // RootKey is the file with the root access key.
 func (in *Instance) RootKey() string { return in.Path("root-key.json") }

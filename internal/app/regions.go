@@ -20,6 +20,7 @@ import (
 	"github.com/berthdev/berth/internal/control"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/places"
+	"github.com/berthdev/berth/internal/serve/keys"
 	"github.com/berthdev/berth/internal/serve/logstore"
 	logcopies "github.com/berthdev/berth/internal/serve/logstore/copies"
 	"github.com/berthdev/berth/internal/store"
@@ -39,6 +40,7 @@ type region struct {
 	scope    model.Scope
 	store    store.Store
 	places   *places.Keeper
+	keys     *keys.Ring
 	logs     *logstore.Store          // of this server
 	lines    *logcopies.Logs          // of all servers together
 	services map[string]*wire.Service // by the name in a signature's scope
@@ -82,6 +84,7 @@ func (s *server) region(name string) (*region, error) {
 	r := &region{scope: model.Scope{Account: s.in.Account, Region: name}, store: store.Partition(s.store, name), logs: events,
 		services: map[string]*wire.Service{}}
 	r.places = places.New(r.store)
+	r.keys = s.newRing(r)
 	s.shareLogs(r)
 	for _, service := range s.servicesOf(r) {
 		r.services[service.Name] = service
@@ -101,6 +104,9 @@ func (s *server) region(name string) (*region, error) {
 // home is the home region as the APIs see it.
 func (s *server) home() *region {
 	s.homeRegion.store, s.homeRegion.places = s.store, s.places
+	if s.homeRegion.keys == nil {
+		s.homeRegion.keys = s.newRing(s.homeRegion)
+	}
 	return s.homeRegion
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/berthdev/berth/internal/pki"
 	"github.com/berthdev/berth/internal/places"
 	"github.com/berthdev/berth/internal/serve/build"
+	"github.com/berthdev/berth/internal/serve/keys"
 	"github.com/berthdev/berth/internal/serve/logstore"
 	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/store"
@@ -39,6 +40,7 @@ type server struct {
 	store    *etcd.Store
 	logs     *logstore.Store
 	keys     *iam.Authority
+	master   *keys.Master
 	registry *registry.Registry
 	endpoint http.Handler
 	links    *nodelink.Server
@@ -79,6 +81,11 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.store, err = etcd.Open(ctx, conf); err != nil {
 		return err
 	}
+	source, err := in.masterKey()
+	if err != nil {
+		return err
+	}
+	s.master = keys.NewMaster(s.store, source)
 	if s.logs, err = logstore.Open(in.Path("logs"), logstore.Config{Log: log.With("component", "logstore"), Now: time.Now}); err != nil {
 		return fmt.Errorf("open logs: %w", err)
 	}
@@ -195,6 +202,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.contact.run(ctx, s.store.Contact) })
 	g.Go(func() error { return s.fabric.peers.Run(ctx) })
 	g.Go(func() error { return s.housekeeping(ctx) })
+	g.Go(func() error { return s.keepMaster(ctx) })
 	g.Go(func() error { return s.serveAdmin(ctx) })
 	g.Go(func() error { return s.port.run(ctx) })
 	g.Go(func() error { return s.mend(ctx) })

@@ -31,6 +31,7 @@ servers: one, three or five, of which a majority must live. "berth up" is server
 	f.StringVar(&conf.Account, "account", "", "account of the ARNs (default "+app.DefaultAccount+")")
 	f.StringVar(&pace, "pace", "", "fast, or aws to keep AWS's own waits (default fast)")
 	f.StringVar(&conf.Advertise, "advertise", "", "the IP address at which other machines reach this one")
+	masterKeyFlag(f, &conf)
 	f.StringVar(&conf.Join, "join", "", "berth://HOST:4567/TOKEN of the cluster whose server this machine becomes (there: berth token server)")
 	f.BoolVar(&recover, "recover", false, "go on with this server alone: a majority of the servers is lost for good")
 	f.BoolVar(&sure, "yes", false, "with --recover: do not ask")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/berthdev/berth/internal/app"
 	"github.com/berthdev/berth/internal/model"
@@ -26,6 +27,7 @@ tasks running; the next "berth up" manages them again. "berth down" stops everyt
 	f.BoolVar(&conf.Encrypt, "encrypt", false, "encrypt what goes between tasks of different machines (WireGuard, in Berth's own process: a\nstream costs several times the CPU; 500 machines at most). Once set it stays")
 	f.StringVar(&conf.VPCCIDR, "vpc-cidr", "", "network that tasks have their addresses from, /16 to /24 (default 172.31.0.0/16, or another when the\nmachine lives in that)")
 	f.StringVar(&conf.Advertise, "advertise", "", "the IP address at which other machines reach this one; opens the cluster port (4567/tcp) for them\n(default what it was; closed at first: berth token node opens it too)")
+	masterKeyFlag(f, &conf)
 	f.StringVar(&conf.Join, "join", "", "berth://HOST:4567/TOKEN of the cluster of which this machine becomes a server, and a node (there: berth token server)")
 	f.BoolVarP(&conf.Verbose, "verbose", "v", false, "log more")
 	return cmd
@@ -64,4 +66,9 @@ func (c *common) proxy() *cobra.Command {
 	cmd.Flags().StringVar(&config, "config", "", "file that `berth up` wrote")
 	cmd.Flags().BoolVar(&started, "started", false, "descriptor 3 is a socket of `berth up`")
 	return cmd
+}
+
+// masterKeyFlag is that of both kinds of server.
+func masterKeyFlag(f *pflag.FlagSet, conf *app.Config) {
+	f.StringVar(&conf.MasterKey, "master-key", "", "what wraps all keys: file:/PATH, or command:PROGRAM ARGS, which prints it; a passphrase comes from\nBERTH_MASTER_PASSPHRASE (default master.key in the data directory, which servers hand to each other)")
 }

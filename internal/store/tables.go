@@ -18,6 +18,7 @@ const (
 	ByTargetGroup  = "group"    // a target group's ARN
 	ByRepository   = "repo"     // a repository's name
 	ByName         = "name"     // a resource's name
+	ByTarget       = "target"   // what an alias stands for
 	// ByState lists tasks under "pending" (wanted, not placed), "live" (placed, not ended) or "ended".
 	ByState = "state"
 )
@@ -91,6 +92,16 @@ var (
 		by(ByRepository, func(b *model.RepositoryBlob) string { return b.Repository }))
 )
 
+// The tables of keys, secrets and parameters.
+var (
+	// MasterKeys has one row, model.MasterKeyKey, in the home region.
+	MasterKeys = table[model.MasterKey]("kms-master")
+	KMSKeys    = table[model.KMSKey]("kms-keys")
+	// KMSAliases by ByTarget: the id of the key that they stand for.
+	KMSAliases = table[model.KMSAlias]("kms-aliases",
+		by(ByTarget, func(a *model.KMSAlias) string { return a.KeyID }))
+)
+
 // Schema lists every table.
 func Schema() []Kind {
 	return []Kind{
@@ -100,6 +111,7 @@ func Schema() []Kind {
 		Services.kind(), ServiceRevisions.kind(), Deployments.kind(), ServiceEvents.kind(),
 		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
+		MasterKeys.kind(), KMSKeys.kind(), KMSAliases.kind(),
 	}
 }
 
