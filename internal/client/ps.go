@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/plan/why"
 )
 
 func (c *common) ps() *cobra.Command {
@@ -32,12 +33,21 @@ func (c *common) ps() *cobra.Command {
 		fmt.Fprintln(w, "TASK\tCLUSTER\tGROUP\tSTATUS\tADDRESS\tAGE\tWHY")
 		for _, task := range tasks {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", model.ARNTail(*task.TaskArn)[:12], model.ARNTail(*task.ClusterArn),
-				aws.ToString(task.Group), aws.ToString(task.LastStatus), addresses(task), age(task), aws.ToString(task.StoppedReason))
+				aws.ToString(task.Group), aws.ToString(task.LastStatus), addresses(task), age(task), reason(task))
 		}
 		return w.Flush()
 	}}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "stopped tasks too")
 	return cmd
+}
+
+// reason is why a task is as it is, where that is worth a word.
+func reason(t types.Task) string {
+	f := why.Explain(why.OfAPI(t, nil), time.Now())
+	if f.Level == why.Fine && t.StopCode == "" {
+		return ""
+	}
+	return f.Sentence()
 }
 
 // listTasks returns the tasks of every cluster, oldest first.
