@@ -23,6 +23,7 @@ type Image struct {
 	MediaType    string
 	ArtifactType string
 	Size         int64    // of the manifest's config and layers together, bytes
+	ManifestSize int64    // bytes; 0 in old rows
 	Blobs        []string // digests of the config and layers
 	Children     []string // digests of an index's manifests
 	Subject      string   // digest that a referrer refers to

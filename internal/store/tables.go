@@ -17,6 +17,7 @@ const (
 	ByListener     = "listener" // a listener's ARN
 	ByTargetGroup  = "group"    // a target group's ARN
 	ByRepository   = "repo"     // a repository's name
+	BySubject      = "subject"  // <repository>@<digest that an image refers to>
 	ByName         = "name"     // a resource's name
 	ByTarget       = "target"   // what an alias stands for
 	// ByState lists tasks under "pending" (wanted, not placed), "live" (placed, not ended) or "ended".
@@ -85,7 +86,13 @@ var (
 
 	Repositories = table[model.Repository]("ecr-repos")
 	Images       = table[model.Image]("ecr-images",
-		by(ByRepository, func(i *model.Image) string { return i.Repository }))
+		by(ByRepository, func(i *model.Image) string { return i.Repository }),
+		by(BySubject, func(i *model.Image) string {
+			if i.Subject == "" {
+				return ""
+			}
+			return i.Repository + "@" + i.Subject
+		}))
 	ImageTags = table[model.ImageTag]("ecr-tags",
 		by(ByRepository, func(t *model.ImageTag) string { return t.Repository }))
 	RepositoryBlobs = table[model.RepositoryBlob]("ecr-blobs",

@@ -22,7 +22,7 @@ import (
 // Manifests is the part of the registry that the API works on.
 type Manifests interface {
 	GetManifest(ctx context.Context, repo, reference string) (*registry.Manifest, error)
-	PutManifest(ctx context.Context, repo, reference, mediaType string, content []byte) (*model.Image, error)
+	PutManifest(ctx context.Context, repo, reference, mediaType string, content []byte, tags ...string) (*model.Image, error)
 	DeleteManifest(ctx context.Context, repo, reference string) error
 }
 

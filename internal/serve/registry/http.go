@@ -21,6 +21,7 @@ type route struct {
 var routes = []route{
 	{regexp.MustCompile(`^/v2/?$`), (*Registry).serveBase, "GET HEAD"},
 	{regexp.MustCompile(`^/v2/_catalog$`), (*Registry).serveCatalog, "GET"},
+	{regexp.MustCompile(`^/v2/token$`), (*Registry).serveToken, "GET"},
 	{regexp.MustCompile(`^/v2/(.+)/blobs/uploads/?$`), (*Registry).serveStart, "POST"},
 	{regexp.MustCompile(`^/v2/(.+)/blobs/uploads/([^/]+)$`), (*Registry).serveUpload, "GET PATCH PUT DELETE"},
 	{regexp.MustCompile(`^/v2/(.+)/blobs/([^/]+)$`), (*Registry).serveBlob, "GET HEAD DELETE"},
@@ -40,7 +41,7 @@ func Claims(req *http.Request) bool {
 	return !signed && req.Header.Get("X-Amz-Target") == ""
 }
 
-// ServeHTTP serves /v2. Every request must carry Basic credentials AWS:<token of GetAuthorizationToken>.
+// ServeHTTP serves /v2. Every request must carry Basic credentials AWS:<token of GetAuthorizationToken>, or that token as a Bearer's.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	if err := r.dispatch(w, req); err != nil {
@@ -87,18 +88,18 @@ func (r *Registry) route(w http.ResponseWriter, req *http.Request) error {
 }
 
 func (r *Registry) authorize(w http.ResponseWriter, req *http.Request) error {
-	user, password, ok := req.BasicAuth()
+	user, password, ok := credentials(req)
 	if !ok {
-		w.Header().Set("Www-Authenticate", `Basic realm="Berth"`)
+		challenge(w, req)
 		return refuse(401, "UNAUTHORIZED", "Not Authorized: log in with `aws ecr get-login-password | docker login -u AWS --password-stdin`")
 	}
 	if user != "AWS" {
-		w.Header().Set("Www-Authenticate", `Basic realm="Berth"`)
+		challenge(w, req)
 		return refuse(401, "UNAUTHORIZED", "Not Authorized: the user name is AWS")
 	}
 	session, err := r.Auth.CheckRegistryToken(password)
 	if err != nil {
-		w.Header().Set("Www-Authenticate", `Basic realm="Berth"`)
+		challenge(w, req)
 		return refuse(401, "DENIED", err.Error())
 	}
 	if err := r.Auth.AllowSession(session, actionOf(req)); err != nil {
@@ -114,7 +115,7 @@ func (r *Registry) authorize(w http.ResponseWriter, req *http.Request) error {
 func actionOf(req *http.Request) string {
 	reads := req.Method == http.MethodGet || req.Method == http.MethodHead
 	switch blobs := strings.Contains(req.URL.Path, "/blobs/"); {
-	case strings.TrimSuffix(req.URL.Path, "/") == "/v2":
+	case strings.TrimSuffix(req.URL.Path, "/") == "/v2", req.URL.Path == tokenPath:
 		return "ecr:GetAuthorizationToken" // who has a token may ask whether it is one
 	case strings.HasSuffix(req.URL.Path, "/tags/list"):
 		return "ecr:ListImages"

@@ -22,6 +22,7 @@ const (
 	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 	dockerConfig   = "application/vnd.docker.container.image.v1+json"
 	dockerForeign  = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+	ociArtifact    = "application/vnd.oci.artifact.manifest.v1+json" // of a release candidate of OCI 1.1, which some clients still write
 )
 
 // document is any manifest: an image's or an index's members are empty in the other.
@@ -31,29 +32,34 @@ type document struct {
 	ArtifactType  string               `json:"artifactType"`
 	Config        *ocispec.Descriptor  `json:"config"`
 	Layers        []ocispec.Descriptor `json:"layers"`
+	Blobs         []ocispec.Descriptor `json:"blobs"`
 	Manifests     []ocispec.Descriptor `json:"manifests"`
 	Subject       *ocispec.Descriptor  `json:"subject"`
 	Annotations   map[string]string    `json:"annotations"`
 }
 
-// PutManifest stores a manifest and points the tag at it when reference is a tag. Everything that it refers to must be in the
-// repository already. Errors: *Error.
-func (r *Registry) PutManifest(ctx context.Context, repo, reference, mediaType string, content []byte) (*model.Image, error) {
+// PutManifest stores a manifest and points the tag at it when reference is a tag, and so with more tags. Everything that it refers to
+// must be in the repository already. Errors: *Error.
+func (r *Registry) PutManifest(ctx context.Context, repo, reference, mediaType string, content []byte, more ...string) (*model.Image, error) {
 	tag, dgst, err := identify(reference, content)
 	if err != nil {
 		return nil, err
+	}
+	tags := slices.Clone(more)
+	if tag != "" {
+		tags = append(tags, tag)
 	}
 	img, config, err := parseManifest(mediaType, content)
 	if err != nil {
 		return nil, err
 	}
-	img.Repository, img.Digest = repo, dgst
+	img.Repository, img.Digest, img.ManifestSize = repo, dgst, int64(len(content))
 	if err := r.secure(ctx, img, content); err != nil {
 		return nil, err
 	}
 	err = r.Store.Update(ctx, func(tx store.Tx) error {
 		next := *img
-		if err := r.admit(tx, &next, tag, config); err != nil {
+		if err := r.admit(tx, &next, tags, config); err != nil {
 			return err
 		}
 		img = &next
@@ -120,17 +126,18 @@ func parseManifest(mediaType string, content []byte) (img *model.Image, config s
 		if img.ArtifactType == "" {
 			img.ArtifactType = doc.Config.MediaType
 		}
-		for _, d := range append([]ocispec.Descriptor{*doc.Config}, doc.Layers...) {
-			if d.Digest == "" || !digestPattern.MatchString(d.Digest.String()) {
-				return nil, "", refuse(400, "MANIFEST_INVALID", "a descriptor has no valid digest")
-			}
-			img.Size += d.Size
-			if !foreign(d) {
-				img.Blobs = append(img.Blobs, d.Digest.String())
-			}
+		if err := addBlobs(img, append([]ocispec.Descriptor{*doc.Config}, doc.Layers...)); err != nil {
+			return nil, "", err
+		}
+	case ociArtifact:
+		if err := addBlobs(img, doc.Blobs); err != nil {
+			return nil, "", err
 		}
 	case ocispec.MediaTypeImageIndex, dockerList:
 		for _, d := range doc.Manifests {
+			if !digestPattern.MatchString(d.Digest.String()) || d.Size < 0 || d.Size > MaxManifest {
+				return nil, "", refuse(400, "MANIFEST_INVALID", "a descriptor has no valid digest or size")
+			}
 			img.Children = append(img.Children, d.Digest.String())
 			img.Size += d.Size
 		}
@@ -138,9 +145,28 @@ func parseManifest(mediaType string, content []byte) (img *model.Image, config s
 		return nil, "", refuse(400, "MANIFEST_INVALID", fmt.Sprintf("manifests of media type %q are not supported", mediaType))
 	}
 	if doc.Subject != nil {
+		if !digestPattern.MatchString(doc.Subject.Digest.String()) {
+			return nil, "", refuse(400, "MANIFEST_INVALID", "the subject has no valid digest")
+		}
 		img.Subject = doc.Subject.Digest.String()
 	}
 	return img, config, nil
+}
+
+// addBlobs adds what a manifest needs in its repository.
+func addBlobs(img *model.Image, all []ocispec.Descriptor) error {
+	for _, d := range all {
+		if !digestPattern.MatchString(d.Digest.String()) || d.Size < 0 {
+			return refuse(400, "MANIFEST_INVALID", "a descriptor has no valid digest or size")
+		}
+		if img.Size += d.Size; img.Size < 0 {
+			return refuse(400, "MANIFEST_INVALID", "the descriptors' sizes are too large")
+		}
+		if !foreign(d) {
+			img.Blobs = append(img.Blobs, d.Digest.String())
+		}
+	}
+	return nil
 }
 
 // foreign layers stay where their URLs say (OCI image-spec, non-distributable layers).
@@ -153,8 +179,8 @@ func foreign(d ocispec.Descriptor) bool {
 	return false
 }
 
-// admit checks img against the repository and stores it, moving the tag to it. config is the digest of an image's configuration.
-func (r *Registry) admit(tx store.Tx, img *model.Image, tag, config string) error {
+// admit checks img against the repository and stores it, moving the tags to it. config is the digest of an image's configuration.
+func (r *Registry) admit(tx store.Tx, img *model.Image, tags []string, config string) error {
 	repo, err := r.repository(tx, img.Repository)
 	if err != nil {
 		return err
@@ -177,7 +203,7 @@ func (r *Registry) admit(tx store.Tx, img *model.Image, tag, config string) erro
 	if old, ok := store.Images.Get(tx, img.Key()); ok {
 		img.Tags, img.PushedAt, img.PulledAt = old.Tags, old.PushedAt, old.PulledAt
 	}
-	if tag != "" {
+	for _, tag := range tags {
 		if err := r.retag(tx, repo, img, tag); err != nil {
 			return err
 		}
@@ -244,11 +270,14 @@ func (r *Registry) Referrers(ctx context.Context, repo, dgst, artifactType strin
 		if _, err = r.repository(tx, repo); err != nil {
 			return
 		}
-		for img := range store.Images.By(tx, store.ByRepository, repo) {
-			if img.Subject != dgst || artifactType != "" && img.ArtifactType != artifactType {
+		for img := range store.Images.By(tx, store.BySubject, repo+"@"+dgst) {
+			if artifactType != "" && img.ArtifactType != artifactType {
 				continue
 			}
-			size, _ := r.Blobs.Stat(ctx, img.Digest)
+			size := img.ManifestSize
+			if size == 0 { // of a row that was stored before it said so
+				size, _ = r.Blobs.Stat(ctx, img.Digest)
+			}
 			index.Manifests = append(index.Manifests, ocispec.Descriptor{MediaType: img.MediaType, ArtifactType: img.ArtifactType,
 				Digest: digest.Digest(img.Digest), Size: size, Annotations: img.Annotations})
 		}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/berthdev/berth/internal/gate"
@@ -120,11 +121,18 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, r
 		return refuse(400, "MANIFEST_INVALID", "the manifest did not arrive whole")
 	}
 	mediaType, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
-	img, err := r.PutManifest(req.Context(), repo, reference, strings.TrimSpace(mediaType), content)
+	tags, err := tagParameters(req, reference)
+	if err != nil {
+		return err
+	}
+	img, err := r.PutManifest(req.Context(), repo, reference, strings.TrimSpace(mediaType), content, tags...)
 	if err != nil {
 		return err
 	}
 	h := w.Header()
+	for _, tag := range tags {
+		h.Add("OCI-Tag", tag)
+	}
 	h.Set("Location", "/v2/"+repo+"/manifests/"+img.Digest)
 	h.Set("Docker-Content-Digest", img.Digest)
 	if img.Subject != "" {
@@ -132,6 +140,26 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, r
 	}
 	w.WriteHeader(http.StatusCreated)
 	return nil
+}
+
+// maxTagParameters is how many tags one push may give (the specification asks for 10 at least).
+const maxTagParameters = 64
+
+// tagParameters are the tags that a push by digest gives beside (OCI distribution-spec after 1.1, "Pushing Manifests").
+func tagParameters(req *http.Request, reference string) ([]string, error) {
+	tags := req.URL.Query()["tag"]
+	if len(tags) == 0 || !strings.Contains(reference, ":") {
+		return nil, nil
+	}
+	if len(tags) > maxTagParameters {
+		return nil, refuse(414, "TAG_INVALID", fmt.Sprintf("a push gives at most %d tags", maxTagParameters))
+	}
+	for _, tag := range tags {
+		if !tagPattern.MatchString(tag) {
+			return nil, refuse(400, "TAG_INVALID", "invalid tag")
+		}
+	}
+	return tags, nil
 }
 
 func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, m []string) error {
@@ -358,7 +386,7 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, m []str
 		}
 		size, err := s.Write(gate.DefaultPace.Body(w, req), start)
 		if err != nil {
-			return uploadError(err)
+			return r.stopped(w, repo, s, err)
 		}
 		return progress(w, repo, id, size, http.StatusAccepted)
 	}
@@ -375,7 +403,7 @@ func (r *Registry) finish(w http.ResponseWriter, req *http.Request, repo string,
 		return err
 	}
 	if _, err := s.Write(gate.DefaultPace.Body(w, req), start); err != nil {
-		return uploadError(err)
+		return r.stopped(w, repo, s, err)
 	}
 	size, err := s.Finish(dgst)
 	if err != nil {
@@ -407,6 +435,15 @@ func chunkStart(req *http.Request) (int64, error) {
 	return start, nil
 }
 
+// stopped tells a client whose chunk was not taken where its upload stands.
+func (r *Registry) stopped(w http.ResponseWriter, repo string, u Upload, err error) error {
+	if errors.Is(err, ErrRange) {
+		w.Header().Set("Location", "/v2/"+repo+"/blobs/uploads/"+u.ID())
+		w.Header().Set("Range", fmt.Sprintf("0-%d", max(u.Size()-1, 0)))
+	}
+	return uploadError(err)
+}
+
 func progress(w http.ResponseWriter, repo, id string, size int64, status int) error {
 	h := w.Header()
 	h.Set("Location", "/v2/"+repo+"/blobs/uploads/"+id)
@@ -435,6 +472,8 @@ func uploadError(err error) error {
 		return refuse(400, "DIGEST_INVALID", ErrDigest.Error())
 	case errors.Is(err, gate.ErrSlow):
 		return refuse(408, "BLOB_UPLOAD_INVALID", gate.ErrSlow.Error())
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return refuse(507, "BLOB_UPLOAD_INVALID", "the registry's disk is full; what arrived is kept for a day")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return refuse(400, "BLOB_UPLOAD_INVALID", "the content did not arrive whole")
 	}
