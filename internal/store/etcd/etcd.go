@@ -198,6 +198,9 @@ func (s *Store) run(ctx context.Context, f func(store.Tx) error) (*batch, error)
 	if err := f(tx); err != nil {
 		return nil, err
 	}
+	if store.IsDry(ctx) {
+		return nil, nil
+	}
 	changes := tx.Changes()
 	if len(changes) == 0 {
 		if n := len(s.queue); n > 0 {

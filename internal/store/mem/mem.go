@@ -51,6 +51,9 @@ func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
 	if err := f(tx); err != nil {
 		return err
 	}
+	if store.IsDry(ctx) {
+		return nil
+	}
 	changes := tx.Changes()
 	s.state.Store(tx.Commit())
 	s.followers.Apply(changes)

@@ -24,6 +24,7 @@ func Run(t *testing.T, open func(t testing.TB) store.Store) {
 		"ClosedIsClosed": closed, "LikeAMap": likeAMap, "APanicLeavesNothing": panics, "ScansAreOfOneMoment": scansStand,
 		"OddKeysAndValues": oddKeys, "UpdatesAreAllOrNone": allOrNone, "CloseEndsUpdates": closeEndsUpdates,
 		"LateWatchersLookAtEverything": overflow, "RegionsAreApart": regions, "BatchesReplay": replays, "FollowersSeeWhatUpdatesSee": followers,
+		"RehearsalsLeaveNothing": rehearsals,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
