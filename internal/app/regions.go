@@ -14,6 +14,7 @@ import (
 	"github.com/berthdev/berth/internal/api/ecs"
 	"github.com/berthdev/berth/internal/api/eks"
 	"github.com/berthdev/berth/internal/api/elb"
+	"github.com/berthdev/berth/internal/api/kms"
 	"github.com/berthdev/berth/internal/api/logs"
 	"github.com/berthdev/berth/internal/api/sts"
 	"github.com/berthdev/berth/internal/api/wire"
@@ -125,6 +126,7 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 		logs.New(logs.Config{Store: r.lines, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "logs")}),
 		elb.New(elb.Config{Store: r.store, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "elb"), VPC: network.VPC,
 			Subnets: subnets, SecurityGroup: network.SecurityGroup}),
+		kms.New(kms.Config{Store: r.store, Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "kms")}),
 		sts.New(),
 		ec2.New(network),
 		eks.New(),
