@@ -80,6 +80,7 @@ func (n *node) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.agent.Run(ctx) })
 	g.Go(func() error { return n.client.Run(ctx) })
+	g.Go(func() error { return n.meter(ctx) })
 	for _, loop := range n.machine.loops {
 		g.Go(func() error { return loop(ctx) })
 	}

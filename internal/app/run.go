@@ -38,6 +38,7 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		return err
 	}
 	s := newServer(in, c, log)
+	s.stats = p.stats
 	s.gateway, s.near, near.end = n.machine.gateway, near, n.agent.End
 	defer s.close()
 	defer n.close()

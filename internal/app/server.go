@@ -34,6 +34,7 @@ import (
 // server is the control plane: the store, the APIs, the control loop and the server's half of the node link.
 type server struct {
 	shared
+	measures
 	in       *Instance
 	log      *slog.Logger
 	version  string
@@ -89,6 +90,9 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.logs, err = logstore.Open(in.Path("logs"), logstore.Config{Log: log.With("component", "logstore"), Now: time.Now}); err != nil {
 		return fmt.Errorf("open logs: %w", err)
 	}
+	if err := s.openMetrics(); err != nil {
+		return err
+	}
 	blobs, err := registry.OpenBlobs(in.Path("registry"))
 	if err != nil {
 		return err
@@ -113,7 +117,7 @@ func (s *server) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	s.links = nodelink.NewServer(nodelink.ServerConfig{OnHeard: s.life.Session, ID: in.NodeID, Store: s.store, Ledger: s.ledger(), Now: time.Now, Log: log.With("component", "nodelink")})
+	s.links = nodelink.NewServer(nodelink.ServerConfig{OnHeard: s.life.Session, OnUsage: s.gather.Usage, ID: in.NodeID, Store: s.store, Ledger: s.ledger(), Now: time.Now, Log: log.With("component", "nodelink")})
 	s.fabric = s.newFabric(log.With("component", "vpc"))
 	s.links.Fabric = s.fabric
 	s.places = places.New(s.store)
@@ -206,6 +210,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.serveAdmin(ctx) })
 	g.Go(func() error { return s.port.run(ctx) })
 	g.Go(func() error { return s.mend(ctx) })
+	g.Go(func() error { return s.measure(ctx) })
 	return g.Wait()
 }
 
@@ -220,6 +225,9 @@ func (s *server) housekeeping(ctx context.Context) error {
 			s.log.Info("collected unused blobs", "blobs", n, "bytes", bytes)
 		}
 		s.sweepLogs(s.logs)
+		if err := s.series.Sweep(); err != nil {
+			s.log.Error("cannot remove old metrics", "error", err)
+		}
 		s.regions.each(func(r *region) { s.sweepLogs(r.logs) })
 		if err := s.backUp(ctx); err != nil {
 			s.log.Error("cannot back the state up", "error", err)
@@ -244,6 +252,11 @@ func (s *server) close() {
 			s.log.Error("cannot close the logs", "region", r.scope.Region, "error", err)
 		}
 	})
+	if s.series != nil {
+		if err := s.series.Close(); err != nil {
+			s.log.Error("cannot close the metrics", "error", err)
+		}
+	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {
 			s.log.Error("cannot close the store", "error", err)

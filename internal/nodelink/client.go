@@ -50,6 +50,7 @@ type Client struct {
 	mu      sync.Mutex
 	unacked map[string]pending // by task id
 	wake    chan struct{}
+	usage   chan model.Usage
 
 	seen Seen // and past: only Run touches them
 	past []string
@@ -69,7 +70,7 @@ func NewClient(c ClientConfig) *Client {
 	if c.Heartbeat == 0 {
 		c.Heartbeat = timeouts.Heartbeat
 	}
-	return &Client{ClientConfig: c, unacked: map[string]pending{}, wake: make(chan struct{}, 1)}
+	return &Client{ClientConfig: c, unacked: map[string]pending{}, wake: make(chan struct{}, 1), usage: make(chan model.Usage, 1)}
 }
 
 // Report queues what the agent sees of a task; it never blocks. A newer report of the same task replaces an older one.
@@ -80,6 +81,14 @@ func (c *Client) Report(r model.Report) {
 	}
 	c.mu.Unlock()
 	c.nudge()
+}
+
+// Use sends what the tasks use, or drops it where that is not taken at once; it never blocks.
+func (c *Client) Use(u model.Usage) {
+	select {
+	case c.usage <- u:
+	default:
+	}
 }
 
 // maxBatch is how many reports one message carries.
@@ -292,6 +301,10 @@ func (s *clientSession) send(ctx context.Context) error {
 			}
 		case <-tick.C:
 			if err := s.heartbeat(ctx, false); err != nil {
+				return err
+			}
+		case u := <-s.c.usage:
+			if err := s.conn.Send(ctx, Message{Usage: &u}); err != nil {
 				return err
 			}
 		case <-s.c.wake:

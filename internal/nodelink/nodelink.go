@@ -36,6 +36,7 @@ type Message struct {
 	Addresses   *Addresses   // node -> server
 	Blocks      *Blocks      // server -> node, answer to Addresses
 	Peers       *Peers       // server -> node
+	Usage       *model.Usage // node -> server; a lost one is not said again
 }
 
 // Hello says what the node is. Which node it is, only the transport can tell.

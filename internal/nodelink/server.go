@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -23,6 +24,8 @@ type ServerConfig struct {
 	Ledger Ledger // nil: the Book of Store
 	// OnHeard, which may be nil, is told of each message of a node. noBeats: the node says that its beats do not get through.
 	OnHeard func(node string, noBeats bool)
+	// OnUsage, which may be nil, gets what a node's tasks use. It must not block.
+	OnUsage func(node string, u model.Usage)
 	Now     func() time.Time
 	Log     *slog.Logger
 	Fabric  Fabric // the servers' half of the network of tasks; nil where tasks have no addresses
@@ -133,6 +136,9 @@ func (ss *serverSession) receive(ctx context.Context) error {
 			if err := ss.settleHere(ctx, m.Addresses); err != nil {
 				return err
 			}
+		}
+		if m.Usage != nil && ss.s.OnUsage != nil {
+			ss.s.OnUsage(ss.node, *m.Usage)
 		}
 		if m.Reports == nil {
 			continue

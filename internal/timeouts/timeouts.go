@@ -359,3 +359,18 @@ const (
 	GateWarn  = time.Minute
 	GatePause = time.Second
 )
+
+// Metrics.
+const (
+	// MeasureOften is the pause between two measurements of a node's tasks at --pace fast as long as they are few (MeasureFew), Measure else.
+	MeasureOften = time.Second
+	Measure      = 5 * time.Second
+	MeasureFew   = 32
+	// CountOften and Count are the pauses between two looks at the proxy's counters, likewise.
+	CountOften = time.Second
+	Count      = 5 * time.Second
+	// MetricsWrite is the pause between two writes of what was measured.
+	MetricsWrite = 5 * time.Second
+	// MetricsMinute is how often the leader tells how many tasks there are.
+	MetricsMinute = time.Minute
+)

@@ -105,8 +105,10 @@ func (l *lane) forward() bool {
 func (l *lane) attempt(t *target) error {
 	t.requests.Add(1)
 	defer t.end()
+	began := l.now
 	up, err := l.try(t)
 	if err == nil {
+		l.way.group.answer(l.x.res.Status, time.Since(began))
 		l.way.target = t
 		l.x.answered = true
 		return l.relay(t, up)
@@ -114,6 +116,7 @@ func (l *lane) attempt(t *target) error {
 	l.rejoin()
 	if !l.gone.Load() && !l.x.broken {
 		t.failures.Add(1)
+		l.way.group.failures.Add(1)
 	}
 	return err
 }

@@ -134,13 +134,16 @@ func (f *forwarder) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		tried = append(tried, t)
 		t.requests.Add(1)
+		began := time.Now()
 		res, unread, err := f.attempt(transport, r, t)
 		if err == nil {
+			p.group.answer(res.StatusCode, time.Since(began))
 			p.target = t
 			return res, nil
 		}
 		t.end()
 		t.failures.Add(1)
+		p.group.failures.Add(1)
 		last = err
 		if !again(r, unread, err) {
 			return nil, err
@@ -311,7 +314,9 @@ func (f *forwarder) failed(w http.ResponseWriter, r *http.Request, err error) {
 	p := passageOf(r)
 	p.own(w)
 	p.part(w.Header())
-	f.refusal(p, err).write(w)
+	a := f.refusal(p, err)
+	p.stats.own(a.status)
+	a.write(w)
 }
 
 // refusal is the answer to a request that no target answered. It is counted.

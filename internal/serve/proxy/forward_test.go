@@ -157,6 +157,23 @@ func TestAnswersOfTheLoadBalancerItself(t *testing.T) {
 	counts := r.proxy.Snapshot()
 	if c := counts.Balancers["lb"]; c.Requests != 11 || c.Failed != 6 {
 		t.Errorf("counted %+v", c)
+	} else if own := c.Own; own[2]+own[3]+own[4] != 6 || own[0] == 0 {
+		t.Errorf("own answers %v", own)
+	}
+	if a := counts.Groups["dead"]; a.Failed != 1 || a.Classes != [5]int64{} {
+		t.Errorf("answers of the dead target %+v", a)
+	}
+	for arn, a := range counts.Groups {
+		var waits, answers int64
+		for _, n := range a.Waits {
+			waits += n
+		}
+		for _, n := range a.Classes {
+			answers += n
+		}
+		if waits != answers || answers > 0 && a.Waited <= 0 {
+			t.Errorf("answers of %s %+v", arn, a)
+		}
 	}
 	if c := counts.Targets[model.TargetKey("dead", "dead", dead.Port)]; c.Requests != 1 || c.Failed != 1 || c.InFlight != 0 {
 		t.Errorf("counted %+v of the dead target", c)

@@ -15,6 +15,7 @@ type group struct {
 	sticky atomic.Int64 // time.Duration
 	turn   atomic.Uint64
 	ready  atomic.Pointer[[]*target] // those that take requests
+	tally
 
 	// Guarded by the Proxy's lock.
 	members                       []*target // in the order of their ids and ports

@@ -85,8 +85,9 @@ type entrance struct {
 // Stats counts a load balancer's requests since the proxy started.
 type Stats struct {
 	Requests atomic.Int64
-	Failed   atomic.Int64 // answered with 502, 503 or 504 by the proxy itself
-	logged   atomic.Int64 // Unix second of the last failure that was logged
+	Failed   atomic.Int64    // answered with 502, 503 or 504 by the proxy itself
+	answers  [5]atomic.Int64 // of the proxy itself: 4xx, 5xx but for the next, 502, 503, 504
+	logged   atomic.Int64    // Unix second of the last failure that was logged
 }
 
 // New makes a Proxy that serves nothing yet.

@@ -189,6 +189,7 @@ func (l *lane) appendInterim(to []byte) []byte {
 func (l *lane) answer(a reply) bool {
 	x := l.x
 	l.now = time.Now()
+	l.way.stats.own(a.status)
 	to := h1.AppendStatus(x.out[:0], a.status, http.StatusText(a.status))
 	to = h1.AppendField(to, "Date", date(l.now))
 	if p := &l.way; p.entrance != nil {

@@ -149,6 +149,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, l *live, in *entra
 		return
 	}
 	way.own(w)
+	way.stats.own(own.status)
 	own.write(w)
 }
 

@@ -3,13 +3,16 @@ package proxy
 import (
 	"maps"
 
+	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
 	"github.com/berthdev/berth/internal/model"
 )
 
 // Snapshot is what the proxy has counted since it started, or since a load balancer or target came.
 type Snapshot struct {
-	Balancers map[string]Counts // by ARN
-	Targets   map[string]Counts // by the target's key
+	Balancers map[string]Counts  // by ARN
+	Targets   map[string]Counts  // by the target's key
+	Groups    map[string]Answers `json:",omitempty"` // by ARN
 }
 
 // Counts are the requests of a load balancer or target. Failed are a load balancer's own 502, 503 and 504 answers, or a target's
@@ -17,18 +20,36 @@ type Snapshot struct {
 type Counts struct {
 	Requests, Failed int64
 	InFlight         int64 // targets only
+	// Own are the answers of a load balancer itself: 4xx, 5xx but for the next, 502, 503, 504.
+	Own [5]int64 `json:",omitzero"`
 }
 
 // Snapshot reads all counters. They are read one after another while requests go on.
 func (p *Proxy) Snapshot() Snapshot {
-	s := Snapshot{Balancers: map[string]Counts{}, Targets: map[string]Counts{}}
+	s := Snapshot{Balancers: map[string]Counts{}, Targets: map[string]Counts{}, Groups: map[string]Answers{}}
 	for arn, c := range p.table.Load().stats {
-		s.Balancers[arn] = Counts{Requests: c.Requests.Load(), Failed: c.Failed.Load()}
+		counts := Counts{Requests: c.Requests.Load(), Failed: c.Failed.Load()}
+		for i := range c.answers {
+			counts.Own[i] = c.answers[i].Load()
+		}
+		s.Balancers[arn] = counts
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, t := range p.targets {
 		s.Targets[key] = Counts{Requests: t.requests.Load(), Failed: t.failures.Load(), InFlight: t.inFlight.Load()}
+	}
+	for arn, g := range p.groups {
+		a := g.read()
+		for _, t := range g.members {
+			switch h := t.verdict(); {
+			case h == elbtypes.TargetHealthStateEnumHealthy:
+				a.Healthy++
+			case h == elbtypes.TargetHealthStateEnumUnhealthy:
+				a.Unhealthy++
+			}
+		}
+		s.Groups[arn] = a
 	}
 	return s
 }

@@ -65,10 +65,12 @@ func (t *target) key() string { return model.TargetKey(t.group, t.id, t.port) }
 
 func address(t Target) string { return net.JoinHostPort(t.Address, strconv.Itoa(int(t.Port))) }
 
-func (t *target) healthy() bool {
+func (t *target) healthy() bool { return t.verdict() == elbtypes.TargetHealthStateEnumHealthy }
+
+func (t *target) verdict() elbtypes.TargetHealthStateEnum {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.state == elbtypes.TargetHealthStateEnumHealthy
+	return t.state
 }
 
 // become changes the state and reports it. It needs the lock.
