@@ -39,7 +39,7 @@ type removing struct{ Server string } // an id, a beginning of one that is uniqu
 
 func (s *server) memberAsks() asks {
 	return asks{pathEnter: typed(s.letIn), pathRow: typed(s.noteServer), pathRemove: typed(s.remove), pathSettle: typed(s.settle), pathHealth: typed(s.noteHealth),
-		pathMaster: typed(s.giveMaster),
+		pathMaster:  typed(s.giveMaster),
 		pathSamples: typed(s.noteSamples),
 		pathForget: typed(func(ctx context.Context, from string, _ nothing) (nothing, error) {
 			return nothing{}, s.book().Forget(ctx, from)
