@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/join"
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/peer"
 	"github.com/berthdev/berth/internal/pki"
 )
 
@@ -33,6 +36,7 @@ type NodeConfig struct {
 	Zone       string
 	Clusters   []string          // nil: what it was; at first all
 	Attributes map[string]string // nil: what they were
+	Balancer   *bool             // whether load balancers are served there; nil: what it was, at first as Berth decides
 	Runtime    string
 	Version    string
 	Verbose    bool
@@ -46,6 +50,9 @@ type NodeSettings struct {
 	Zone       string            `json:"zone,omitempty"`
 	Clusters   []string          `json:"clusters,omitempty"` // none: every active one
 	Attributes map[string]string `json:"attributes,omitempty"`
+	Balancer   *bool             `json:"balancer,omitempty"` // nil: as Berth decides
+	// Unreachable: when it joined, the servers did not get through to its cluster port (UDP), as behind a router that translates addresses.
+	Unreachable bool `json:"unreachable,omitempty"`
 }
 
 // Node is `berth node`: this machine as a place for the tasks of a cluster whose servers are elsewhere, until ctx is done. Tasks go on
@@ -80,22 +87,29 @@ func Node(ctx context.Context, c NodeConfig, out io.Writer) error {
 		return err
 	}
 	defer r.close()
+	front := openFront(in, c, r, log)
+	defer front.close()
 	n, err := openNode(ctx, in, r.uplink(), c.Version, log)
 	if err != nil {
 		return err
 	}
 	defer n.close()
 	n.greet(out, r.identity.Load(), joined)
-	return n.serve(ctx, r, log)
+	return n.serve(ctx, r, front, log)
 }
 
 // serve runs the node until ctx is done.
-func (n *node) serve(ctx context.Context, r *remote, log *slog.Logger) error {
+func (n *node) serve(ctx context.Context, r *remote, f *front, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.run(ctx) })
 	g.Go(func() error { return r.renew(ctx) })
 	g.Go(func() error { return r.pulse.run(ctx, r.pulse.alone, n.agent.End) })
-	g.Go(func() error { return r.relay(ctx, n.in.Listen, log) })
+	g.Go(func() error {
+		if f == nil {
+			return r.relay(ctx, n.in.Listen, log)
+		}
+		return f.run(ctx, r, n.machine.gateway)
+	})
 	err := g.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		log.Info("stopped; tasks go on, and the next berth node manages them")
@@ -152,9 +166,12 @@ func (s *NodeSettings) set(c NodeConfig, region string) error {
 	if c.Attributes != nil {
 		s.Attributes = c.Attributes
 	}
+	if c.Balancer != nil {
+		s.Balancer = c.Balancer
+	}
 	for name := range s.Attributes {
-		if name == "" || strings.HasPrefix(name, "ecs.") {
-			return &SettingError{"attribute", name, "name=value with a name that does not begin with ecs., which are Berth's own"}
+		if name == "" || strings.HasPrefix(name, "ecs.") || strings.HasPrefix(name, "berth.") {
+			return &SettingError{"attribute", name, "name=value with a name that begins with neither ecs. nor berth., which are Berth's own"}
 		}
 	}
 	return nil
@@ -183,6 +200,7 @@ func (in *Instance) join(ctx context.Context, c NodeConfig, clock *pki.Clock) (*
 	}
 	in.NodeID, in.Node.Address = joined.Identity.Peer.ID, joined.Address
 	in.Account, in.Region, in.Pace = joined.Site.Account, joined.Site.Region, model.Pace(joined.Site.Pace)
+	in.Node.Unreachable = slices.ContainsFunc(joined.Closed(), func(p join.Port) bool { return p.Network == "udp" && p.Number == peer.Port })
 	return joined, in.save()
 }
 
@@ -247,6 +265,9 @@ func (n *node) greet(out io.Writer, id *pki.Identity, joined *join.Result) {
 	for _, p := range joined.Closed() {
 		fmt.Fprintf(out, "The server did not reach %s here. Open it with: %s\n", p, p.Cure())
 	}
+	if n.in.Node.Unreachable {
+		fmt.Fprintln(out, "Until it is started with --join again, when they get through, it counts as out of reach (berth.reachable=false): no load balancers, and 5 s until it is taken for dead.")
+	}
 	if joined.Apart {
 		fmt.Fprintln(out, "The clocks are apart: certificates are read by the server's. Set both by NTP: timedatectl set-ntp true")
 	}
@@ -257,6 +278,12 @@ func (in *Instance) attributes(arch string) map[string]string {
 	all := map[string]string{}
 	if in.Node != nil {
 		maps.Copy(all, in.Node.Attributes)
+		if in.Node.Balancer != nil {
+			all[model.AttributeBalancer] = strconv.FormatBool(*in.Node.Balancer)
+		}
+		if in.Node.Unreachable {
+			all[model.AttributeReachable] = "false"
+		}
 	}
 	maps.Copy(all, map[string]string{"ecs.os-type": "linux", "ecs.cpu-architecture": arch, "ecs.instance-type": "berth.local",
 		"ecs.availability-zone": in.zone(), "ecs.ami-id": "berth"})

@@ -75,18 +75,23 @@ func (s *server) noteHealth(ctx context.Context, _ string, r feed.Report) (nothi
 
 // newFeed makes the joint of this server's store and its proxy: what is to be written, the leader writes.
 func (s *server) newFeed(log *slog.Logger) *feed.Feed {
-	f := feed.New(s.store, log)
-	f.Hand = func(ctx context.Context, r feed.Report) error { return s.call(ctx, pathHealth, r, &nothing{}) }
+	f := feed.New(s.store, s.in.NodeID, log)
+	f.Hand = s.handHealth
 	return f
+}
+
+// handHealth has the leader write a report.
+func (s *server) handHealth(ctx context.Context, r feed.Report) error {
+	return s.call(ctx, pathHealth, r, &nothing{})
 }
 
 // start has the load balancers served, where the API is and at the bridge so that tasks reach them too.
 func (p *plane) start(ctx context.Context, f *feed.Feed, gateway string) error {
-	host, _, _ := net.SplitHostPort(p.in.Listen) // checked when the instance was opened
-	addresses := []string{host}
-	if ip := net.ParseIP(host); gateway != "" && host != "" && (ip == nil || !ip.IsUnspecified()) {
-		addresses = append(addresses, gateway)
+	advertised := ""
+	if p.in.Advertise != "" {
+		advertised = hostOf(p.in.Advertise)
 	}
+	addresses := balancerAddresses(p.in.Listen, gateway, advertised)
 	p.feed = f
 	if p.keeper != nil {
 		return p.keeper.Start(ctx, addresses)
@@ -95,11 +100,12 @@ func (p *plane) start(ctx context.Context, f *feed.Feed, gateway string) error {
 	return nil
 }
 
-// run serves api at its port, and load balancers' names before it, until ctx is done.
-func (p *plane) run(ctx context.Context, api http.Handler) error {
+// run serves the API at its port, and load balancers' names before it, until ctx is done.
+func (p *plane) run(ctx context.Context, s *server) error {
+	api := s.handler()
 	g, ctx := errgroup.WithContext(ctx)
 	if p.keeper == nil {
-		g.Go(func() error { return p.feed.Run(ctx, p.proxy) })
+		g.Go(func() error { return p.feed.Run(ctx, s.casts(p.feed, p.proxy)) })
 		g.Go(func() error {
 			return serveHTTP(ctx, apiGate(p.log, 0).Listener(p.listener), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if !p.proxy.ServeHost(w, r) {
@@ -113,7 +119,7 @@ func (p *plane) run(ctx context.Context, api http.Handler) error {
 	if err != nil {
 		return fmt.Errorf("listen for the API's requests: %w", err)
 	}
-	g.Go(func() error { return p.feed.Run(ctx, p.keeper) })
+	g.Go(func() error { return p.feed.Run(ctx, s.casts(p.feed, p.keeper)) })
 	g.Go(func() error { return p.keeper.Run(ctx) })
 	// Each request is a connection of its own, from one source: the proxy bounds those of clients.
 	g.Go(func() error { return serveHTTP(ctx, edge.Behind(apiGate(p.log, apiConnections()).Listener(l)), api) })

@@ -27,6 +27,7 @@ import (
 	"github.com/berthdev/berth/internal/registrar"
 	"github.com/berthdev/berth/internal/relay"
 	"github.com/berthdev/berth/internal/serve/logstore/intake"
+	"github.com/berthdev/berth/internal/serve/proxy/cast"
 	"github.com/berthdev/berth/internal/store"
 )
 
@@ -47,6 +48,7 @@ type port struct {
 	onOpen    func()       // nil: nobody cares
 	forwarded net.Listener // of what other servers hand on
 	relayed   net.Listener // of relays, to the API
+	tables    net.Listener // of machines that serve load balancers
 	clients   clients
 	keys      *registrar.Keys
 }
@@ -246,6 +248,7 @@ func (p *port) serveOn(r *registrar.Registrar) {
 	s.serveCopies(p.peer)
 	r.Register(p.peer)
 	p.relayed = p.relays()
+	p.tables = p.peer.Listen(cast.Protocol, peer.Nodes)
 	p.sessions = grpc.NewService(s.links.Serve, s.log.With("component", "nodelink"))
 	p.sessions.Register(p.peer.GRPC())
 	p.peer.Handle(intake.Path, peer.Nodes, intake.New(intake.Config{Sink: s.homeRegion.lines, From: callerID, Log: s.log.With("component", "logs")}))
@@ -278,6 +281,7 @@ func (p *port) run(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return p.peer.Serve(ctx, l) })
 		g.Go(func() error { return relay.ToAPI(ctx, p.relayed, p.s.in.localAPI(), p.s.log) })
+		g.Go(func() error { return p.s.caster.Serve(ctx, p.tables) })
 		g.Go(func() error { return p.keys.Run(ctx) })
 		g.Go(func() error { return p.sessions.Run(ctx) })
 		g.Go(func() error { return p.s.hearBeats(ctx, p.address(), p.beatKey) })

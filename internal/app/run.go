@@ -53,7 +53,7 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		}
 		s.port.onOpen = near.again
 		near.open(s)
-		g.Go(func() error { return p.run(ctx, s.handler()) })
+		g.Go(func() error { return p.run(ctx, s) })
 		g.Go(func() error { return s.run(ctx) })
 		welcome(out, in)
 		return nil

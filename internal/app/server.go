@@ -25,6 +25,7 @@ import (
 	"github.com/berthdev/berth/internal/serve/build"
 	"github.com/berthdev/berth/internal/serve/keys"
 	"github.com/berthdev/berth/internal/serve/logstore"
+	"github.com/berthdev/berth/internal/serve/proxy/cast"
 	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/etcd"
@@ -51,6 +52,7 @@ type server struct {
 	near     *inside // the node of this process; nil without one
 	gateway  string  // of this machine's tasks, "" without any
 	places   *places.Keeper
+	caster   *cast.Caster
 	asks     asks
 	admin    *http.ServeMux // what is asked on the admin socket
 	forward  *forward.Forwarder
@@ -106,6 +108,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		}
 	}
 	s.life = life.New(life.Config{Store: s.store, Local: in.localNode(), Name: in.NodeID, Leads: s.leads, Log: log.With("component", "life")})
+	s.caster = s.newCaster()
 	s.asks, s.admin = s.memberAsks(), s.adminMux()
 	s.port = newPort(s)
 	if in.Peers { // who this server is must be known before others are asked

@@ -61,6 +61,7 @@ func Server(ctx context.Context, c Config, out io.Writer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serveHTTP(ctx, apiGate(log, 0).Listener(l), s.handler()) })
 	g.Go(func() error { return s.run(ctx) })
+	g.Go(func() error { f := s.newFeed(log); return f.Run(ctx, s.casts(f, nil)) })
 	err = g.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		log.Info("stopped; tasks go on on their nodes")

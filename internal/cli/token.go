@@ -75,6 +75,7 @@ func (c *common) listTokens(cmd *cobra.Command) error {
 func (c *common) runNode(cmd *cobra.Command) {
 	conf := app.NodeConfig{}
 	var clusters, attributes []string
+	balancer := false
 	cmd.Long = `Be a node of a cluster: a machine that runs tasks. The first time it joins, by a token that a server made (berth token node);
 after that it needs none. SIGTERM or Ctrl-C leaves the tasks running; the next "berth node" manages them again.`
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -87,6 +88,9 @@ after that it needs none. SIGTERM or Ctrl-C leaves the tasks running; the next "
 			if conf.Attributes, err = pairs(attributes); err != nil {
 				return client.Usage(err)
 			}
+		}
+		if cmd.Flags().Changed("lb") {
+			conf.Balancer = &balancer
 		}
 		return setting(app.Node(cmd.Context(), conf, cmd.OutOrStdout()))
 	}
@@ -103,6 +107,7 @@ after that it needs none. SIGTERM or Ctrl-C leaves the tasks running; the next "
 	f.StringVar(&conf.Zone, "zone", "", "its availability zone, such as b (default a, or what it was)")
 	f.StringSliceVar(&clusters, "cluster", nil, "the clusters of which it is a container instance (default all)")
 	f.StringArrayVar(&attributes, "attribute", nil, "an attribute name=value of its container instances; may be repeated")
+	f.BoolVar(&balancer, "lb", false, "serve load balancers there, or, with =false, do not (default what it was; at first the first nine nodes do)")
 	f.StringVar(&conf.Runtime, "runtime", "", "containerd, or fake for tasks without containers (default containerd)")
 	f.BoolVarP(&conf.Verbose, "verbose", "v", false, "log more")
 }

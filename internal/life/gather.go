@@ -73,7 +73,7 @@ func (l *Life) gather() judge.Input {
 func (l *Life) describe(n *node, servers []string, now time.Time) judge.Node {
 	row := n.row
 	out := judge.Node{ID: row.ID, Verdict: row.Life.Verdict, Cause: row.Life.Cause, Since: n.since, Told: n.told, Local: row.ID == l.Local,
-		NAT: row.Attributes[Unreachable] == "false", Session: n.session, Stream: n.stream, Asked: n.asked, Kernel: n.kernel}
+		NAT: row.Attributes[model.AttributeReachable] == "false", Session: n.session, Stream: n.stream, Asked: n.asked, Kernel: n.kernel}
 	at := len(l.times)
 	var newest time.Time
 	var health beat.Health

@@ -17,9 +17,6 @@ import (
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
-// Unreachable is the attribute of a node behind NAT, with the value false: nobody can ask it anything.
-const Unreachable = "berth.reachable"
-
 // Config is what Life needs.
 type Config struct {
 	Store store.Store

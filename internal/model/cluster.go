@@ -68,6 +68,13 @@ type Declaration struct {
 	OverlayKey string
 }
 
+// Attributes of nodes that Berth reads: whether load balancers are to be served there ("true", "false"; else Berth decides), and "false" where
+// other machines do not get through to it.
+const (
+	AttributeBalancer  = "berth.lb"
+	AttributeReachable = "berth.reachable"
+)
+
 // Key is the node's id.
 func (n *Node) Key() string { return n.ID }
 

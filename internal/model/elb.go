@@ -28,6 +28,9 @@ type Listener struct {
 	Tags            []elbtypes.Tag
 	// Problem says why the port is not served ("port 80 is in use by another program"), "" when it is. Written by the proxy.
 	Problem string
+	// Problems are those of each machine that does not serve it, by id, where there are several; Problem is then all of them. Written by
+	// the feed.
+	Problems map[string]string `json:",omitempty"`
 }
 
 // Key is the ARN.
@@ -107,7 +110,7 @@ func TargetKey(group, id string, port int32) string {
 	return group + "|" + id + "|" + strconv.Itoa(int(port))
 }
 
-// TargetHealth is what the proxy sees of a target. Written by the proxy.
+// TargetHealth is what the load balancers see of a target: what the machines that serve them see of it, as one. The feed writes it.
 type TargetHealth struct {
 	TargetGroupARN string
 	ID             string
@@ -122,3 +125,15 @@ type TargetHealth struct {
 
 // Key is the same as the Target's.
 func (t *TargetHealth) Key() string { return TargetKey(t.TargetGroupARN, t.ID, t.Port) }
+
+// TargetView is what one machine's load balancers see of a target; the feed makes the target's health of all of them, and writes both.
+type TargetView struct {
+	TargetHealth
+	Viewer string // the id of the machine
+}
+
+// Key is <key of the target>|<viewer>.
+func (v *TargetView) Key() string { return TargetViewKey(v.TargetHealth.Key(), v.Viewer) }
+
+// TargetViewKey is the store's key of a view.
+func TargetViewKey(target, viewer string) string { return target + "|" + viewer }

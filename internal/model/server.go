@@ -4,7 +4,10 @@ import "time"
 
 // Level is the feature level of this version: it rises by one with each release that stores something which the one before would drop
 // or misread. What is new at a level is written only once Settings.Level has reached it.
-const Level = 1
+const Level = 2
+
+// LevelViews is the level from which on each machine's view of targets and listeners is stored: before, the last one that said something won.
+const LevelViews = 2
 
 // Server is a machine that votes on the state. It writes what it says of itself when it joins and starts; the leader writes it.
 type Server struct {

@@ -21,7 +21,8 @@ const (
 	ByName         = "name"     // a resource's name
 	ByTarget       = "target"   // what an alias stands for
 	// ByState lists tasks under "pending" (wanted, not placed), "live" (placed, not ended) or "ended".
-	ByState = "state"
+	ByState  = "state"
+	ByViewer = "viewer" // the id of a machine that serves load balancers
 )
 
 // The tables.
@@ -83,6 +84,9 @@ var (
 		by(ByService, func(t *model.Target) string { return t.Service }))
 	TargetHealths = table[model.TargetHealth]("elb-health",
 		by(ByTargetGroup, func(t *model.TargetHealth) string { return t.TargetGroupARN }))
+	// TargetViews by ByViewer; those of one target begin with its key and "|".
+	TargetViews = table[model.TargetView]("elb-views",
+		by(ByViewer, func(v *model.TargetView) string { return v.Viewer }))
 
 	Repositories = table[model.Repository]("ecr-repos")
 	Images       = table[model.Image]("ecr-images",
@@ -117,6 +121,7 @@ func Schema() []Kind {
 		Families.kind(), TaskDefinitions.kind(), Tasks.kind(),
 		Services.kind(), ServiceRevisions.kind(), Deployments.kind(), ServiceEvents.kind(),
 		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),
+		TargetViews.kind(),
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
 		MasterKeys.kind(), KMSKeys.kind(), KMSAliases.kind(),
 	}

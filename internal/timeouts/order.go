@@ -42,6 +42,8 @@ func Order() []Rule {
 		{PeerDial, PeerHandshake, "PeerDial < PeerHandshake", "who dials gives up first, and tries another server"},
 		{2*PeerDial + 2*DialBack, JoinCall, "2*PeerDial + 2*DialBack < JoinCall", "who joins waits for the server's dial-back"},
 		{2 * RelayProbe, APIHold, "2 * RelayProbe < APIHold", "a relay leaves a server that is gone before its own clients give up"},
+		{3 * TableBeat, TableSilence, "3 * TableBeat < TableSilence", "two lost signs of life are no dead server"},
+		{TableSend, TableSilence, "TableSend < TableSilence", "a machine that does not read is given up before it looks for another server"},
 		{PeerClose, RequestDrain, "PeerClose < RequestDrain", "a goodbye is within a server's end"},
 		{PeerDial, SessionOpen, "PeerDial < SessionOpen", "a server that asks the leader about a node can tell the node that it did not answer"},
 		{LedgerAnswer, SessionLost, "LedgerAnswer < SessionLost", "a leader that hangs is given up before the sessions that report to it are"},

@@ -260,6 +260,12 @@ const (
 	// questions. RelayRefuse is what a client has to take the word that no server answers.
 	RelayProbe  = 2 * time.Second
 	RelayRefuse = 5 * time.Second
+	// TableBeat is the pause between two signs of life of a server that says what the load balancers are, and of the machine that listens;
+	// after TableSilence the other one looks for another. TableSend bounds one message, TableRetry is the longest pause before the next server.
+	TableBeat    = 2 * time.Second
+	TableSilence = 7 * time.Second
+	TableSend    = 5 * time.Second
+	TableRetry   = time.Second
 	// KeysLevel is the pause between two looks whether a server's keys are in line with the settings; NodeRoots that between two
 	// questions of a node whom to believe.
 	KeysLevel = 10 * time.Second

@@ -64,7 +64,7 @@ func newRig(t testing.TB) *rig {
 		store.TargetHealths.Put(tx, &model.TargetHealth{TargetGroupARN: "g", ID: "long-gone", Port: 1})
 	})
 	log := slog.New(slog.DiscardHandler)
-	f := New(r.flaky, log)
+	f := New(r.flaky, "self", log)
 	p := proxy.New(proxy.Config{Addresses: []string{"127.0.0.1"}, OnHealth: f.Health, OnProblem: f.Problem, Pace: model.PaceFast,
 		Now: time.Now, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -242,7 +242,7 @@ func TestAWriteThatFailsIsMadeAgain(t *testing.T) {
 func TestWhatAFollowersProxySeesTheLeaderWrites(t *testing.T) {
 	s := mem.New(store.Schema())
 	defer s.Close()
-	f := New(&flaky{Store: s, follows: true}, slog.New(slog.DiscardHandler))
+	f := New(&flaky{Store: s, follows: true}, "self", slog.New(slog.DiscardHandler))
 	const n = handAtATime + 500
 	target := func(i int) *model.Target {
 		return &model.Target{TargetGroupARN: "g", ID: fmt.Sprint("i-", i), Port: 80}
