@@ -44,7 +44,7 @@ func (p *pass) scene(s *model.Service) *scene {
 	v.deployments = slices.Collect(store.Deployments.Scan(p.tx, s.Key()+"/"))
 	slices.SortStableFunc(v.deployments, func(a, b *model.Deployment) int { return b.CreatedAt.Compare(a.CreatedAt) })
 	var nowhere []string // an older Berth stored tasks before they had a place: they are made anew
-	for t := range store.Tasks.By(p.tx, store.ByService, s.Key()) {
+	for t := range store.Tasks.By(p.tx, store.ByOpen, s.Key()) {
 		if t.NodeID == "" && t.StopRequest == nil && !t.Ended() {
 			nowhere = append(nowhere, t.ID)
 			continue

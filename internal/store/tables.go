@@ -20,6 +20,8 @@ const (
 	BySubject      = "subject"  // <repository>@<digest that an image refers to>
 	ByName         = "name"     // a resource's name
 	ByTarget       = "target"   // what an alias stands for
+	// ByOpen lists the tasks of a service (<cluster>/<service>) that have not ended, or whose end its deployment has not counted.
+	ByOpen = "open"
 	// ByState lists tasks under "pending" (wanted, not placed), "live" (placed, not ended) or "ended".
 	ByState  = "state"
 	ByViewer = "viewer" // the id of a machine that serves load balancers
@@ -51,14 +53,15 @@ var (
 	TaskDefinitions = table[model.TaskDefinition]("taskdefs",
 		by(ByFamily, func(t *model.TaskDefinition) string { return t.Family }))
 
-	// Tasks by ByCluster, ByService, ByNode, ByFamily (<cluster>/<family>) and ByState.
+	// Tasks by ByCluster, ByService, ByOpen, ByNode, ByFamily (<cluster>/<family>) and ByState.
 	Tasks = table[model.Task]("tasks",
 		by(ByCluster, func(t *model.Task) string { return t.Cluster }),
-		by(ByService, func(t *model.Task) string {
-			if t.Service == "" {
+		by(ByService, serviceOf),
+		by(ByOpen, func(t *model.Task) string {
+			if t.Ended() && t.Accounted {
 				return ""
 			}
-			return t.Cluster + "/" + t.Service
+			return serviceOf(t)
 		}),
 		by(ByNode, func(t *model.Task) string { return t.NodeID }),
 		by(ByFamily, func(t *model.Task) string { return t.Cluster + "/" + t.Family }),
@@ -133,6 +136,13 @@ const (
 	TaskLive    = "live"
 	TaskEnded   = "ended"
 )
+
+func serviceOf(t *model.Task) string {
+	if t.Service == "" {
+		return ""
+	}
+	return t.Cluster + "/" + t.Service
+}
 
 func taskState(t *model.Task) string {
 	switch {

@@ -24,7 +24,7 @@ func state(r store.Reader, svc *model.Service) *view.ServiceState {
 	for rev := range store.ServiceRevisions.Scan(r, svc.Key()+"/") {
 		s.Revisions[rev.ID] = rev
 	}
-	for t := range store.Tasks.By(r, store.ByService, svc.Key()) {
+	for t := range store.Tasks.By(r, store.ByOpen, svc.Key()) {
 		if !t.Ended() {
 			s.Tasks = append(s.Tasks, t)
 		}

@@ -206,6 +206,9 @@ func likeAMap(t *testing.T, s store.Store) {
 					delete(draft, id)
 				} else {
 					v := task(id, "c", fmt.Sprint(rapid.IntRange(0, 2).Draw(rt, "service")), "")
+					if rapid.Bool().Draw(rt, "ended") {
+						v.Observed.Status, v.Accounted = model.Stopped, rapid.Bool().Draw(rt, "accounted")
+					}
 					store.Tasks.Put(tx, v)
 					draft[id] = v
 				}
@@ -232,11 +235,17 @@ func compare(t *rapid.T, r store.Reader, truth map[string]*model.Task) {
 		t.Fatalf("rows %v, want %v", got, keys)
 	}
 	for service := range 3 {
-		var listed []string
+		var listed, open []string
 		for _, k := range keys {
-			if truth[k].Service == fmt.Sprint(service) {
+			if t := truth[k]; t.Service == fmt.Sprint(service) {
 				listed = append(listed, k)
+				if !t.Ended() || !t.Accounted {
+					open = append(open, k)
+				}
 			}
+		}
+		if got := ids(store.Tasks.By(r, store.ByOpen, fmt.Sprintf("c/%d", service))); !slices.Equal(got, open) {
+			t.Fatalf("open tasks of service %d: %v, want %v", service, got, open)
 		}
 		if got := ids(store.Tasks.By(r, store.ByService, fmt.Sprintf("c/%d", service))); !slices.Equal(got, listed) {
 			t.Fatalf("service %d: %v, want %v", service, got, listed)
