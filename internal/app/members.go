@@ -41,6 +41,7 @@ func (s *server) memberAsks() asks {
 	return asks{pathEnter: typed(s.letIn), pathRow: typed(s.noteServer), pathRemove: typed(s.remove), pathSettle: typed(s.settle), pathHealth: typed(s.noteHealth),
 		pathMaster:  typed(s.giveMaster),
 		pathSamples: typed(s.noteSamples),
+		pathCall:    typed(s.callNode),
 		pathForget: typed(func(ctx context.Context, from string, _ nothing) (nothing, error) {
 			return nothing{}, s.book().Forget(ctx, from)
 		})}

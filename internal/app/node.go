@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -74,6 +75,9 @@ func openFake(_ context.Context, _ *Instance, _ uplink, _ *slog.Logger) (*machin
 func (n *node) run(ctx context.Context) error {
 	n.client = nodelink.NewClient(nodelink.ClientConfig{Declare: n.declare, Dial: n.up.dial, OnServers: n.up.servers, Memory: n.up.memory, Beats: n.up.beats, OnAssign: n.assigned,
 		Log: n.log.With("component", "nodelink")})
+	var guests sync.WaitGroup // sessions in containers, which end with ctx
+	defer guests.Wait()
+	n.client.OnCall = func(c nodelink.Call) { guests.Go(func() { n.called(ctx, c) }) }
 	if n.machine.across != nil {
 		n.client.Network = n.machine.across
 	}

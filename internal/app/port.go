@@ -49,6 +49,7 @@ type port struct {
 	forwarded net.Listener // of what other servers hand on
 	relayed   net.Listener // of relays, to the API
 	tables    net.Listener // of machines that serve load balancers
+	streams   net.Listener // of sessions in containers
 	clients   clients
 	keys      *registrar.Keys
 }
@@ -258,6 +259,7 @@ func (p *port) serveOn(r *registrar.Registrar) {
 	p.peer.Handle("POST "+pathHear, peer.Servers, http.HandlerFunc(s.serveHear))
 	sessions.Register(p.peer, s.book(), func() bool { return s.office().Here })
 	p.forwarded = p.peer.Listen(forward.Protocol, peer.Servers)
+	p.streams = p.peer.Listen(protocolExec, peer.Machines)
 	p.peer.Handle("POST "+pathTaskRole, peer.Nodes, http.HandlerFunc(s.serveTaskRole))
 }
 
@@ -286,6 +288,7 @@ func (p *port) run(ctx context.Context) error {
 		g.Go(func() error { return p.sessions.Run(ctx) })
 		g.Go(func() error { return p.s.hearBeats(ctx, p.address(), p.beatKey) })
 		g.Go(func() error { return p.s.forward.Serve(ctx, p.forwarded) })
+		g.Go(func() error { return p.s.serveStreams(ctx, p.streams) })
 		g.Go(func() error { return p.registrar.Run(ctx, p.peer.Recheck) })
 		return g.Wait()
 	}

@@ -120,7 +120,7 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 	}
 	return []*wire.Service{
 		ecs.New(ecs.Config{Store: r.store, Places: r.places, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "ecs"),
-			NoMachines: s.noMachines(r.scope.Region)}),
+			OpenSession: s.openSession, NoMachines: s.noMachines(r.scope.Region)}),
 		ecr.New(ecr.Config{Store: r.store, Scope: r.scope, Manifests: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
 			Log: s.log.With("component", "ecr")}),
 		logs.New(logs.Config{Store: r.lines, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "logs")}),
@@ -130,6 +130,7 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 		sts.New(),
 		ec2.New(network),
 		eks.New(),
+		s.systems(),
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/berthdev/berth/internal/serve/logstore"
 	"github.com/berthdev/berth/internal/serve/proxy/cast"
 	"github.com/berthdev/berth/internal/serve/registry"
+	"github.com/berthdev/berth/internal/serve/session"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/etcd"
 	"github.com/berthdev/berth/internal/timeouts"
@@ -56,6 +57,9 @@ type server struct {
 	asks     asks
 	admin    *http.ServeMux // what is asked on the admin socket
 	forward  *forward.Forwarder
+	sessions *session.Manager // in containers
+	audit    *auditor
+	calls    calls
 	regions  regions
 	backedUp uint64 // the revision of the last of its own backups
 
@@ -109,6 +113,9 @@ func (s *server) open(ctx context.Context) (err error) {
 	}
 	s.life = life.New(life.Config{Store: s.store, Local: in.localNode(), Name: in.NodeID, Leads: s.leads, Log: log.With("component", "life")})
 	s.caster = s.newCaster()
+	s.audit = newAuditor(s)
+	s.sessions = session.New(session.Config{Context: context.WithoutCancel(ctx), Open: s.reach, Note: s.audit.note, Said: s.audit.said,
+		Log: log.With("component", "exec")})
 	s.asks, s.admin = s.memberAsks(), s.adminMux()
 	s.port = newPort(s)
 	if in.Peers { // who this server is must be known before others are asked
@@ -184,11 +191,14 @@ func (s *server) handler() http.Handler {
 
 // serveLocal is what the leader answers: the registry by its requests under /v2, the APIs at the rest.
 func (s *server) serveLocal(w http.ResponseWriter, r *http.Request) {
-	if registry.Claims(r) {
+	switch {
+	case registry.Claims(r):
 		s.registry.ServeHTTP(w, r)
-		return
+	case isSession(r):
+		s.sessions.ServeHTTP(w, r)
+	default:
+		s.endpoint.ServeHTTP(w, withOrigin(r))
 	}
-	s.endpoint.ServeHTTP(w, r)
 }
 
 // mayBuild tells whether the registry's password is that of somebody who may run commands on this machine.
@@ -214,6 +224,12 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.port.run(ctx) })
 	g.Go(func() error { return s.mend(ctx) })
 	g.Go(func() error { return s.measure(ctx) })
+	g.Go(func() error { return s.audit.run(ctx) })
+	g.Go(func() error {
+		<-ctx.Done()
+		s.sessions.Close() // with words
+		return nil
+	})
 	return g.Wait()
 }
 

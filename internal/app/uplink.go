@@ -28,6 +28,7 @@ type uplink struct {
 	logs        agent.LogSink
 	login       func(context.Context) (user, password string, err error) // to Berth's registry on this machine; nil: it is not here
 	registry    http.RoundTripper                                        // Berth's registry, wherever it is; nil: it is on this machine
+	stream      func(context.Context, nodelink.Call) (net.Conn, error)   // connects to a server that has a session for a container
 	alone       bool                                                     // no other node was there before this one
 }
 
@@ -100,7 +101,7 @@ func (i *inside) address() string {
 }
 
 func (i *inside) uplink() uplink {
-	return uplink{dial: i.dial, address: i.address, credentials: i, logs: i, login: i.login, beats: i.beats, assigned: i.assigned, alone: true}
+	return uplink{dial: i.dial, address: i.address, credentials: i, logs: i, login: i.login, beats: i.beats, assigned: i.assigned, stream: i.stream, alone: true}
 }
 
 func (i *inside) wait(ctx context.Context) (*server, error) {

@@ -117,7 +117,11 @@ func (f *Forwarder) hand(w http.ResponseWriter, r *http.Request, body *replay, a
 	out := r.Clone(ctx)
 	out.URL.Scheme, out.URL.Host, out.RequestURI = "http", address, ""
 	out.Body = body.reader()
+	protocol := upgradeOf(r)
 	dropHops(out.Header)
+	if protocol != "" {
+		out.Header["Connection"], out.Header["Upgrade"] = []string{"Upgrade"}, []string{protocol}
+	}
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", "") // or it would get one
 	}
@@ -136,6 +140,10 @@ func (f *Forwarder) hand(w http.ResponseWriter, r *http.Request, body *replay, a
 		}
 		return true, errors.New("it does not lead")
 	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		f.join(w, res)
+		return false, nil
+	}
 	dropHops(res.Header)
 	for name, values := range res.Header {
 		w.Header()[name] = values
@@ -145,6 +153,46 @@ func (f *Forwarder) hand(w http.ResponseWriter, r *http.Request, body *replay, a
 		panic(http.ErrAbortHandler) // the client must not take the answer for whole
 	}
 	return false, nil
+}
+
+// upgradeOf is the protocol that a request wants its connection to change to; "" for none.
+func upgradeOf(r *http.Request) string {
+	for _, list := range r.Header["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(strings.TrimSpace(name), "Upgrade") {
+				return r.Header.Get("Upgrade")
+			}
+		}
+	}
+	return ""
+}
+
+// join makes one connection of the client's and the leader's, which has changed its protocol, until either ends.
+func (f *Forwarder) join(w http.ResponseWriter, res *http.Response) {
+	leader, ok := res.Body.(io.ReadWriteCloser)
+	if !ok {
+		panic(http.ErrAbortHandler)
+	}
+	client, in, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		f.c.Log.Warn("a connection cannot be taken over", "error", err)
+		panic(http.ErrAbortHandler)
+	}
+	defer client.Close()
+	_ = client.SetDeadline(time.Time{})
+	res.Body = nil
+	if err := res.Write(client); err != nil {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(client, leader) // ends when either side is closed
+		_ = client.Close()
+	}()
+	_, _ = io.Copy(leader, in)
+	_ = leader.Close()
+	<-done
 }
 
 // copyFlushing hands on each piece as it comes: answers may be streams.

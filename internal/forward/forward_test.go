@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -166,4 +167,41 @@ func TestLargeBodiesAreNotKept(t *testing.T) {
 			t.Errorf("%d, %d bytes", w.Code, n)
 		}
 	})
+}
+
+// TestUpgrade has a connection that changes its protocol reach the leader and go on both ways.
+func TestUpgrade(t *testing.T) {
+	b := &bench{leads: true, known: true, changed: make(chan struct{})}
+	h := start(t, b, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "echo" || r.Header.Get("Sec-Echo") != "x" {
+			t.Errorf("header %v", r.Header)
+		}
+		c, in, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nSec-Echo: yes\r\n\r\n")
+		_, _ = io.Copy(c, in)
+	})
+	server := httptest.NewServer(h)
+	defer server.Close()
+	c, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "GET /v1/data-channel/x?a=b HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\nSec-Echo: x\r\n\r\n")
+	in := bufio.NewReader(c)
+	res, err := http.ReadResponse(in, nil)
+	if err != nil || res.StatusCode != http.StatusSwitchingProtocols || res.Header.Get("Sec-Echo") != "yes" || res.Header.Get("Upgrade") != "echo" {
+		t.Fatalf("%v %v", res, err)
+	}
+	for _, word := range []string{"hello\n", "again\n"} {
+		_, _ = io.WriteString(c, word)
+		if got, err := in.ReadString('\n'); got != word {
+			t.Errorf("%q came back of %q: %v", got, word, err)
+		}
+	}
 }

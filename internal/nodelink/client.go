@@ -27,7 +27,9 @@ type ClientConfig struct {
 	// OnServers, which may be nil, gets the servers there are.
 	OnServers func(Servers)
 	// OnAssign gets the whole set of assignments after each change, in the order of their task ids.
-	OnAssign  func([]model.Assignment)
+	OnAssign func([]model.Assignment)
+	// OnCall, which may be nil, gets a server's calls for sessions in containers. It must not block.
+	OnCall    func(Call)
 	Network   Network       // nil where tasks have no addresses
 	Heartbeat time.Duration // default 5 s
 	// Beats tells whether servers answer the node's beats; nil: it has none, and needs none. While none does, heartbeats come in the
@@ -239,6 +241,10 @@ func (s *clientSession) receive(ctx context.Context) error {
 			case s.blocks <- m.Blocks:
 			case <-ctx.Done():
 				return ctx.Err()
+			}
+		case m.Call != nil:
+			if s.c.OnCall != nil {
+				s.c.OnCall(*m.Call)
 			}
 		case m.Servers != nil:
 			if s.c.OnServers != nil {

@@ -37,6 +37,14 @@ type Message struct {
 	Blocks      *Blocks      // server -> node, answer to Addresses
 	Peers       *Peers       // server -> node
 	Usage       *model.Usage // node -> server; a lost one is not said again
+	Call        *Call        // server -> node
+}
+
+// Call asks the node to connect to a server, for a session in one of its containers. What else belongs to it is told there.
+type Call struct {
+	ID      string // a secret that only the server and this node know
+	Server  string // the server's id
+	Address string // of its cluster port; "" where only the node in its own process reaches it
 }
 
 // Hello says what the node is. Which node it is, only the transport can tell.

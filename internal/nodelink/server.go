@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,37 @@ type ServerConfig struct {
 type Server struct {
 	ServerConfig
 	sessions atomic.Int64 // that are open
+
+	mu   sync.Mutex
+	live map[string]*serverSession // by node: the newest that this server holds
+}
+
+// ErrElsewhere says that this server holds no session of a node.
+var ErrElsewhere = errors.New("the node has no session with this server")
+
+// Call hands a call to a node that has its session here. Errors: ErrElsewhere.
+func (s *Server) Call(ctx context.Context, node string, c Call) error {
+	s.mu.Lock()
+	ss := s.live[node]
+	s.mu.Unlock()
+	if ss == nil {
+		return ErrElsewhere
+	}
+	return ss.conn.Send(ctx, Message{Call: &c})
+}
+
+// hold notes a session, until the function that it returns is called.
+func (s *Server) hold(ss *serverSession) func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live[ss.node] = ss
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.live[ss.node] == ss {
+			delete(s.live, ss.node)
+		}
+	}
 }
 
 // NewServer makes a Server. Ledger, Now and Log may be left out.
@@ -53,7 +85,7 @@ func NewServer(c ServerConfig) *Server {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{ServerConfig: c}
+	return &Server{ServerConfig: c, live: map[string]*serverSession{}}
 }
 
 // Forget notes that no node has a session with this server: call it once when the server starts, before any Serve. A node that does not
@@ -80,6 +112,7 @@ func (s *Server) Serve(ctx context.Context, who Caller, conn Conn) error {
 	log := s.Log.With("node", who.Node, "epoch", now.Epoch)
 	log.Info("node connected", "hostname", declared.Hostname)
 	ss := &serverSession{s: s, conn: conn, node: who.Node, epoch: now.Epoch, began: time.Now(), sent: map[string]sent{}}
+	defer s.hold(ss)()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ss.send(gctx) })
 	g.Go(func() error { return ss.receive(gctx) })

@@ -3,11 +3,13 @@
 package ecs
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
@@ -26,6 +28,8 @@ type Config struct {
 	Log    *slog.Logger     // nil discards
 	// NoMachines is why no task can run here, a sentence; "" where there are machines.
 	NoMachines string
+	// OpenSession makes a session in a container, which its client begins; nil where there are none.
+	OpenSession func(context.Context, Command) (*types.Session, error)
 }
 
 // api holds the operations.
@@ -35,6 +39,7 @@ type api struct {
 	scope  model.Scope
 	// noMachines is the Config's.
 	noMachines string
+	session    func(context.Context, Command) (*types.Session, error)
 	now        func() time.Time
 	newID      func() string
 	log        *slog.Logger
@@ -57,7 +62,7 @@ func New(c Config) *wire.Service {
 }
 
 func newAPI(c Config) *api {
-	a := &api{store: c.Store, places: c.Places, scope: c.Scope, noMachines: c.NoMachines, now: c.Now, newID: c.NewID, log: c.Log}
+	a := &api{store: c.Store, places: c.Places, scope: c.Scope, noMachines: c.NoMachines, session: c.OpenSession, now: c.Now, newID: c.NewID, log: c.Log}
 	if a.places == nil && c.Store != nil {
 		a.places = places.New(c.Store)
 	}
@@ -106,6 +111,7 @@ func (a *api) registerTasks(s *wire.Service) {
 	wire.Handle(s, a.stopTask)
 	wire.Handle(s, a.describeTasks)
 	wire.Handle(s, a.listTasks)
+	wire.Handle(s, a.executeCommand)
 }
 
 func (a *api) registerServices(s *wire.Service) {

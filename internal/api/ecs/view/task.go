@@ -167,6 +167,9 @@ func container(scope model.Scope, t *model.Task, c *model.Container, def *types.
 		out.Cpu = new(strconv.Itoa(int(d.Cpu)))
 		out.Memory, out.MemoryReservation = digits(d.Memory), digits(d.MemoryReservation)
 	}
+	if t.EnableExecuteCommand {
+		out.ManagedAgents = []types.ManagedAgent{managedAgent(c)}
+	}
 	if o := containerOverride(t, c.Name); o != nil {
 		for _, f := range []struct {
 			to   **string
@@ -178,6 +181,18 @@ func container(scope model.Scope, t *model.Task, c *model.Container, def *types.
 		}
 	}
 	return out
+}
+
+// managedAgent is ECS Exec as AWS shows it, as an agent in the container: it is there when the container runs.
+func managedAgent(c *model.Container) types.ManagedAgent {
+	a := types.ManagedAgent{Name: types.ManagedAgentNameExecuteCommandAgent, LastStatus: new("PENDING")}
+	switch c.Status {
+	case model.Running:
+		a.LastStatus, a.LastStartedAt = new("RUNNING"), at(c.StartedAt)
+	case model.Stopped:
+		a.LastStatus = new("STOPPED")
+	}
+	return a
 }
 
 func health(h types.HealthStatus) types.HealthStatus {
