@@ -128,7 +128,7 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 			Subnets: subnets, SecurityGroup: network.SecurityGroup}),
 		kms.New(kms.Config{Store: r.store, Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "kms")}),
 		sts.New(),
-		ec2.New(network),
+		ec2.New(ec2.Config{Store: r.store, Network: network, Now: time.Now, NewID: newID, Log: s.log.With("component", "ec2")}),
 		eks.New(),
 		s.systems(),
 	}

@@ -127,6 +127,7 @@ func Schema() []Kind {
 		TargetViews.kind(),
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
 		MasterKeys.kind(), KMSKeys.kind(), KMSAliases.kind(),
+		VPCs.kind(), Subnets.kind(), RouteTables.kind(), InternetGateways.kind(), NATGateways.kind(), Addresses.kind(), NetworkACLs.kind(), DHCPOptions.kind(), SecurityGroups.kind(),
 	}
 }
 

@@ -8,10 +8,13 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
 )
 
-// CIDR is that of AWS's default VPC; the addresses that tasks really get are the node's own.
+// CIDR is that of AWS's default VPC.
 const CIDR = "172.31.0.0/16"
 
 // zones are the letters of the region's availability zones; each has one subnet. Application load balancers want two.
@@ -84,7 +87,47 @@ func shortRegion(region string) string {
 	return short + parts[len(parts)-1]
 }
 
+// id is the same on every machine and after a reinstallation.
 func (n Network) id(kind string, more ...string) string {
 	sum := sha256.Sum256([]byte(n.scope.Account + n.scope.Region + kind + strings.Join(more, "")))
 	return kind + "-" + hex.EncodeToString(sum[:])[:17]
+}
+
+// Rows are those of the default VPC as long as no client has changed them.
+func (n Network) Rows() *store.Computed {
+	cidr, owner := n.cidr.String(), n.scope.Account
+	vpc := &model.VPC{ID: n.VPC, DNSSupport: true, DNSHostnames: true, VPC: types.Vpc{VpcId: &n.VPC, CidrBlock: &cidr, IsDefault: new(true),
+		State: types.VpcStateAvailable, OwnerId: &owner, DhcpOptionsId: new(n.id("dopt")), InstanceTenancy: types.TenancyDefault,
+		CidrBlockAssociationSet: []types.VpcCidrBlockAssociation{associated(n.id("vpc-cidr-assoc"), cidr)}}}
+	gateway := n.id("igw")
+	igw := &model.InternetGateway{ID: gateway, Gateway: types.InternetGateway{InternetGatewayId: &gateway, OwnerId: &owner,
+		Attachments: []types.InternetGatewayAttachment{{VpcId: &n.VPC, State: types.AttachmentStatus("available")}}}}
+	table := newRouteTable(n.id("rtb"), n.VPC, owner, []string{cidr})
+	table.Table.Associations = []types.RouteTableAssociation{association(n.id("rtbassoc"), table.ID, "")}
+	table.Table.Routes = append(table.Table.Routes, types.Route{DestinationCidrBlock: new(anywhere), GatewayId: &gateway,
+		Origin: types.RouteOriginCreateRoute, State: types.RouteStateActive})
+	acl := newACL(n.id("acl"), n.VPC, owner, true)
+	group := newDefaultGroup(n.SecurityGroup, n.VPC, n.id("sgr", "in"), n.id("sgr", "out"))
+	rows := []store.ComputedRow{store.VPCs.Computed(vpc), store.InternetGateways.Computed(igw), store.RouteTables.Computed(table),
+		store.SecurityGroups.Computed(group), store.DHCPOptions.Computed(n.dhcp())}
+	for _, s := range n.Subnets {
+		acl.ACL.Associations = append(acl.ACL.Associations, types.NetworkAclAssociation{NetworkAclAssociationId: new(n.id("aclassoc", s.Zone)),
+			NetworkAclId: &acl.ID, SubnetId: &s.ID})
+		row := newSubnet(s.ID, n.VPC, s.CIDR, s.Zone, s.ZoneID, n.scope)
+		row.Subnet.DefaultForAz, row.Subnet.MapPublicIpOnLaunch = new(true), new(true)
+		rows = append(rows, store.Subnets.Computed(row))
+	}
+	return store.Compute(append(rows, store.NetworkACLs.Computed(acl))...)
+}
+
+// dhcp are the options that AWS gives each region.
+func (n Network) dhcp() *model.DHCPOptions {
+	domain := n.scope.Region + ".compute.internal"
+	if n.scope.Region == "us-east-1" {
+		domain = "ec2.internal"
+	}
+	return &model.DHCPOptions{ID: n.id("dopt"), Options: types.DhcpOptions{DhcpOptionsId: new(n.id("dopt")), OwnerId: &n.scope.Account,
+		DhcpConfigurations: []types.DhcpConfiguration{
+			{Key: new("domain-name"), Values: []types.AttributeValue{{Value: &domain}}},
+			{Key: new("domain-name-servers"), Values: []types.AttributeValue{{Value: new("AmazonProvidedDNS")}}}}}}
 }

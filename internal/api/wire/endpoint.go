@@ -251,6 +251,9 @@ func (x *exchange) encode(op operation, out any) answer {
 // isDryRun tells whether a request to EC2 only asks if it would be allowed.
 func isDryRun(in any) bool {
 	f := reflect.ValueOf(in).Elem().FieldByName("DryRun")
+	if !f.IsValid() { // an operation without the parameter
+		return false
+	}
 	asked, ok := reflect.TypeAssert[*bool](f)
 	return ok && asked != nil && *asked
 }

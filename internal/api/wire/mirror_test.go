@@ -31,6 +31,8 @@ import (
 	"github.com/berthdev/berth/internal/api/ec2"
 	"github.com/berthdev/berth/internal/api/eks"
 	"github.com/berthdev/berth/internal/api/wire"
+	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/store/mem"
 )
 
 // far is the other end of an SDK client: it keeps the request and sends what the test wants to be answered.
@@ -206,7 +208,7 @@ func readRequest(service string, f *far, in, into any) error {
 // TestEC2Requests does the same with the operations of EC2 that Berth serves; it has far too many to try all.
 func TestEC2Requests(t *testing.T) {
 	f := &far{}
-	client, served := clients(f)["ec2"], wire.Operations(ec2.New(ec2.DefaultNetwork(scope)))
+	client, served := clients(f)["ec2"], wire.Operations(ec2.New(ec2.Config{Store: mem.New(store.Schema()), Network: ec2.DefaultNetwork(scope), Now: time.Now, NewID: func() string { return strings.Repeat("0", 32) }}))
 	eachOperation(client, func(name string, inType, _ reflect.Type, call func(any) (any, error)) {
 		if !slices.ContainsFunc(served, func(o wire.Operation) bool { return o.Name == name }) {
 			return

@@ -103,6 +103,10 @@ func (q filler) fill(v reflect.Value, n *node, path string) error {
 	return nil
 }
 
+// ec2Parameters are EC2's parameters that are named after no field.
+var ec2Parameters = map[string]string{"Groups": "UserIdGroupPairs", "Icmp": "IcmpTypeCode", "GroupDescription": "Description", "ResourceId": "Resources",
+	"ExecutableBy": "ExecutableUsers", "AvailabilityZoneAddress": "AvailabilityZoneAddresses", "SecondaryPrivateIpAddress": "SecondaryPrivateIpAddresses"}
+
 func (q filler) fillStruct(v reflect.Value, n *node, path string) error {
 	for name, kid := range n.kids {
 		if name == "" {
@@ -111,6 +115,9 @@ func (q filler) fillStruct(v reflect.Value, n *node, path string) error {
 		f, ok := field(v, name)
 		if !ok && q.ec2 {
 			f, ok = field(v, name+"s") // Filter.1 is of Filters
+		}
+		if own := ec2Parameters[name]; !ok && q.ec2 && own != "" {
+			f, ok = field(v, own)
 		}
 		if !ok || !f.CanSet() {
 			continue
