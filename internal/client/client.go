@@ -52,16 +52,19 @@ func New(version string, m Machine) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	c := &common{machine: m}
-	root.AddCommand(c.env(), c.ps(), c.why(), c.logs(), c.build(), c.connect(), versionCommand(version))
+	root.AddCommand(c.env(), c.ps(), c.why(), c.logs(), c.build(), c.exec(), c.connect(), versionCommand(version))
 	return root
 }
 
-// Main runs the command line and returns the exit code: 0, 1 when it failed, 2 when it was not understood.
+// Main runs the command line and returns the exit code: 0, 1 when it failed, 2 when it was not understood, or that of the command that it ran elsewhere.
 func Main(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if exit, ok := errors.AsType[ExitError](err); ok {
+		return exit.Code
 	}
 	fmt.Fprintln(os.Stderr, "berth: "+sentence(err))
 	if _, usage := errors.AsType[UsageError](err); usage {
