@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/serve/keys"
+	"github.com/berthdev/berth/internal/serve/vault"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -79,9 +80,14 @@ func (s *server) newRing(r *region) *keys.Ring {
 	return keys.New(keys.Config{Store: r.store, Scope: r.scope, Master: s.master, Now: time.Now})
 }
 
+// vault is the region's parameters and secrets.
+func (r *region) vault() *vault.Vault {
+	return &vault.Vault{Store: r.store, Scope: r.scope, Ring: r.keys}
+}
+
 // keepDue does, on the leader, what is due of keys and secrets in every region.
 func (s *server) keepDue(ctx context.Context) error {
-	w := s.store.Watch(ctx, store.KMSKeys.All(), store.Regions.All())
+	w := s.store.Watch(ctx, store.KMSKeys.All(), store.Secrets.All(), store.Regions.All())
 	for {
 		next := timeouts.KeysDue
 		for _, r := range s.regionsHeld() {
@@ -92,8 +98,17 @@ func (s *server) keepDue(ctx context.Context) error {
 			case len(deleted)+len(rotated) > 0:
 				s.log.Info("keys were deleted or rotated", "region", r.scope.Region, "deleted", deleted, "rotated", rotated)
 			}
-			if !at.IsZero() {
-				next = min(next, max(time.Until(at), timeouts.ControlStep))
+			secrets, then, err := r.vault().Due(ctx, time.Now())
+			switch {
+			case err != nil && ctx.Err() == nil:
+				s.log.Error("secrets whose recovery window is over are not deleted", "region", r.scope.Region, "error", err)
+			case len(secrets) > 0:
+				s.log.Info("secrets were deleted: their recovery window is over", "region", r.scope.Region, "secrets", secrets)
+			}
+			for _, at := range []time.Time{at, then} {
+				if !at.IsZero() {
+					next = min(next, max(time.Until(at), timeouts.ControlStep))
+				}
 			}
 		}
 		wait := time.NewTimer(next)

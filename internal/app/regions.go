@@ -16,6 +16,8 @@ import (
 	"github.com/berthdev/berth/internal/api/elb"
 	"github.com/berthdev/berth/internal/api/kms"
 	"github.com/berthdev/berth/internal/api/logs"
+	"github.com/berthdev/berth/internal/api/secretsmanager"
+	"github.com/berthdev/berth/internal/api/ssm"
 	"github.com/berthdev/berth/internal/api/sts"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/control"
@@ -127,6 +129,9 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 		elb.New(elb.Config{Store: r.store, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "elb"), VPC: network.VPC,
 			Subnets: subnets, SecurityGroup: network.SecurityGroup}),
 		kms.New(kms.Config{Store: r.store, Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "kms")}),
+		ssm.New(ssm.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "ssm")}),
+		secretsmanager.New(secretsmanager.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now,
+			Log: s.log.With("component", "secretsmanager")}),
 		sts.New(),
 		ec2.New(ec2.Config{Store: r.store, Network: network, Now: time.Now, NewID: newID, Log: s.log.With("component", "ec2")}),
 		eks.New(),

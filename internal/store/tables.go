@@ -114,6 +114,11 @@ var (
 	// KMSAliases by ByTarget: the id of the key that they stand for.
 	KMSAliases = table[model.KMSAlias]("kms-aliases",
 		by(ByTarget, func(a *model.KMSAlias) string { return a.KeyID }))
+
+	Parameters        = table[model.Parameter]("ssm-parameters")
+	ParameterVersions = table[model.ParameterVersion]("ssm-versions")
+	Secrets           = table[model.Secret]("secrets")
+	SecretVersions    = table[model.SecretVersion]("secret-versions")
 )
 
 // Schema lists every table.
@@ -128,6 +133,7 @@ func Schema() []Kind {
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
 		MasterKeys.kind(), KMSKeys.kind(), KMSAliases.kind(),
 		VPCs.kind(), Subnets.kind(), RouteTables.kind(), InternetGateways.kind(), NATGateways.kind(), Addresses.kind(), NetworkACLs.kind(), DHCPOptions.kind(), SecurityGroups.kind(),
+		Parameters.kind(), ParameterVersions.kind(), Secrets.kind(), SecretVersions.kind(),
 	}
 }
 

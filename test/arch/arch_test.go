@@ -41,7 +41,7 @@ var ladder = []rung{
 	{"plan", []string{"model"}, "planners see values, and not each other"},
 	{"api/wire", []string{"gate", "model"}, "protocols know no service"},
 	{"places", []string{"plan/placement", "store", "model"}, "what placement knows, kept beside the store"},
-	{"api", []string{"execstream", "api/wire", "plan", "places", "store", "model", "serve/registry", "serve/logstore", "serve/keys", "serve/objects"}, "handlers decide, controllers and agents act; never sideways between two APIs"},
+	{"api", []string{"execstream", "api/wire", "plan", "places", "store", "model", "serve/registry", "serve/logstore", "serve/keys", "serve/vault", "serve/objects"}, "handlers decide, controllers and agents act; never sideways between two APIs"},
 	{"control", []string{"plan", "places", "store", "timeouts", "model"}, "arrows point down"},
 	{"beat", []string{"timeouts"}, "packets know no noun but the node's id"},
 	{"nodelink/ledger", []string{"nodelink", "peer", "timeouts", "model"}, "a ledger elsewhere knows what is written, and not why"},
