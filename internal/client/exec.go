@@ -213,11 +213,11 @@ func hear(ctx context.Context, socket *websocket.Conn, c console) error {
 		if ctx.Err() != nil {
 			return ExitError{130} // interrupted
 		}
-		if closed, ok := errors.AsType[*websocket.CloseError](err); ok && closed.Text != "" {
+		if closed, ok := errors.AsType[*websocket.CloseError](err); ok && closed.Code == websocket.ClosePolicyViolation {
 			return errors.New(closed.Text)
 		}
 		if err != nil {
-			return fmt.Errorf("the session broke: %w", err)
+			return fmt.Errorf("the session broke, and the command was ended: the server that carried it was restarted or is lost (%w)", err)
 		}
 		f, err := execstream.NewReader(bytes.NewReader(data)).Read()
 		if err != nil {
