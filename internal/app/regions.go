@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/internal/api/ec2"
-	"github.com/berthdev/berth/internal/api/ecr"
 	"github.com/berthdev/berth/internal/api/ecs"
 	"github.com/berthdev/berth/internal/api/eks"
 	"github.com/berthdev/berth/internal/api/elb"
@@ -123,8 +122,7 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 	return []*wire.Service{
 		ecs.New(ecs.Config{Store: r.store, Places: r.places, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "ecs"),
 			OpenSession: s.openSession, NoMachines: s.noMachines(r.scope.Region)}),
-		ecr.New(ecr.Config{Store: r.store, Scope: r.scope, Manifests: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
-			Log: s.log.With("component", "ecr")}),
+		s.ecr(r),
 		logs.New(logs.Config{Store: r.lines, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "logs")}),
 		elb.New(elb.Config{Store: r.store, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "elb"), VPC: network.VPC,
 			Subnets: subnets, SecurityGroup: network.SecurityGroup}),

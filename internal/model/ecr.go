@@ -6,11 +6,16 @@ import (
 	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
 )
 
-// Repository is an ECR repository. Written by the API.
+// Repository is an ECR repository. Written by the API, and by the registry where one is made by a push or a pull.
 type Repository struct {
-	Name       string
-	Repository ecrtypes.Repository
-	Tags       []ecrtypes.Tag
+	Name        string
+	Repository  ecrtypes.Repository
+	Tags        []ecrtypes.Tag
+	Policy      string // document; "": none
+	Lifecycle   string // policy text; "": none
+	Preview     string // policy text of the last preview; "": none
+	PreviewedAt time.Time
+	EvaluatedAt time.Time // when the lifecycle policy was last applied. Written by the registry
 }
 
 // Key is the name.
@@ -31,6 +36,11 @@ type Image struct {
 	Tags         []string
 	PushedAt     time.Time
 	PulledAt     time.Time
+	Archived     bool // Written by the API and the lifecycle
+	ArchivedAt   time.Time
+	ActivatedAt  time.Time // from the archive, last
+	Cached       bool      // from an upstream registry: its parts are there once they were pulled
+	CheckedAt    time.Time // when the upstream was last asked for its tags
 }
 
 // Key is <repository>@<digest>.
@@ -56,3 +66,66 @@ type RepositoryBlob struct {
 
 // Key is <repository>@<digest>.
 func (b *RepositoryBlob) Key() string { return b.Repository + "@" + b.Digest }
+
+// RegistrySettings is what is set for the whole registry. Written by the API.
+type RegistrySettings struct {
+	Policy      string // document; "": none
+	Replication ecrtypes.ReplicationConfiguration
+	Scanning    *ecrtypes.RegistryScanningConfiguration // nil: basic, without rules
+	Signing     *ecrtypes.SigningConfiguration
+	Account     map[string]string    // account settings by name
+	Exclusions  map[string]time.Time // principals whose pulls are not noted, and since when
+}
+
+// RegistryKey is the key of the one row of RegistrySettings.
+const RegistryKey = "registry"
+
+// Key is RegistryKey.
+func (*RegistrySettings) Key() string { return RegistryKey }
+
+// PullThroughRule says which upstream registry a prefix of names is a cache of. Written by the API.
+type PullThroughRule struct {
+	Rule ecrtypes.PullThroughCacheRule
+}
+
+// Key is the prefix, "ROOT" for all names.
+func (r *PullThroughRule) Key() string { return *r.Rule.EcrRepositoryPrefix }
+
+// CreationTemplate is what repositories get that are made by a push, a pull or a replication. Written by the API.
+type CreationTemplate struct {
+	Template ecrtypes.RepositoryCreationTemplate
+}
+
+// Key is the prefix, "ROOT" for all names.
+func (t *CreationTemplate) Key() string { return *t.Template.Prefix }
+
+// Replication is an image on its way to another registry. Written by the registry, and by the API for a backfill.
+type Replication struct {
+	Repository string
+	Digest     string
+	Region     string
+	RegistryID string
+	Tags       []string
+	Backfill   string // id of the backfill that asked for it; ""
+	Status     ecrtypes.ReplicationStatus
+	Failure    string // code
+	Tries      int
+	At         time.Time // of the last change
+}
+
+// Key is <repository>@<digest>#<region>/<registry>.
+func (r *Replication) Key() string {
+	return r.Repository + "@" + r.Digest + "#" + r.Region + "/" + r.RegistryID
+}
+
+// Backfill is the replication of what was there before its rule. Written by the API; its end follows from its Replications.
+type Backfill struct {
+	ID         string
+	Region     string
+	RegistryID string
+	StartedAt  time.Time
+	StoppedAt  time.Time
+}
+
+// Key is the id.
+func (b *Backfill) Key() string { return b.ID }

@@ -121,6 +121,19 @@ var (
 	SecretVersions    = table[model.SecretVersion]("secret-versions")
 )
 
+// The registry's tables beside repositories, images and blobs.
+var (
+	// RegistrySettings has one row, model.RegistryKey.
+	RegistrySettings  = table[model.RegistrySettings]("ecr-settings")
+	PullThroughRules  = table[model.PullThroughRule]("ecr-upstreams")
+	CreationTemplates = table[model.CreationTemplate]("ecr-templates")
+	// Replications by ByRepository and, those that are not done, ByState under "IN_PROGRESS".
+	Replications = table[model.Replication]("ecr-replications",
+		by(ByRepository, func(r *model.Replication) string { return r.Repository }),
+		by(ByState, func(r *model.Replication) string { return string(r.Status) }))
+	Backfills = table[model.Backfill]("ecr-backfills")
+)
+
 // Schema lists every table.
 func Schema() []Kind {
 	return []Kind{
@@ -131,6 +144,7 @@ func Schema() []Kind {
 		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),
 		TargetViews.kind(),
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
+		RegistrySettings.kind(), PullThroughRules.kind(), CreationTemplates.kind(), Replications.kind(), Backfills.kind(),
 		MasterKeys.kind(), KMSKeys.kind(), KMSAliases.kind(),
 		VPCs.kind(), Subnets.kind(), RouteTables.kind(), InternetGateways.kind(), NATGateways.kind(), Addresses.kind(), NetworkACLs.kind(), DHCPOptions.kind(), SecurityGroups.kind(),
 		Parameters.kind(), ParameterVersions.kind(), Secrets.kind(), SecretVersions.kind(),

@@ -52,6 +52,7 @@ var ladder = []rung{
 	{"node/agent/agenttest", []string{"node", "plan/task", "timeouts", "model"}, "the suite makes tasks as the API does"},
 	{"node", []string{"node", "execstream", "beat", "timeouts", "model"}, "an agent knows only its assignments"},
 	{"serve/proxy/feed", []string{"serve/proxy", "store", "timeouts", "model"}, "the data plane's joint with the store"},
+	{"serve/registry/expiry", []string{"plan/lifecycle", "serve/registry", "store", "model"}, "a policy's verdicts, done to rows"},
 	{"serve/proxy", []string{"gate", "timeouts", "model"}, "the data plane takes a table"},
 	{"serve", []string{"serve", "execstream", "gate", "store", "timeouts", "model"}, "what answers people decides nothing"},
 	{"sim", []string{"api", "control", "plan", "places", "nodelink", "store", "model"}, "a cluster without machines"},

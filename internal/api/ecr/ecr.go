@@ -36,6 +36,7 @@ type Config struct {
 	Store     store.Store
 	Scope     model.Scope
 	Manifests Manifests
+	Layers    Layers
 	Tokens    Tokens
 	// Host is the host:port under which docker reaches the registry, such as "localhost:4566".
 	Host string
@@ -43,14 +44,17 @@ type Config struct {
 	Log  *slog.Logger
 }
 
-type api struct{ Config }
+type api struct {
+	Config
+	parts parts
+}
 
 // tokenLife is how long a password of GetAuthorizationToken is good for (ECR API reference).
 const tokenLife = 12 * time.Hour
 
 // New makes the service.
 func New(c Config) *wire.Service {
-	a := &api{c}
+	a := &api{Config: c}
 	s := &wire.Service{Name: "ecr", Protocol: wire.JSON11, Target: "AmazonEC2ContainerRegistry_V20150921",
 		Types: ecr.TypeRegistry}
 	wire.Handle(s, a.getAuthorizationToken)
@@ -66,6 +70,14 @@ func New(c Config) *wire.Service {
 	wire.Handle(s, a.batchGetImage)
 	wire.Handle(s, a.batchDeleteImage)
 	wire.Handle(s, a.putImage)
+	a.handleLayers(s)
+	a.handleLifecycle(s)
+	a.handlePolicies(s)
+	a.handleSettings(s)
+	a.handleTemplates(s)
+	a.handleUpstreams(s)
+	a.handleReplication(s)
+	a.handleScanning(s)
 	return s
 }
 

@@ -56,7 +56,7 @@ func newRig(t *testing.T) *rig {
 	}
 	log, now := slog.New(slog.DiscardHandler), func() time.Time { return r.now }
 	r.reg = registry.New(registry.Config{Store: r.store, Blobs: blobs, Auth: r.keys, Scope: scope, Now: now, Log: log})
-	service := ecr.New(ecr.Config{Store: r.store, Scope: scope, Manifests: r.reg, Tokens: r.keys, Host: "localhost:4566", Now: now, Log: log})
+	service := ecr.New(ecr.Config{Store: r.store, Scope: scope, Manifests: r.reg, Layers: r.reg, Tokens: r.keys, Host: "localhost:4566", Now: now, Log: log})
 	r.Client = awsecr.NewFromConfig(wiretest.Serve(t, service))
 	return r
 }

@@ -65,7 +65,7 @@ func servers(t *testing.T) []*wire.Service {
 	id := func() string { n++; return fmt.Sprintf("%016x%016x", n, n) }
 	return []*wire.Service{
 		sts.New(), ec2.New(ec2.Config{Store: st, Network: ec2.DefaultNetwork(scope), Now: time.Now, NewID: id}),
-		ecr.New(ecr.Config{Store: st, Scope: scope, Manifests: images, Tokens: anyToken{}, Host: "localhost:1", Now: time.Now, Log: quiet}),
+		ecr.New(ecr.Config{Store: st, Scope: scope, Manifests: images, Layers: images, Tokens: anyToken{}, Host: "localhost:1", Now: time.Now, Log: quiet}),
 		logs.New(logs.Config{Store: lines, Scope: scope, Now: time.Now, Log: quiet}),
 		elb.New(elb.Config{Store: st, Scope: scope, Now: time.Now, NewID: id, Log: quiet, VPC: "vpc-1", SecurityGroup: "sg-1",
 			Subnets: []elb.Subnet{{ID: "subnet-a", Zone: "us-east-1a"}, {ID: "subnet-b", Zone: "us-east-1b"}}}),

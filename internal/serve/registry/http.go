@@ -63,8 +63,10 @@ func (r *Registry) Pulls() http.Handler {
 }
 
 func (r *Registry) dispatch(w http.ResponseWriter, req *http.Request) error {
-	if err := r.authorize(w, req); err != nil {
-		return err
+	if !r.signed(req) {
+		if err := r.authorize(w, req); err != nil {
+			return err
+		}
 	}
 	return r.route(w, req)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -202,6 +203,7 @@ func (r *Registry) admit(tx store.Tx, img *model.Image, tags []string, config st
 	img.PushedAt = r.Now()
 	if old, ok := store.Images.Get(tx, img.Key()); ok {
 		img.Tags, img.PushedAt, img.PulledAt = old.Tags, old.PushedAt, old.PulledAt
+		img.Archived, img.ArchivedAt, img.ActivatedAt = old.Archived, old.ArchivedAt, old.ActivatedAt
 	}
 	for _, tag := range tags {
 		if err := r.retag(tx, repo, img, tag); err != nil {
@@ -219,7 +221,7 @@ func (r *Registry) retag(tx store.Tx, repo *model.Repository, img *model.Image, 
 		return nil
 	}
 	if ok {
-		if repo.Repository.ImageTagMutability == ecrtypes.ImageTagMutabilityImmutable {
+		if immutable(repo, tag) {
 			return refuse(400, "TAG_INVALID", fmt.Sprintf("The image tag '%s' already exists in the '%s' repository and cannot be "+
 				"overwritten because the repository is immutable.", tag, repo.Name))
 		}
@@ -234,6 +236,48 @@ func (r *Registry) retag(tx store.Tx, repo *model.Repository, img *model.Image, 
 	img.PushedAt = r.Now()
 	store.ImageTags.Put(tx, &model.ImageTag{Repository: img.Repository, Tag: tag, Digest: img.Digest})
 	return nil
+}
+
+// immutable tells whether a tag of the repository stays where it is.
+func immutable(repo *model.Repository, tag string) bool {
+	r := repo.Repository
+	excluded := slices.ContainsFunc(r.ImageTagMutabilityExclusionFilters, func(f ecrtypes.ImageTagMutabilityExclusionFilter) bool {
+		return f.Filter != nil && wildcard(*f.Filter, tag)
+	})
+	switch r.ImageTagMutability {
+	case ecrtypes.ImageTagMutabilityImmutable:
+		return true
+	case ecrtypes.ImageTagMutabilityImmutableWithExclusion:
+		return !excluded
+	case ecrtypes.ImageTagMutabilityMutableWithExclusion:
+		return excluded
+	}
+	return false
+}
+
+// wildcard tells whether s is what a pattern with * for anything says.
+func wildcard(pattern, s string) bool {
+	first, rest, some := strings.Cut(pattern, "*")
+	if !some {
+		return pattern == s
+	}
+	if !strings.HasPrefix(s, first) {
+		return false
+	}
+	for i := len(first); i <= len(s); i++ {
+		if wildcard(rest, s[i:]) {
+			return true
+		}
+	}
+	return false
+}
+
+// RemoveImage removes an image and its tags from the tables; Collect frees what only it needed.
+func RemoveImage(tx store.Tx, img *model.Image) {
+	for _, tag := range img.Tags {
+		store.ImageTags.Delete(tx, img.Repository+":"+tag)
+	}
+	store.Images.Delete(tx, img.Key())
 }
 
 // DeleteManifest removes a tag, or a manifest with all its tags. Errors: *Error.
@@ -254,10 +298,7 @@ func (r *Registry) DeleteManifest(ctx context.Context, repo, reference string) e
 			store.Images.Put(tx, &next)
 			return nil
 		}
-		for _, tag := range cur.Tags {
-			store.ImageTags.Delete(tx, repo+":"+tag)
-		}
-		store.Images.Delete(tx, cur.Key())
+		RemoveImage(tx, cur)
 		return nil
 	})
 }

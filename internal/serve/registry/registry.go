@@ -44,11 +44,12 @@ type Config struct {
 type Registry struct {
 	Config
 	manifests *gate.Budget // of those that are in memory while they are pushed
+	urlKey    []byte       // of LayerURL
 }
 
 // New makes a Registry.
 func New(c Config) *Registry {
-	return &Registry{Config: c, manifests: gate.NewBudget(16*MaxManifest, 8*MaxManifest, 5*time.Second)}
+	return &Registry{Config: c, manifests: gate.NewBudget(16*MaxManifest, 8*MaxManifest, 5*time.Second), urlKey: newURLKey()}
 }
 
 var (

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -308,15 +309,15 @@ func (r *Registry) renew(req *http.Request, repo, dgst string) {
 		}
 	})
 	if size, err := r.Blobs.Stat(req.Context(), dgst); err == nil && !at.IsZero() && r.Now().Sub(at) > lease/2 {
-		if err := r.link(req, repo, dgst, size); err != nil {
+		if err := r.link(req.Context(), repo, dgst, size); err != nil {
 			r.Log.Warn("cannot renew a blob", "repository", repo, "digest", dgst, "error", err)
 		}
 	}
 }
 
 // link says that the repository holds the blob.
-func (r *Registry) link(req *http.Request, repo, dgst string, size int64) error {
-	return r.Store.Update(req.Context(), func(tx store.Tx) error {
+func (r *Registry) link(ctx context.Context, repo, dgst string, size int64) error {
+	return r.Store.Update(ctx, func(tx store.Tx) error {
 		if _, err := r.repository(tx, repo); err != nil {
 			return err
 		}
@@ -334,7 +335,7 @@ func (r *Registry) serveStart(w http.ResponseWriter, req *http.Request, m []stri
 	if dgst, from := q.Get("mount"), q.Get("from"); dgst != "" && from != "" && digestPattern.MatchString(dgst) {
 		size, err := r.Blobs.Stat(req.Context(), dgst)
 		if err == nil && r.holds(from, dgst) == nil {
-			if err := r.link(req, repo, dgst, size); err != nil {
+			if err := r.link(req.Context(), repo, dgst, size); err != nil {
 				return err
 			}
 			return created(w, repo, dgst)
@@ -409,7 +410,7 @@ func (r *Registry) finish(w http.ResponseWriter, req *http.Request, repo string,
 	if err != nil {
 		return uploadError(err)
 	}
-	if err := r.link(req, repo, dgst, size); err != nil {
+	if err := r.link(req.Context(), repo, dgst, size); err != nil {
 		return err
 	}
 	return created(w, repo, dgst)
