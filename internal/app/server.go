@@ -236,13 +236,7 @@ func (s *server) run(ctx context.Context) error {
 // housekeeping frees, once an hour, what nobody refers to any more.
 func (s *server) housekeeping(ctx context.Context) error {
 	return every(ctx, timeouts.Housekeeping, func() {
-		if role, _ := s.store.Role(); !role.Leading {
-			// blobs go on the leader's word
-		} else if n, bytes, err := s.registry.Collect(ctx); err != nil {
-			s.log.Error("cannot collect unused blobs", "error", err)
-		} else if n > 0 {
-			s.log.Info("collected unused blobs", "blobs", n, "bytes", bytes)
-		}
+		s.tidyRegistry(ctx)
 		s.sweepLogs(s.logs)
 		if err := s.series.Sweep(); err != nil {
 			s.log.Error("cannot remove old metrics", "error", err)

@@ -5,6 +5,7 @@ package ecr
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -37,6 +38,9 @@ type Config struct {
 	Scope     model.Scope
 	Manifests Manifests
 	Layers    Layers
+	Upstreams Upstreams
+	Peers     Peers
+	Scanner   Scanner // nil: images are not scanned
 	Tokens    Tokens
 	// Host is the host:port under which docker reaches the registry, such as "localhost:4566".
 	Host string
@@ -55,6 +59,12 @@ const tokenLife = 12 * time.Hour
 // New makes the service.
 func New(c Config) *wire.Service {
 	a := &api{Config: c}
+	if a.Upstreams == nil {
+		a.Upstreams = nobody{}
+	}
+	if a.Peers == nil {
+		a.Peers = nobody{}
+	}
 	s := &wire.Service{Name: "ecr", Protocol: wire.JSON11, Target: "AmazonEC2ContainerRegistry_V20150921",
 		Types: ecr.TypeRegistry}
 	wire.Handle(s, a.getAuthorizationToken)
@@ -80,6 +90,17 @@ func New(c Config) *wire.Service {
 	a.handleScanning(s)
 	return s
 }
+
+// nobody is there to be reached.
+type nobody struct{}
+
+// Ping implements Upstreams.
+func (nobody) Ping(context.Context, *model.PullThroughRule) error {
+	return errors.New("this Berth reaches no upstream registry")
+}
+
+// Knows implements Peers.
+func (nobody) Knows(string, string) bool { return false }
 
 func (a *api) getAuthorizationToken(ctx context.Context, in *ecr.GetAuthorizationTokenInput) (*ecr.GetAuthorizationTokenOutput, error) {
 	token, expires := a.Tokens.IssueRegistryToken(wire.CallerFrom(ctx).Session(), tokenLife)

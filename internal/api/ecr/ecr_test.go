@@ -171,7 +171,7 @@ func TestRepositoriesThatAreRefused(t *testing.T) {
 		"mutability": {awsecr.CreateRepositoryInput{RepositoryName: aws.String("new"), ImageTagMutability: "SOMETIMES"}, "InvalidParameterException",
 			"Member must satisfy enum value set: [IMMUTABLE, MUTABLE, MUTABLE_WITH_EXCLUSION, IMMUTABLE_WITH_EXCLUSION]"},
 		"exclusion": {awsecr.CreateRepositoryInput{RepositoryName: aws.String("new"), ImageTagMutability: "IMMUTABLE_WITH_EXCLUSION"},
-			"InvalidParameterException", "Berth does not support the tag mutability IMMUTABLE_WITH_EXCLUSION yet"},
+			"InvalidParameterException", "imageTagMutabilityExclusionFilters must be given with the tag mutability IMMUTABLE_WITH_EXCLUSION"},
 		"KMS": {awsecr.CreateRepositoryInput{RepositoryName: aws.String("new"),
 			EncryptionConfiguration: &types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeKms}}, "InvalidParameterException",
 			"Berth does not support the encryption type KMS yet"},

@@ -36,7 +36,7 @@ func (a *api) describeImages(ctx context.Context, in *ecr.DescribeImagesInput) (
 			return
 		}
 		for img := range store.Images.By(tx, store.ByRepository, repo.Name) {
-			if in.Filter == nil || tagged(in.Filter.TagStatus, len(img.Tags) > 0) {
+			if in.Filter == nil || tagged(in.Filter.TagStatus, len(img.Tags) > 0) && hasStatus(in.Filter.ImageStatus, img) {
 				details = append(details, a.detail(img))
 			}
 		}
@@ -61,6 +61,12 @@ func (a *api) detail(img *model.Image) types.ImageDetail {
 	if img.Subject != "" {
 		d.SubjectManifestDigest = &img.Subject
 	}
+	if img.Archived {
+		d.ImageStatus, d.LastArchivedAt = types.ImageStatusArchived, &img.ArchivedAt
+	}
+	if !img.ActivatedAt.IsZero() {
+		d.LastActivatedAt = &img.ActivatedAt
+	}
 	if !img.PulledAt.IsZero() {
 		d.LastRecordedPullTime = &img.PulledAt
 	}
@@ -77,6 +83,17 @@ func tagged(want types.TagStatus, has bool) bool {
 	return true
 }
 
+// hasStatus tells whether an image is in the storage that a filter asks for; without one, in any.
+func hasStatus(want types.ImageStatusFilter, img *model.Image) bool {
+	switch want {
+	case types.ImageStatusFilterActive:
+		return !img.Archived
+	case types.ImageStatusFilterArchived:
+		return img.Archived
+	}
+	return want == "" || want == types.ImageStatusFilterAny
+}
+
 func (a *api) listImages(ctx context.Context, in *ecr.ListImagesInput) (*ecr.ListImagesOutput, error) {
 	ids := []types.ImageIdentifier{}
 	var err error
@@ -86,7 +103,7 @@ func (a *api) listImages(ctx context.Context, in *ecr.ListImagesInput) (*ecr.Lis
 			return
 		}
 		for img := range store.Images.By(tx, store.ByRepository, repo.Name) {
-			if in.Filter != nil && !tagged(in.Filter.TagStatus, len(img.Tags) > 0) {
+			if in.Filter != nil && !(tagged(in.Filter.TagStatus, len(img.Tags) > 0) && hasStatus(in.Filter.ImageStatus, img)) {
 				continue
 			}
 			for _, tag := range img.Tags {

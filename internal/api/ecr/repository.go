@@ -2,6 +2,7 @@ package ecr
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -40,14 +41,14 @@ func (a *api) newRepository(in *ecr.CreateRepositoryInput) (*model.Repository, e
 	if err := checkName(in.RepositoryName); err != nil {
 		return nil, err
 	}
-	if err := checkMutability(in.ImageTagMutability); err != nil {
+	if err := checkMutability(in.ImageTagMutability, in.ImageTagMutabilityExclusionFilters); err != nil {
 		return nil, err
 	}
-	if e := in.EncryptionConfiguration; e != nil && e.EncryptionType != "" && e.EncryptionType != types.EncryptionTypeAes256 {
-		return nil, model.Errorf("InvalidParameterException", "Berth does not support the encryption type %s yet", e.EncryptionType)
+	if err := a.checkEncryption(in.EncryptionConfiguration); err != nil {
+		return nil, err
 	}
-	if c := in.ImageScanningConfiguration; c != nil && c.ScanOnPush {
-		return nil, model.Errorf("InvalidParameterException", "Berth does not scan images yet: create the repository with scanOnPush=false")
+	if err := a.checkScanning(in.ImageScanningConfiguration); err != nil {
+		return nil, err
 	}
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
@@ -75,15 +76,46 @@ func (a *api) newRepository(in *ecr.CreateRepositoryInput) (*model.Repository, e
 
 func (a *api) arn(name string) string { return a.Scope.ARN("ecr", "repository/"+name) }
 
-func checkMutability(m types.ImageTagMutability) error {
-	switch m {
-	case "", types.ImageTagMutabilityMutable, types.ImageTagMutabilityImmutable:
-		return nil
-	case types.ImageTagMutabilityImmutableWithExclusion, types.ImageTagMutabilityMutableWithExclusion:
-		return model.Errorf("InvalidParameterException", "Berth does not support the tag mutability %s yet", m)
+var exclusionFilter = regexp.MustCompile(`^[0-9a-zA-Z._*-]{1,128}$`)
+
+func checkMutability(m types.ImageTagMutability, filters []types.ImageTagMutabilityExclusionFilter) error {
+	excludes := m == types.ImageTagMutabilityImmutableWithExclusion || m == types.ImageTagMutabilityMutableWithExclusion
+	switch {
+	case m != "" && !slices.Contains(m.Values(), m):
+		return invalid("imageTagMutability",
+			"Member must satisfy enum value set: [IMMUTABLE, MUTABLE, MUTABLE_WITH_EXCLUSION, IMMUTABLE_WITH_EXCLUSION]")
+	case excludes && len(filters) == 0:
+		return model.Errorf("InvalidParameterException", "imageTagMutabilityExclusionFilters must be given with the tag mutability %s", m)
+	case !excludes && len(filters) > 0:
+		return model.Errorf("InvalidParameterException", "imageTagMutabilityExclusionFilters may be given with the tag mutabilities "+
+			"MUTABLE_WITH_EXCLUSION and IMMUTABLE_WITH_EXCLUSION only")
+	case len(filters) > 5:
+		return invalid("imageTagMutabilityExclusionFilters", "Member must have length less than or equal to 5")
 	}
-	return invalid("imageTagMutability",
-		"Member must satisfy enum value set: [IMMUTABLE, MUTABLE, MUTABLE_WITH_EXCLUSION, IMMUTABLE_WITH_EXCLUSION]")
+	for _, f := range filters {
+		if f.Filter == nil || !exclusionFilter.MatchString(*f.Filter) || strings.Count(*f.Filter, "*") > 2 {
+			return invalid("imageTagMutabilityExclusionFilters", "must satisfy regular expression '[0-9a-zA-Z._*-]{1,128}', with at most two wildcards")
+		}
+		if f.FilterType != types.ImageTagMutabilityExclusionFilterTypeWildcard {
+			return invalid("imageTagMutabilityExclusionFilters", "Member must satisfy enum value set: [WILDCARD]")
+		}
+	}
+	return nil
+}
+
+// checkEncryption refuses what a repository cannot be encrypted with.
+func (a *api) checkEncryption(e *types.EncryptionConfiguration) error {
+	switch {
+	case e == nil:
+		return nil
+	case !slices.Contains(e.EncryptionType.Values(), e.EncryptionType):
+		return invalid("encryptionConfiguration.encryptionType", "Member must satisfy enum value set: [AES256, KMS, KMS_DSSE]")
+	case e.EncryptionType != types.EncryptionTypeAes256:
+		return model.Errorf("InvalidParameterException", "Berth does not support the encryption type %s yet", e.EncryptionType)
+	case e.KmsKey != nil:
+		return model.Errorf("InvalidParameterException", "kmsKey may be given with the encryption types KMS and KMS_DSSE only")
+	}
+	return nil
 }
 
 func (a *api) describeRepositories(ctx context.Context, in *ecr.DescribeRepositoriesInput) (*ecr.DescribeRepositoriesOutput, error) {
@@ -147,7 +179,10 @@ func (a *api) deleteRepository(ctx context.Context, in *ecr.DeleteRepositoryInpu
 }
 
 func (a *api) putImageTagMutability(ctx context.Context, in *ecr.PutImageTagMutabilityInput) (*ecr.PutImageTagMutabilityOutput, error) {
-	if err := checkMutability(in.ImageTagMutability); err != nil {
+	if in.ImageTagMutability == "" {
+		return nil, checkMutability("null", nil)
+	}
+	if err := checkMutability(in.ImageTagMutability, in.ImageTagMutabilityExclusionFilters); err != nil {
 		return nil, err
 	}
 	err := a.Store.Update(ctx, func(tx store.Tx) error {
@@ -157,13 +192,15 @@ func (a *api) putImageTagMutability(ctx context.Context, in *ecr.PutImageTagMuta
 		}
 		next := *repo
 		next.Repository.ImageTagMutability = in.ImageTagMutability
+		next.Repository.ImageTagMutabilityExclusionFilters = in.ImageTagMutabilityExclusionFilters
 		store.Repositories.Put(tx, &next)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &ecr.PutImageTagMutabilityOutput{ImageTagMutability: in.ImageTagMutability, RegistryId: &a.Scope.Account,
+	return &ecr.PutImageTagMutabilityOutput{ImageTagMutability: in.ImageTagMutability,
+		ImageTagMutabilityExclusionFilters: in.ImageTagMutabilityExclusionFilters, RegistryId: &a.Scope.Account,
 		RepositoryName: in.RepositoryName}, nil
 }
 

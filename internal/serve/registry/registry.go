@@ -91,6 +91,9 @@ func (r *Registry) GetManifest(ctx context.Context, repo, reference string) (*Ma
 	if err != nil {
 		return nil, err
 	}
+	if img.Archived {
+		return nil, refuse(403, "DENIED", "The image "+repo+"@"+img.Digest+" is archived: move it to the storage class STANDARD to pull it")
+	}
 	content, err := readBlob(ctx, r.Blobs, img.Digest, MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		r.Log.Error("a manifest's content is missing or corrupt: push its image again", "repository", repo, "digest", img.Digest, "error", err)
