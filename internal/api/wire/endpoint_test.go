@@ -149,10 +149,6 @@ func TestRepositoriesThroughTheSDK(t *testing.T) {
 	if err != nil || token.AuthorizationData[0].ExpiresAt.Before(f.now.Add(11*time.Hour)) {
 		t.Errorf("%v %+v", err, token)
 	}
-	if _, err := c.StartImageScan(ctx, &awsecr.StartImageScanInput{RepositoryName: name,
-		ImageId: &ecrtypes.ImageIdentifier{}}); code(err) != "UnsupportedOperationException" {
-		t.Errorf("an operation that Berth lacks: %v", err)
-	}
 }
 
 func TestSignaturesAreChecked(t *testing.T) {
