@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -19,6 +20,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/keeper"
+	"github.com/berthdev/berth/internal/node/vitals"
 	"github.com/berthdev/berth/internal/pki"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/timeouts"
@@ -44,6 +46,7 @@ func (s *server) hearBeats(ctx context.Context, address string, key []byte) erro
 	if err != nil {
 		return err
 	}
+	p.vitals.Store(s.near.vitals)
 	s.near.beatBy(p)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.tellServers(ctx, p.to) })
@@ -96,6 +99,8 @@ type pulse struct {
 	leaving func() bool
 	ended   <-chan struct{} // closed when the node ends; nil before run
 
+	vitals atomic.Pointer[vitals.Vitals] // nil as long as nobody looks
+
 	mu     sync.Mutex
 	fenced map[string]model.Assignment // those of the last set that need a lease
 }
@@ -107,13 +112,22 @@ func newPulse(in *Instance, key []byte, log *slog.Logger) (*pulse, error) {
 		return nil, err
 	}
 	boot := beat.BootOf(bootID())
-	p := &pulse{leaving: sync.OnceValue(shutsDown), in: in, node: beat.NewNode(beat.NodeConfig{ID: id, Boot: boot, Log: log}), boot: boot, key: key, log: log}
+	p := &pulse{leaving: sync.OnceValue(shutsDown), in: in, boot: boot, key: key, log: log}
+	p.node = beat.NewNode(beat.NodeConfig{ID: id, Boot: boot, Health: p.health, Log: log})
 	var told []model.Assignment
 	for _, a := range agent.Remembered(in.Path("tasks"), log) { // until a server speaks
 		told = append(told, a.Assignment)
 	}
 	p.assigned(told)
 	return p, nil
+}
+
+// health is what is wrong with this machine.
+func (p *pulse) health() beat.Health {
+	if v := p.vitals.Load(); v != nil {
+		return v.Health()
+	}
+	return 0
 }
 
 // to beats to these servers from now on.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -154,7 +155,33 @@ func (s *server) mend(ctx context.Context) error {
 			}
 		})
 	})
+	g.Go(func() error { return s.spread(ctx) })
 	return g.Wait()
+}
+
+// spread gives second copies to log streams that had theirs on a server which was removed, until ctx is done.
+func (s *server) spread(ctx context.Context) error {
+	w := s.store.Watch(ctx, store.Servers.All())
+	for range w.C() {
+		gone := slices.ContainsFunc(w.Take().Changes, func(c store.Change) bool { return c.New == nil && c.Key != s.in.NodeID })
+		if !gone {
+			continue
+		}
+		all := []*region{s.homeRegion}
+		s.regions.each(func(r *region) { all = append(all, r) })
+		for _, r := range all {
+			streams, err := r.lines.Spread(ctx)
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case err != nil && !errors.Is(err, logcopies.ErrAlone):
+				s.log.Warn("not all log streams have a second copy since a server was removed; they are tried again", "region", r.scope.Region, "error", err)
+			default:
+				s.log.Info("log streams were looked at for second copies, as a server was removed", "region", r.scope.Region, "streams", streams)
+			}
+		}
+	}
+	return nil
 }
 
 // scrubRate is how many bytes a second are read to find what has become corrupt.

@@ -26,6 +26,7 @@ import (
 	"github.com/berthdev/berth/internal/node/embedded"
 	"github.com/berthdev/berth/internal/node/overlay"
 	"github.com/berthdev/berth/internal/node/quota"
+	"github.com/berthdev/berth/internal/node/vitals"
 	"github.com/berthdev/berth/internal/serve/build"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -206,6 +207,9 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 				return serveHTTP(ctx, host.Listener(outside), meta.Handler(metadata.FromHostTask(processes)))
 			})
 	}
+	watch := vitals.New(vitals.Config{Dir: in.dir, Runtime: p.daemon.Heard, Log: log.With("component", "vitals")})
+	up.vitals(watch)
+	m.loops = append(m.loops, watch.Run)
 	m.loops = append(m.loops, p.nameServer(log)...)
 	m.loops = append(m.loops, p.daemon.Supervise, p.overlay.Run, p.collectImages, p.sweep, p.serveBuilds)
 	return m, nil

@@ -24,6 +24,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/peer"
 	"github.com/berthdev/berth/internal/pki"
+	"github.com/berthdev/berth/internal/plan/placement"
 )
 
 // NodeConfig is what `berth node` was told. What is empty is what it was at the last start.
@@ -170,8 +171,8 @@ func (s *NodeSettings) set(c NodeConfig, region string) error {
 		s.Balancer = c.Balancer
 	}
 	for name := range s.Attributes {
-		if name == "" || strings.HasPrefix(name, "ecs.") || strings.HasPrefix(name, "berth.") {
-			return &SettingError{"attribute", name, "name=value with a name that begins with neither ecs. nor berth., which are Berth's own"}
+		if name == "" || strings.HasPrefix(name, "ecs.") || name == model.AttributeBalancer || name == model.AttributeReachable {
+			return &SettingError{"attribute", name, "name=value with a name that does not begin with ecs. and is neither berth.lb nor berth.reachable, which are Berth's own"}
 		}
 	}
 	return nil
@@ -283,6 +284,9 @@ func (in *Instance) attributes(arch string) map[string]string {
 		}
 		if in.Node.Unreachable {
 			all[model.AttributeReachable] = "false"
+			if all[placement.ENILimitAttribute] == "" {
+				all[placement.ENILimitAttribute] = "0" // nobody would get through to tasks with addresses of their own
+			}
 		}
 	}
 	maps.Copy(all, map[string]string{"ecs.os-type": "linux", "ecs.cpu-architecture": arch, "ecs.instance-type": "berth.local",

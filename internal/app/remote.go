@@ -16,6 +16,7 @@ import (
 	"github.com/berthdev/berth/internal/join"
 	"github.com/berthdev/berth/internal/node/agent/metadata"
 	"github.com/berthdev/berth/internal/node/upstream"
+	"github.com/berthdev/berth/internal/node/vitals"
 	"github.com/berthdev/berth/internal/nodelink"
 	"github.com/berthdev/berth/internal/nodelink/grpc"
 	"github.com/berthdev/berth/internal/peer"
@@ -68,7 +69,8 @@ func openRemote(in *Instance, clock *pki.Clock, log *slog.Logger) (*remote, erro
 }
 
 func (r *remote) uplink() uplink {
-	return uplink{dial: r.router.Dial, beats: r.pulse.node.Passes, assigned: r.pulse.assigned, address: func() string { return r.address }, servers: r.router.SetServers, credentials: r, logs: r.servers.Logs(), memory: sessionMemory{filepath.Join(r.dir, "session.json")}, registry: r.servers, stream: r.stream}
+	return uplink{dial: r.router.Dial, beats: r.pulse.node.Passes, assigned: r.pulse.assigned, address: func() string { return r.address }, servers: r.router.SetServers, credentials: r, logs: r.servers.Logs(), memory: sessionMemory{filepath.Join(r.dir, "session.json")}, registry: r.servers, stream: r.stream,
+		vitals: func(v *vitals.Vitals) { r.pulse.vitals.Store(v) }}
 }
 
 func (r *remote) close() { r.router.Close() }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/api/wire"
+	"github.com/berthdev/berth/internal/beat"
 	"github.com/berthdev/berth/internal/forward"
 	"github.com/berthdev/berth/internal/life"
 	"github.com/berthdev/berth/internal/model"
@@ -111,7 +112,7 @@ func (s *server) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	s.life = life.New(life.Config{Store: s.store, Local: in.localNode(), Name: in.NodeID, Leads: s.leads, Log: log.With("component", "life")})
+	s.life = life.New(life.Config{Store: s.store, Local: in.localNode(), Health: s.localHealth, Name: in.NodeID, Leads: s.leads, Log: log.With("component", "life")})
 	s.caster = s.newCaster()
 	s.audit = newAuditor(s)
 	s.sessions = session.New(session.Config{Context: context.WithoutCancel(ctx), Open: s.reach, Note: s.audit.note, Said: s.audit.said,
@@ -150,6 +151,14 @@ func (in *Instance) localNode() string {
 		return ""
 	}
 	return in.NodeID
+}
+
+// localHealth is what is wrong with this machine, as its node sees it.
+func (s *server) localHealth() beat.Health {
+	if s.near == nil || s.near.vitals == nil {
+		return 0
+	}
+	return s.near.vitals.Health()
 }
 
 func newID() string { return randomHex(16) }

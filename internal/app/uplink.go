@@ -12,6 +12,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/metadata"
+	"github.com/berthdev/berth/internal/node/vitals"
 	"github.com/berthdev/berth/internal/nodelink"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -29,6 +30,7 @@ type uplink struct {
 	login       func(context.Context) (user, password string, err error) // to Berth's registry on this machine; nil: it is not here
 	registry    http.RoundTripper                                        // Berth's registry, wherever it is; nil: it is on this machine
 	stream      func(context.Context, nodelink.Call) (net.Conn, error)   // connects to a server that has a session for a container
+	vitals      func(*vitals.Vitals)                                     // is told what watches this machine
 	alone       bool                                                     // no other node was there before this one
 }
 
@@ -36,7 +38,8 @@ type uplink struct {
 type inside struct {
 	node   string // the id of this machine's
 	opened chan struct{}
-	server *server // once opened is closed
+	server *server        // once opened is closed
+	vitals *vitals.Vitals // of this machine; nil: nobody looks
 	end    func(task string, code types.TaskStopCode, reason string)
 
 	mu      sync.Mutex
@@ -101,7 +104,7 @@ func (i *inside) address() string {
 }
 
 func (i *inside) uplink() uplink {
-	return uplink{dial: i.dial, address: i.address, credentials: i, logs: i, login: i.login, beats: i.beats, assigned: i.assigned, stream: i.stream, alone: true}
+	return uplink{dial: i.dial, address: i.address, credentials: i, logs: i, login: i.login, vitals: func(v *vitals.Vitals) { i.vitals = v }, beats: i.beats, assigned: i.assigned, stream: i.stream, alone: true}
 }
 
 func (i *inside) wait(ctx context.Context) (*server, error) {

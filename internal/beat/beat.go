@@ -49,10 +49,14 @@ const (
 	Runtime
 	// Bye: the machine is shutting down. It is in the last beats.
 	Bye
+	// Full: the machine's disk has hardly any room.
+	Full
+	// Memory: the machine has hardly any memory left.
+	Memory
 )
 
 // Impaired are the bits of a machine that runs what it has, and should be given nothing more.
-const Impaired = Disk | Runtime
+const Impaired = Disk | Runtime | Full | Memory
 
 // Words say what is wrong, in the order of the bits.
 func (h Health) Words() (out []string) {
@@ -61,6 +65,12 @@ func (h Health) Words() (out []string) {
 	}
 	if h&Runtime != 0 {
 		out = append(out, "its containerd does not answer")
+	}
+	if h&Full != 0 {
+		out = append(out, "its disk is full")
+	}
+	if h&Memory != 0 {
+		out = append(out, "its memory is used up")
 	}
 	return out
 }

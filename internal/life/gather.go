@@ -96,6 +96,9 @@ func (l *Life) describe(n *node, servers []string, now time.Time) judge.Node {
 			l.times[at+k] = newest
 		}
 	}
+	if out.Local && l.Health != nil {
+		health = l.Health() &^ (beat.Away | beat.Bye)
+	}
 	out.Heard = l.times[at:len(l.times):len(l.times)]
 	out.Away, out.Bye, out.Ill = health&beat.Away != 0, health&beat.Bye != 0, words(health)
 	return out

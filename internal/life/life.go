@@ -22,6 +22,8 @@ type Config struct {
 	Store store.Store
 	// Local is the node of this process, which lives as long as it does; "" for none.
 	Local string
+	// Health tells what is wrong with the machine of Local, which does not beat to itself; nil: nothing.
+	Health func() beat.Health
 	// Name is this server's.
 	Name string
 	// Leads tells whether this server's verdicts count; nil: always.

@@ -32,6 +32,11 @@ const (
 	KeeperAnswer = 2 * time.Second
 	// FenceLook is the longest pause between two looks at a lease.
 	FenceLook = 200 * time.Millisecond
+	// VitalsLook is the pause between two looks at what a machine needs to be given tasks. A disk that does not finish a write of a few bytes
+	// within VitalsWrite hangs; a containerd that has not answered for VitalsRuntime does, though it was started again meanwhile.
+	VitalsLook    = 2 * time.Second
+	VitalsWrite   = 10 * time.Second
+	VitalsRuntime = 30 * time.Second
 	// ByeAsk bounds the question whether the machine shuts down.
 	ByeAsk = 500 * time.Millisecond
 	// DrainLook is the pause between two looks at how far a drained node is.

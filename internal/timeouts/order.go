@@ -42,6 +42,8 @@ func Order() []Rule {
 		{PeerDial, PeerHandshake, "PeerDial < PeerHandshake", "who dials gives up first, and tries another server"},
 		{2*PeerDial + 2*DialBack, JoinCall, "2*PeerDial + 2*DialBack < JoinCall", "who joins waits for the server's dial-back"},
 		{2 * RelayProbe, APIHold, "2 * RelayProbe < APIHold", "a relay leaves a server that is gone before its own clients give up"},
+		{ContainerdMisses*(ContainerdHealth+ContainerdAnswer) + ContainerdLastPause, VitalsRuntime,
+			"ContainerdMisses*(ContainerdHealth+ContainerdAnswer) + ContainerdLastPause < VitalsRuntime", "a machine whose containerd is being replaced is well"},
 		{3 * TableBeat, TableSilence, "3 * TableBeat < TableSilence", "two lost signs of life are no dead server"},
 		{TableSend, TableSilence, "TableSend < TableSilence", "a machine that does not read is given up before it looks for another server"},
 		{PeerClose, RequestDrain, "PeerClose < RequestDrain", "a goodbye is within a server's end"},

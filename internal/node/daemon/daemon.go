@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,8 +23,9 @@ import (
 
 // Daemon is the containerd of one State. Only one Daemon should Start or Supervise it at a time.
 type Daemon struct {
-	c   Config
-	log *slog.Logger
+	c     Config
+	log   *slog.Logger
+	heard atomic.Pointer[time.Time] // when containerd last answered
 }
 
 // New makes a Daemon. It starts nothing.
@@ -182,7 +184,20 @@ func (d *Daemon) answers(ctx context.Context, timeout time.Duration) bool {
 	}
 	defer client.Close()
 	serving, err := client.IsServing(ctx)
-	return err == nil && serving
+	if err != nil || !serving {
+		return false
+	}
+	now := time.Now()
+	d.heard.Store(&now)
+	return true
+}
+
+// Heard is when containerd last answered; Supervise asks it again and again.
+func (d *Daemon) Heard() time.Time {
+	if at := d.heard.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // PID is containerd's process, 0 when it does not run.
