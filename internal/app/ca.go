@@ -39,6 +39,9 @@ func aboutCA(ctx context.Context, dir, method, path string, out io.Writer) error
 	if len(a.Trusted) == 1 {
 		return nil
 	}
+	for _, name := range a.Servers {
+		fmt.Fprintf(out, "  server %s follows within a minute, once all nodes have renewed\n", name)
+	}
 	for _, n := range a.Waiting {
 		state := "renews within " + (2 * timeouts.NodeRoots).String()
 		if !n.Connected {
@@ -74,7 +77,7 @@ func (s *server) serveCA(mux *http.ServeMux) {
 // keepKeys has the server's keys follow the cluster's settings.
 func (p *port) keepKeys() (err error) {
 	s := p.s
-	p.keys, err = registrar.NewKeys(registrar.KeysConfig{Dir: s.in.pkiDir(), ID: s.in.NodeID, Store: s.store, Log: s.log.With("component", "pki")},
-		&p.ca, &p.identity)
+	p.keys, err = registrar.NewKeys(registrar.KeysConfig{Dir: s.in.pkiDir(), ID: s.in.NodeID, Store: s.store, Offer: s.offerAuthority,
+		Log: s.log.With("component", "pki")}, &p.ca, &p.identity)
 	return err
 }

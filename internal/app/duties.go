@@ -152,7 +152,10 @@ func (s *server) announce(ctx context.Context) error {
 	for {
 		err := s.call(ctx, pathForget, nothing{}, &nothing{})
 		if err == nil && s.several.Load() {
-			err = s.call(ctx, pathRow, model.Server{Name: hostname(), Address: s.port.address(), Version: s.version, Level: model.Level}, &nothing{})
+			err = s.call(ctx, pathRow, s.row(s.began.Load().roots), &nothing{})
+		}
+		if err == nil && s.election != nil && s.several.Load() {
+			err = s.call(ctx, pathElection, *s.election, &nothing{})
 		}
 		if err == nil {
 			close(s.announced)

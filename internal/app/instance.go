@@ -47,6 +47,8 @@ type Config struct {
 	// Advertise is where other machines reach this one; "" is what it was, and at first nowhere.
 	Advertise string
 	Alone     bool // no tasks run on this machine
+	// ElectionMs is how long the servers of the cluster wait for a silent leader; nil: what it was.
+	ElectionMs *int
 	// MasterKey is where the key that wraps all others comes from: file:<path> or command:<program>; "" is master.key in DataDir.
 	MasterKey string
 	Join      string // berth://host:port/token of a cluster that this machine is to be a server of; needed once
@@ -68,13 +70,15 @@ type Instance struct {
 	Encrypt bool       `json:"encrypt,omitempty"` // what goes between tasks of different machines; once set it stays
 	Created time.Time  `json:"created"`
 	// Advertise is where other machines reach this one's cluster port (host:port); "" while that is closed.
-	Advertise string        `json:"advertise,omitempty"`
-	Peers     bool          `json:"peers,omitempty"`     // it is one of several servers, or was: etcd listens for the others
-	Alone     bool          `json:"alone,omitempty"`     // `berth server`: no tasks run on this machine
-	MasterKey string        `json:"masterKey,omitempty"` // where it comes from, as --master-key says
-	Node      *NodeSettings `json:"node,omitempty"`      // what `berth node` keeps; nil on a server
-	dir       string
-	saved     bool // it was there
+	Advertise string `json:"advertise,omitempty"`
+	Peers     bool   `json:"peers,omitempty"` // it is one of several servers, or was: etcd listens for the others
+	// ElectionMs is what the cluster's settings say, for etcd's start.
+	ElectionMs int           `json:"electionMs,omitempty"`
+	Alone      bool          `json:"alone,omitempty"`     // `berth server`: no tasks run on this machine
+	MasterKey  string        `json:"masterKey,omitempty"` // where it comes from, as --master-key says
+	Node       *NodeSettings `json:"node,omitempty"`      // what `berth node` keeps; nil on a server
+	dir        string
+	saved      bool // it was there
 }
 
 // ErrNoInstance says that a data directory holds no Berth.
@@ -139,6 +143,11 @@ func openInstance(c Config) (*Instance, error) {
 	in.Alone = c.Alone
 	if c.Advertise != "" {
 		if in.Advertise, err = advertised(c.Advertise); err != nil {
+			return nil, err
+		}
+	}
+	if c.ElectionMs != nil {
+		if err := checkElection(*c.ElectionMs); err != nil {
 			return nil, err
 		}
 	}

@@ -39,6 +39,7 @@ type removing struct{ Server string } // an id, a beginning of one that is uniqu
 
 func (s *server) memberAsks() asks {
 	return asks{pathEnter: typed(s.letIn), pathRow: typed(s.noteServer), pathRemove: typed(s.remove), pathSettle: typed(s.settle), pathHealth: typed(s.noteHealth),
+		pathAuthority: typed(s.takeAuthority), pathElection: typed(s.setElection),
 		pathMaster:  typed(s.giveMaster),
 		pathSamples: typed(s.noteSamples),
 		pathCall:    typed(s.callNode),
@@ -77,6 +78,11 @@ func (s *server) listenForServers(ctx context.Context) error {
 	}
 	kept := *s.in
 	kept.Advertise, kept.Peers = s.port.address(), true
+	footing, err := s.footing()
+	if err != nil {
+		return err
+	}
+	kept.ElectionMs = footing.election
 	p, err := kept.peers(s.port.ca.Load(), kept.Advertise)
 	if err != nil {
 		return err
@@ -87,6 +93,7 @@ func (s *server) listenForServers(ctx context.Context) error {
 	if err := s.store.Reconfigure(ctx, p); err != nil {
 		return fmt.Errorf("%w: open etcd's port at %s: %w", errLater, p.Address, err)
 	}
+	s.began.Store(&footing)
 	s.several.Store(true)
 	return nil
 }
@@ -100,6 +107,7 @@ func (s *server) noteServer(ctx context.Context, from string, row model.Server) 
 		}
 		next := *old
 		next.Name, next.Address, next.Version, next.Level = row.Name, row.Address, row.Version, row.Level
+		next.Trusts, next.Authority = row.Trusts, row.Authority
 		if next != *old {
 			store.Servers.Put(tx, &next)
 		}

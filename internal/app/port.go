@@ -205,6 +205,10 @@ func (p *port) write(ctx context.Context, address string) error {
 	if in.Peers {
 		return nil // the leader does, when it is asked
 	}
+	election := 0
+	if p.s.election != nil {
+		election = *p.s.election
+	}
 	return p.s.store.Update(ctx, func(tx store.Tx) error {
 		if old, ok := store.ClusterSettings.Get(tx, model.SettingsKey); ok && in.Encrypt && !old.Encrypt {
 			settings := *old
@@ -212,7 +216,7 @@ func (p *port) write(ctx context.Context, address string) error {
 			store.ClusterSettings.Put(tx, &settings)
 		} else if !ok {
 			store.ClusterSettings.Put(tx, &model.Settings{Encrypt: in.Encrypt, ClusterID: id.Peer.Cluster, CA: []string{string(pki.EncodeCerts(id.Roots))},
-				VPC: p.s.vpcRanges(), Level: model.Level, Incarnation: randomHex(4)})
+				ElectionMs: election, VPC: p.s.vpcRanges(), Level: model.Level, Incarnation: randomHex(4)})
 		}
 		row := model.Server{ID: in.NodeID, JoinedAt: time.Now()}
 		if old, ok := store.Servers.Get(tx, in.NodeID); ok {

@@ -154,12 +154,22 @@ func (c *clients) of(d *peer.Dialer, address string) *http.Client {
 
 // peers is how etcd meets the other servers: at the port after the cluster port.
 func (in *Instance) peers(ca *pki.CA, advertise string) (*etcd.Peers, error) {
-	address, err := peersAddress(advertise)
-	if err != nil {
-		return nil, err
+	if !ca.SignedEtcd(in.pkiDir()) {
+		if id, err := pki.Load(in.pkiDir()); err == nil && !id.Issuer().Equal(ca.Cert) && pki.HasEtcd(in.pkiDir()) {
+			return in.peersAs(advertise, ca.Cluster) // the authority is being changed, and not all believe the next one yet
+		}
 	}
 	if err := ca.EnsureEtcd(in.pkiDir(), time.Now()); err != nil {
 		return nil, fmt.Errorf("the certificate for etcd's port: %w", err)
+	}
+	return in.peersAs(advertise, ca.Cluster)
+}
+
+// peersAs is how etcd meets the other servers with the certificate that is there.
+func (in *Instance) peersAs(advertise, cluster string) (*etcd.Peers, error) {
+	address, err := peersAddress(advertise)
+	if err != nil {
+		return nil, err
 	}
 	host, number, err := net.SplitHostPort(address)
 	if err != nil {
@@ -172,8 +182,8 @@ func (in *Instance) peers(ca *pki.CA, advertise string) (*etcd.Peers, error) {
 		listen = net.JoinHostPort("::", number)
 	}
 	dir := func(name string) string { return in.Path("pki", name) }
-	return &etcd.Peers{Name: in.NodeID, Listen: listen, Address: address, ServerName: pki.EtcdName(ca.Cluster), CertFile: dir(pki.EtcdCertFile),
-		KeyFile: dir(pki.EtcdKeyFile), CAFile: dir("roots.pem")}, nil
+	return &etcd.Peers{Name: in.NodeID, Listen: listen, Address: address, ElectionMs: in.ElectionMs, ServerName: pki.EtcdName(cluster), CertFile: dir(pki.EtcdCertFile),
+		KeyFile: dir(pki.EtcdKeyFile), CAFile: in.rootsFile()}, nil
 }
 
 // peersAddress is where the other servers reach this one's etcd, whose cluster port is at advertise.

@@ -2,9 +2,12 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -64,6 +67,9 @@ type server struct {
 	regions  regions
 	backedUp uint64 // the revision of the last of its own backups
 
+	began    atomic.Pointer[footing] // of etcd
+	election *int                    // what --election-ms said; nil: nothing
+
 	contact   contact
 	several   atomic.Bool // there are other servers, or were
 	growing   sync.Mutex
@@ -71,7 +77,7 @@ type server struct {
 }
 
 func newServer(in *Instance, c Config, log *slog.Logger) *server {
-	s := &server{in: in, log: log, version: c.Version, announced: make(chan struct{})}
+	s := &server{in: in, log: log, version: c.Version, election: c.ElectionMs, announced: make(chan struct{})}
 	s.several.Store(in.Peers)
 	return s
 }
@@ -86,6 +92,11 @@ func (s *server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	began := footing{election: in.ElectionMs}
+	if began.roots, err = os.ReadFile(in.rootsFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.began.Store(&began)
 	if s.store, err = etcd.Open(ctx, conf); err != nil {
 		return err
 	}
@@ -223,6 +234,7 @@ func (s *server) mayBuild(password string) error {
 func (s *server) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.lead(ctx) })
+	g.Go(func() error { return s.follow(ctx) })
 	g.Go(func() error { return s.announce(ctx) })
 	g.Go(func() error { return s.life.Run(ctx) })
 	g.Go(func() error { return s.contact.run(ctx, s.store.Contact) })

@@ -267,3 +267,83 @@ func TestARestoredServerIsAnotherIncarnation(t *testing.T) {
 		t.Errorf("incarnation %q became %q by berth recover", after.Incarnation, recovered)
 	}
 }
+
+// TestServersChangeWhatTheyBelieve: the authority of three servers is replaced, and how long they wait for a leader changes, while they answer;
+// each starts afterwards and is one of them.
+func TestServersChangeWhatTheyBelieve(t *testing.T) {
+	t.Parallel()
+	servers := []*berth{}
+	join := ""
+	for range 3 {
+		b := start(Config{DataDir: filepath.Join(t.TempDir(), "data"), Listen: freePort(t), Advertise: portPair(t), Join: join, Version: "test", Pace: "fast"})
+		servers = append(servers, b)
+		create(t, b.client(t), fmt.Sprint("c", len(servers)))
+		if len(servers) == 3 {
+			break
+		}
+		eventually(t, "no token is made", func() bool {
+			j, err := NewToken(t.Context(), TokenConfig{DataDir: servers[0].conf.DataDir, Role: "server"})
+			join = j.URL
+			return err == nil
+		})
+	}
+	first := servers[0]
+	voting(t, first.conf.DataDir)
+	pins := func(b *berth) string {
+		ca, err := pki.LoadCA(filepath.Join(b.conf.DataDir, "pki"))
+		if err != nil {
+			return err.Error()
+		}
+		id, err := pki.Load(filepath.Join(b.conf.DataDir, "pki"))
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprintf("signs %x, shows %x, etcd %t, believes %d", ca.Pin(), pki.Pin(id.Issuer()), ca.SignedEtcd(filepath.Join(b.conf.DataDir, "pki")), len(id.Roots))
+	}
+	before := pins(first)
+	out := &lines{}
+	if err := RotateCA(t.Context(), servers[1].conf.DataDir, false, out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "follows within a minute") {
+		t.Errorf("it said %q", out)
+	}
+	for began := time.Now(); ; time.Sleep(200 * time.Millisecond) {
+		now := pins(first)
+		if now != before && pins(servers[1]) == now && pins(servers[2]) == now && strings.HasSuffix(now, "etcd true, believes 1") {
+			t.Log("the authority was replaced in", time.Since(began))
+			break
+		}
+		if time.Since(began) > 2*time.Minute {
+			t.Fatalf("it was %s, and is\n%s\n%s\n%s", before, now, pins(servers[1]), pins(servers[2]))
+		}
+	}
+	create(t, servers[2].client(t), "after")
+
+	for i, b := range servers { // one after the other, as etcd believes the new one alone from now on
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+		if i == 0 {
+			b.conf.ElectionMs = new(2000)
+		}
+		servers[i] = start(b.conf)
+		create(t, servers[i].client(t), fmt.Sprint("again", i))
+	}
+	eventually(t, "not all wait as long", func() bool {
+		for _, b := range servers {
+			if in, err := LoadInstance(b.conf.DataDir); err != nil || in.ElectionMs != 2000 {
+				return false
+			}
+		}
+		return true
+	})
+	for i, b := range servers {
+		create(t, b.client(t), fmt.Sprint("last", i))
+	}
+	for _, b := range servers {
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -30,6 +31,7 @@ servers: one, three or five, of which a majority must live. "berth up" is server
 	f.StringVar(&conf.Region, "region", "", "region of the ARNs (default "+app.DefaultRegion+")")
 	f.StringVar(&conf.Account, "account", "", "account of the ARNs (default "+app.DefaultAccount+")")
 	f.StringVar(&pace, "pace", "", "fast, or aws to keep AWS's own waits (default fast)")
+	f.Var(&optionalInt{&conf.ElectionMs}, "election-ms", "how long the servers wait for a silent leader, in milliseconds: more where disks are slow (a setting of the\ncluster; default what it was, at first 1000)")
 	f.StringVar(&conf.Advertise, "advertise", "", "the IP address at which other machines reach this one")
 	masterKeyFlag(f, &conf)
 	f.StringVar(&conf.Join, "join", "", "berth://HOST:4567/TOKEN of the cluster whose server this machine becomes (there: berth token server)")
@@ -49,4 +51,15 @@ servers: one, three or five, of which a majority must live. "berth up" is server
 				return err
 			}})
 	return cmd
+}
+
+// optionalInt is a flag of a number that may be left out.
+type optionalInt struct{ to **int }
+
+func (o *optionalInt) String() string { return "" }
+func (o *optionalInt) Type() string   { return "int" }
+func (o *optionalInt) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	*o.to = &n
+	return err
 }

@@ -26,6 +26,7 @@ tasks running; the next "berth up" manages them again. "berth down" stops everyt
 	f.StringVar(&conf.Runtime, "runtime", "", "containerd, or fake for tasks without containers (default containerd)")
 	f.BoolVar(&conf.Encrypt, "encrypt", false, "encrypt what goes between tasks of different machines (WireGuard, in Berth's own process: a\nstream costs several times the CPU; 500 machines at most). Once set it stays")
 	f.StringVar(&conf.VPCCIDR, "vpc-cidr", "", "network that tasks have their addresses from, /16 to /24 (default 172.31.0.0/16, or another when the\nmachine lives in that)")
+	f.Var(&optionalInt{&conf.ElectionMs}, "election-ms", "how long the servers wait for a silent leader, in milliseconds: more where disks are slow (a setting of the\ncluster; default what it was, at first 1000)")
 	f.StringVar(&conf.Advertise, "advertise", "", "the IP address at which other machines reach this one; opens the cluster port (4567/tcp) for them\n(default what it was; closed at first: berth token node opens it too)")
 	masterKeyFlag(f, &conf)
 	f.StringVar(&conf.Join, "join", "", "berth://HOST:4567/TOKEN of the cluster of which this machine becomes a server, and a node (there: berth token server)")

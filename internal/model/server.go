@@ -9,6 +9,9 @@ const Level = 2
 // LevelViews is the level from which on each machine's view of targets and listeners is stored: before, the last one that said something won.
 const LevelViews = 2
 
+// LevelAuthorities is the level from which on servers say whom they believe: without that, the authority of several cannot be changed.
+const LevelAuthorities = 2
+
 // Server is a machine that votes on the state. It writes what it says of itself when it joins and starts; the leader writes it.
 type Server struct {
 	ID       string // 32 hexadecimal digits, as in its certificate; the name of its member in etcd
@@ -18,6 +21,9 @@ type Server struct {
 	Level    int    // the feature level of that version
 	KeyHash  string // hexadecimal SHA-256 of its public key (SPKI)
 	JoinedAt time.Time
+	// Trusts names the newest authority that its etcd believes, Authority the one that signed its certificates, as Node.Authority does. Both
+	// are told by the server; the leader writes them.
+	Trusts, Authority string `json:",omitempty"`
 }
 
 // Key is the server's id.

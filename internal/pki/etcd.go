@@ -19,6 +19,18 @@ const (
 // EtcdName is the name that the certificates of a cluster's servers carry on etcd's port: etcd compares names, not URIs.
 func EtcdName(cluster string) string { return "servers." + cluster + ".berth" }
 
+// HasEtcd tells whether dir holds a certificate for etcd's port.
+func HasEtcd(dir string) bool {
+	_, err := readCerts(filepath.Join(dir, EtcdCertFile))
+	return err == nil
+}
+
+// SignedEtcd tells whether the authority signed dir's certificate for etcd's port.
+func (ca *CA) SignedEtcd(dir string) bool {
+	certs, err := readCerts(filepath.Join(dir, EtcdCertFile))
+	return err == nil && certs[0].CheckSignatureFrom(ca.Cert) == nil
+}
+
 // EnsureEtcd sees to it that dir holds a certificate for etcd's port whose life is not half over yet, of a key of its own. etcd reads it
 // anew at each handshake.
 func (ca *CA) EnsureEtcd(dir string, now time.Time) error {

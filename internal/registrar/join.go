@@ -296,6 +296,8 @@ func (a *applicant) server(v store.Reader) error {
 	case okSettings && a.ask.Machine.Level < settings.Level:
 		return refuse("this machine's Berth %s cannot read what the cluster stores (feature level %d, it knows %d); install %s here",
 			a.ask.Machine.Version, settings.Level, a.ask.Machine.Level, a.r.Version)
+	case okSettings && len(settings.CA) > 1 && !ok:
+		return refuse("the cluster's authority is being changed, which a server that joins would not follow; join when that is over (there: berth ca show)")
 	case ok && !a.known:
 		return refuse("server %s (%s) exists with another key; remove it first with: berth server rm %s, or run here: berth node reset", a.id[:8], old.Name, a.id[:8])
 	}

@@ -26,6 +26,8 @@ type KeysConfig struct {
 	ID    string // the server's
 	Store store.Store
 	Now   func() time.Time // nil: time.Now
+	// Offer gives another server the key of the next authority; nil: there are no others.
+	Offer func(ctx context.Context, to *model.Server, next *pki.CA) error
 	Log   *slog.Logger
 }
 
@@ -35,6 +37,9 @@ type KeysConfig struct {
 //  1. The server makes the second, writes it into the settings and signs with it. All believe both.
 //  2. Nodes see that there is another authority and renew. The registrar notes who signed their certificates.
 //  3. When all nodes have one of the second, so that all believe it, the server gives itself one and takes the first out of the settings.
+//
+// Where there are several servers, each has the second's key before the settings name it, all say that their etcd believes it before one shows
+// a certificate of it, and that they show one before the first is gone.
 type Keys struct {
 	c        KeysConfig
 	mu       sync.Mutex // one change at a time
@@ -115,7 +120,7 @@ func (k *Keys) reissue() error {
 
 // Run keeps the keys in line until ctx is done.
 func (k *Keys) Run(ctx context.Context) error {
-	changes := k.c.Store.Watch(ctx, store.ClusterSettings.All(), store.Nodes.All())
+	changes := k.c.Store.Watch(ctx, store.ClusterSettings.All(), store.Nodes.All(), store.Servers.All())
 	tick := time.NewTicker(timeouts.KeysLevel)
 	defer tick.Stop()
 	for {
@@ -167,13 +172,13 @@ func (k *Keys) level(ctx context.Context) error {
 		}
 	}
 	id := k.identity.Load()
-	all := len(roots) == 1 || len(k.without(newest)) == 0
-	signed := id.Issuer().Equal(newest)
+	all := len(roots) == 1 || len(k.without(newest)) == 0 && len(k.servers(newest, trusts)) == 0
+	own := id.Issuer().Equal(newest)
 	due := k.c.Now().After(id.RenewAt(0))
-	if !all && !signed { // half of the nodes would not believe it
+	if !all && !own { // half of the nodes would not believe it
 		due = k.c.Now().After(id.Cert.NotAfter)
 	}
-	if !signed && all || due {
+	if !own && all || due {
 		if err := k.reissue(); err != nil {
 			return err
 		}
@@ -186,7 +191,7 @@ func (k *Keys) level(ctx context.Context) error {
 		}
 		k.identity.Store(id)
 	}
-	if len(roots) > 1 && all && id.Issuer().Equal(newest) {
+	if len(roots) > 1 && all && id.Issuer().Equal(newest) && len(k.servers(newest, signed)) == 0 {
 		if err := k.drop(ctx, newest); !errors.Is(err, store.ErrNotLeader) {
 			return err
 		}
@@ -213,7 +218,7 @@ func (k *Keys) change(newest *x509.Certificate) error {
 
 // without are the nodes that have no certificate of the authority. Those of servers' machines have their servers'.
 func (k *Keys) without(newest *x509.Certificate) (nodes []*model.Node) {
-	want := authorityOf(newest)
+	want := AuthorityOf(newest)
 	k.c.Store.View(func(r store.Reader) {
 		for n := range store.Nodes.Scan(r, "") {
 			if s, ok := store.Servers.Get(r, n.ID); ok && s.KeyHash == n.KeyHash {
@@ -227,8 +232,28 @@ func (k *Keys) without(newest *x509.Certificate) (nodes []*model.Node) {
 	return nodes
 }
 
-// authorityOf is how rows of nodes name an authority.
-func authorityOf(cert *x509.Certificate) string {
+// What servers say of an authority.
+func trusts(s *model.Server) string { return s.Trusts }
+func signed(s *model.Server) string { return s.Authority }
+
+// servers are those that do not say so of the authority. One that is alone is asked nothing.
+func (k *Keys) servers(newest *x509.Certificate, of func(*model.Server) string) (all []*model.Server) {
+	if k.others() == 0 {
+		return nil
+	}
+	want := AuthorityOf(newest)
+	k.c.Store.View(func(r store.Reader) {
+		for s := range store.Servers.Scan(r, "") {
+			if of(s) != want {
+				all = append(all, s)
+			}
+		}
+	})
+	return all
+}
+
+// AuthorityOf is how rows of nodes name an authority.
+func AuthorityOf(cert *x509.Certificate) string {
 	pin := pki.Pin(cert)
 	return hex.EncodeToString(pin[:])
 }
@@ -244,7 +269,7 @@ func (k *Keys) drop(ctx context.Context, newest *x509.Certificate) error {
 		s.CA = s.CA[len(s.CA)-1:]
 		store.ClusterSettings.Put(tx, &s)
 		for _, t := range slices.Collect(store.Tokens.Scan(tx, "")) {
-			if t.Pin != authorityOf(newest) {
+			if t.Pin != AuthorityOf(newest) {
 				store.Tokens.Delete(tx, t.ID)
 			}
 		}

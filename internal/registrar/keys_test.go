@@ -198,10 +198,71 @@ func TestTheServersOwnCertificateIsRenewed(t *testing.T) {
 	}
 }
 
-func TestManyServersKeepTheirAuthority(t *testing.T) {
+// TestSeveralServersChangeTheirAuthority: each has the key of the next one before the settings name it, no server shows a certificate of it before
+// all believe it, and the last is not gone before all show one.
+func TestSeveralServersChangeTheirAuthority(t *testing.T) {
 	w := newKeysWorld(t)
-	w.put(func(tx store.Tx) { store.Servers.Put(tx, &model.Server{ID: otherID}) })
-	if err := w.keys.Rotate(context.Background(), false); err == nil || !strings.Contains(err.Error(), "more than one server") {
-		t.Errorf("%v", err)
+	w.put(func(tx store.Tx) { store.Servers.Put(tx, &model.Server{ID: otherID, Name: "two"}) })
+	if err := w.keys.Rotate(context.Background(), false); err == nil || !strings.Contains(err.Error(), "of a version") {
+		t.Errorf("before all can: %v", err)
 	}
+	w.put(func(tx store.Tx) {
+		row, _ := store.ClusterSettings.Get(tx, model.SettingsKey)
+		settings := *row
+		settings.Level = model.LevelAuthorities
+		store.ClusterSettings.Put(tx, &settings)
+	})
+	var offered *pki.CA
+	w.keys.c.Offer = func(context.Context, *model.Server, *pki.CA) error { return errors.New("it is off") }
+	if err := w.keys.Rotate(context.Background(), false); err == nil || !strings.Contains(err.Error(), "server two does not take") || len(w.keys.Authorities().Trusted) != 1 {
+		t.Errorf("with a server that is off: %v, %+v", err, w.keys.Authorities())
+	}
+	w.keys.c.Offer = func(_ context.Context, to *model.Server, next *pki.CA) error {
+		if to.ID != otherID || len(w.keys.Authorities().Trusted) != 1 {
+			t.Errorf("offered to %s, %+v", to.ID, w.keys.Authorities())
+		}
+		offered = next
+		return nil
+	}
+	if err := w.keys.Rotate(context.Background(), false); err != nil || offered == nil {
+		t.Fatal(err)
+	}
+	say := func(trusts, shows bool, ids ...string) {
+		w.put(func(tx store.Tx) {
+			for _, id := range ids {
+				row, ok := store.Servers.Get(tx, id)
+				if !ok {
+					row = &model.Server{ID: id}
+				}
+				next := *row
+				if trusts {
+					next.Trusts = AuthorityOf(offered.Cert)
+				}
+				if shows {
+					next.Authority = AuthorityOf(offered.Cert)
+				}
+				store.Servers.Put(tx, &next)
+			}
+		})
+		w.level()
+	}
+	is := func(what string, shows bool, trusted int) {
+		t.Helper()
+		if got := w.identity.Load().Issuer().Equal(offered.Cert); got != shows || len(w.keys.Authorities().Trusted) != trusted {
+			t.Errorf("%s: shows the new one: %t, %+v", what, got, w.keys.Authorities())
+		}
+	}
+	w.level()
+	is("at first", false, 2)
+	say(true, false, serverID)
+	is("one believes it", false, 2)
+	if err := w.keys.Rotate(context.Background(), true); err == nil || !strings.Contains(err.Error(), "berth node rm") {
+		t.Errorf("to finish: %v", err)
+	}
+	say(true, false, otherID)
+	is("both believe it", true, 2)
+	say(false, true, serverID)
+	is("one shows it", true, 2)
+	say(false, true, otherID)
+	is("both show it", true, 1)
 }

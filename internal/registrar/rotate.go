@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -17,6 +18,7 @@ type Authorities struct {
 	Cluster string
 	Trusted []Authority // the last one signs; more than one: the cluster is on its way from the first to the last
 	Waiting []Waiting   // nodes without a certificate of the last one
+	Servers []string    // names of servers that do not believe the last one yet, or show no certificate of it
 }
 
 // Authority is one of them.
@@ -39,10 +41,13 @@ func (k *Keys) Authorities() Authorities {
 		roots = k.identity.Load().Roots
 	}
 	for _, r := range roots {
-		a.Trusted = append(a.Trusted, Authority{authorityOf(r), r.NotAfter})
+		a.Trusted = append(a.Trusted, Authority{AuthorityOf(r), r.NotAfter})
 	}
 	for _, n := range k.without(roots[len(roots)-1]) {
 		a.Waiting = append(a.Waiting, Waiting{n.ID, n.Hostname, n.Connected})
+	}
+	for _, s := range k.servers(roots[len(roots)-1], signed) {
+		a.Servers = append(a.Servers, s.Name)
 	}
 	return a
 }
@@ -63,14 +68,17 @@ func (k *Keys) Rotate(ctx context.Context, finish bool) error {
 	case len(roots) > 1:
 		return nil
 	}
-	if k.others() > 0 {
-		return errors.New("the authority of a cluster with more than one server cannot be changed yet: etcd's port would not follow; leave one server, change it, and let the others join again")
+	if k.others() > 0 && k.settings().Level < model.LevelAuthorities {
+		return errors.New("not all servers are of a version that can change the authority of several; see: berth server ls")
 	}
 	ca, err := pki.NewCA(k.ca.Load().Cluster, k.c.Now())
 	if err != nil {
 		return err
 	}
 	if err := ca.SaveNext(k.c.Dir); err != nil { // first: an authority without a key would be nobody's
+		return err
+	}
+	if err := k.offer(ctx, ca); err != nil {
 		return err
 	}
 	err = k.c.Store.Update(ctx, func(tx store.Tx) error {
@@ -87,6 +95,22 @@ func (k *Keys) Rotate(ctx context.Context, finish bool) error {
 		return err
 	}
 	return k.level(ctx)
+}
+
+// offer gives all other servers the key of the next authority: one that had none could not sign any more.
+func (k *Keys) offer(ctx context.Context, next *pki.CA) error {
+	for _, s := range k.servers(next.Cert, trusts) {
+		if s.ID == k.c.ID {
+			continue
+		}
+		if k.c.Offer == nil {
+			return errors.New("this server does not reach the others")
+		}
+		if err := k.c.Offer(ctx, s, next); err != nil {
+			return fmt.Errorf("server %s does not take the key of the next authority; start it, or remove it first (berth server rm %s): %w", s.Name, s.Name, err)
+		}
+	}
+	return nil
 }
 
 // others is how many other servers there are.
@@ -107,6 +131,9 @@ func (k *Keys) finish(ctx context.Context, newest *x509.Certificate) error {
 	defer k.mu.Unlock()
 	if !k.ca.Load().Cert.Equal(newest) {
 		return errors.New("this server does not sign with the new authority yet; try again, and see its log if that goes on")
+	}
+	if k.others() > 0 {
+		return errors.New("with several servers the change ends when all machines have renewed: forget the nodes that do not (berth node rm), and the servers (berth server rm)")
 	}
 	if err := k.reissue(); err != nil {
 		return err

@@ -164,6 +164,8 @@ const (
 	// ServerState is how long a server has to say how it is, before people are told that it is away.
 	ServerState = time.Second
 	ServerSay   = 10 * time.Second
+	// ServerTurn is what a server has to start etcd anew before the next one does.
+	ServerTurn = 2 * time.Second
 	// ServerGone is how long a server does not answer until its sessions are taken for ended, ServerLook the pause between two questions.
 	ServerGone = 20 * time.Second
 	ServerLook = 4 * time.Second
