@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/berthdev/berth/internal/api/discovery"
 	"github.com/berthdev/berth/internal/api/ec2"
 	"github.com/berthdev/berth/internal/api/ecs"
 	"github.com/berthdev/berth/internal/api/eks"
@@ -130,6 +131,10 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 		ssm.New(ssm.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "ssm")}),
 		secretsmanager.New(secretsmanager.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now,
 			Log: s.log.With("component", "secretsmanager")}),
+		discovery.New(discovery.Config{Store: r.store, Scope: r.scope, Now: time.Now, HasVPC: func(tx store.Reader, id string) bool {
+			_, ok := store.VPCs.Get(tx, id)
+			return ok || id == network.VPC
+		}}),
 		sts.New(),
 		ec2.New(ec2.Config{Store: r.store, Network: network, Now: time.Now, NewID: newID, Log: s.log.With("component", "ec2")}),
 		eks.New(),

@@ -25,6 +25,11 @@ const (
 	// ByState lists tasks under "pending" (wanted, not placed), "live" (placed, not ended) or "ended".
 	ByState  = "state"
 	ByViewer = "viewer" // the id of a machine that serves load balancers
+
+	// ByNamespace lists Cloud Map's services by their namespace's id.
+	ByNamespace = "namespace"
+	// ByOwner lists what belongs to an ECS service (<cluster>/<service>).
+	ByOwner = "owner"
 )
 
 // The tables.
@@ -91,6 +96,15 @@ var (
 	TargetViews = table[model.TargetView]("elb-views",
 		by(ByViewer, func(v *model.TargetView) string { return v.Viewer }))
 
+	// Service discovery (Cloud Map): services by ByNamespace, instances by ByOwner.
+	DiscoveryNamespaces = table[model.DiscoveryNamespace]("discovery-namespaces")
+	DiscoveryServices   = table[model.DiscoveryService]("discovery-services",
+		by(ByNamespace, func(s *model.DiscoveryService) string { return s.Namespace }))
+	DiscoveryInstances = table[model.DiscoveryInstance]("discovery-instances",
+		by(ByOwner, func(i *model.DiscoveryInstance) string { return i.Owner }))
+	DiscoveryRevisions  = table[model.DiscoveryRevision]("discovery-revisions")
+	DiscoveryOperations = table[model.DiscoveryOperation]("discovery-operations")
+
 	Repositories = table[model.Repository]("ecr-repos")
 	Images       = table[model.Image]("ecr-images",
 		by(ByRepository, func(i *model.Image) string { return i.Repository }),
@@ -143,6 +157,7 @@ func Schema() []Kind {
 		Services.kind(), ServiceRevisions.kind(), Deployments.kind(), ServiceEvents.kind(),
 		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),
 		TargetViews.kind(),
+		DiscoveryNamespaces.kind(), DiscoveryServices.kind(), DiscoveryInstances.kind(), DiscoveryRevisions.kind(), DiscoveryOperations.kind(),
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
 		RegistrySettings.kind(), PullThroughRules.kind(), CreationTemplates.kind(), Replications.kind(), Backfills.kind(),
 		MasterKeys.kind(), KMSKeys.kind(), KMSAliases.kind(),

@@ -119,6 +119,14 @@ func add(s *Service, op operation, in reflect.Type) {
 			op.schema = r
 		}
 	}
+	if (s.Protocol == JSON11 || s.Protocol == JSON10) && op.newOutput != nil {
+		if op.schema.Input == nil {
+			op.schema.Input = derive(in)
+		}
+		if op.schema.Output == nil {
+			op.schema.Output = derive(reflect.TypeOf(op.newOutput()).Elem())
+		}
+	}
 	s.operations[op.name] = op
 }
 
