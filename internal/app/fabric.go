@@ -21,12 +21,15 @@ import (
 // fabric is the servers' half of the network of tasks.
 type fabric struct {
 	*vpc.Keeper
-	peers *vpc.Peers
-	call  func(ctx context.Context, path string, in, out any) error // the leader
+	peers  *vpc.Peers
+	groups *vpc.Groups
+	call   func(ctx context.Context, path string, in, out any) error // the leader
 }
 
 func (s *server) newFabric(log *slog.Logger) *fabric {
-	return &fabric{vpc.New(vpc.Config{Store: s.store, Ranges: s.in.ranges(s.gateway), Log: log}), vpc.NewPeers(s.store), s.call}
+	network, _ := s.in.network(s.in.Scope()) // the instance was checked when it was opened
+	return &fabric{vpc.New(vpc.Config{Store: s.store, Ranges: s.in.ranges(s.gateway), Log: log}), vpc.NewPeers(s.store),
+		vpc.NewGroups(s.store, network.Rows(), network.SecurityGroup), s.call}
 }
 
 // pathSettle is where a server asks the leader for a node's addresses.
@@ -52,6 +55,9 @@ func (s *server) settle(ctx context.Context, _ string, in settling) ([]netip.Pre
 
 // Follow implements nodelink.Fabric.
 func (f *fabric) Follow() nodelink.Following { return f.peers.Subscribe() }
+
+// FollowGroups implements nodelink.Fabric.
+func (f *fabric) FollowGroups(node string) nodelink.FollowingGroups { return f.groups.Subscribe(node) }
 
 // Encrypted implements nodelink.Fabric.
 func (f *fabric) Encrypted() (yes bool) {
@@ -102,18 +108,25 @@ type across struct {
 	*network.Network
 	node    string
 	overlay *overlay.Overlay
+	log     *slog.Logger
 	key     string // its public one, for what is encrypted between machines
 }
 
 // SetPeers implements nodelink.Network.
 func (a *across) SetPeers(peers []model.Peer, encrypt bool) {
 	w := overlay.Wanted{Peers: peers, Encrypt: encrypt}
+	var gateways []netip.Addr // from which the others speak
 	for _, p := range peers {
 		if p.Node == a.node { // as others know it
 			w.Self = p
+		} else if len(p.Blocks) > 0 {
+			gateways = append(gateways, p.Blocks[0].Addr().Next())
 		}
 	}
 	a.overlay.Set(w)
+	if err := a.SetMachines(gateways); err != nil {
+		a.log.Error("cannot let other machines reach this one's tasks", "error", err)
+	}
 }
 
 // overlayKey is this machine's private key for what is encrypted between machines.

@@ -134,7 +134,7 @@ func (in *Instance) quotas(snapshotter string) (*quota.Quotas, error) {
 
 func (in *Instance) networkConfig(log *slog.Logger) network.Config {
 	subnet, _ := netip.ParsePrefix(in.VPCCIDR) // the zero one for ""
-	return network.Config{ID: in.ID, RunDir: in.RunDir(), StateDir: in.Path("network"), MetadataPort: metadataPort, Subnet: subnet,
+	return network.Config{ID: in.ID, RunDir: in.RunDir(), StateDir: in.Path("network"), MetadataPort: metadataPort, Subnet: subnet, Groups: true,
 		Log: log.With("component", "network")}
 }
 
@@ -184,7 +184,7 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 		p.close()
 		return nil, err
 	}
-	m := &machine{runtimeVersion: "containerd", across: &across{p.network, in.NodeID, p.overlay, public}, gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
+	m := &machine{runtimeVersion: "containerd", across: &across{p.network, in.NodeID, p.overlay, log.With("component", "network"), public}, gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
 		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), RunDir: filepath.Join(in.RunDir(), "files"),
 			HostMetadataURL: "http://" + outside.Addr().String(), NameServer: p.network.Gateway().String()},
 		close: func() {

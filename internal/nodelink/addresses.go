@@ -49,6 +49,8 @@ type Fabric interface {
 	Follow() Following
 	// Encrypted tells whether what is between machines is to be encrypted.
 	Encrypted() bool
+	// FollowGroups tells of the security groups that the node enforces. The caller closes what it gets.
+	FollowGroups(node string) FollowingGroups
 }
 
 // Following is what a session has yet to tell its node of the peers.
@@ -65,6 +67,7 @@ type Network interface {
 	AddressesChanged() <-chan struct{} // receives when Addresses has something to say that should not wait
 	SetBlocks([]netip.Prefix) error
 	SetPeers(peers []model.Peer, encrypt bool)
+	SetGroups(model.Guard) error
 }
 
 // AskBlocks asks for the first blocks of a node that has none, in a session of its own.

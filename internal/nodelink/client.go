@@ -219,7 +219,8 @@ type clientSession struct {
 	conn     Conn
 	epoch    int64
 	blocks   chan *Blocks          // those that came, on their way to talkNetwork
-	peers    map[string]model.Peer // receive's alone
+	peers    map[string]model.Peer // receive's alone, as groups
+	groups   guard
 	mu       sync.Mutex
 	revision uint64
 }
@@ -236,6 +237,8 @@ func (s *clientSession) receive(ctx context.Context) error {
 			s.c.acked(m.Ack.Batch)
 		case m.Peers != nil:
 			s.hearPeers(m.Peers)
+		case m.Groups != nil:
+			s.hearGroups(m.Groups)
 		case m.Blocks != nil:
 			select {
 			case s.blocks <- m.Blocks:

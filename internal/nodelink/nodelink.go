@@ -25,19 +25,20 @@ type Conn interface {
 
 // Message is one message; exactly one field is set.
 type Message struct {
-	Hello       *Hello       // node -> server, first
-	Welcome     *Welcome     // server -> node, answer to Hello
-	Refused     *Refused     // server -> node, the other answer to Hello
-	Servers     *Servers     // server -> node
-	Assignments *Assignments // server -> node
-	Reports     *Reports     // node -> server
-	Ack         *Ack         // server -> node, answer to Reports
-	Heartbeat   *Heartbeat   // node -> server
-	Addresses   *Addresses   // node -> server
-	Blocks      *Blocks      // server -> node, answer to Addresses
-	Peers       *Peers       // server -> node
-	Usage       *model.Usage // node -> server; a lost one is not said again
-	Call        *Call        // server -> node
+	Hello       *Hello              // node -> server, first
+	Welcome     *Welcome            // server -> node, answer to Hello
+	Refused     *Refused            // server -> node, the other answer to Hello
+	Servers     *Servers            // server -> node
+	Assignments *Assignments        // server -> node
+	Reports     *Reports            // node -> server
+	Ack         *Ack                // server -> node, answer to Reports
+	Heartbeat   *Heartbeat          // node -> server
+	Addresses   *Addresses          // node -> server
+	Blocks      *Blocks             // server -> node, answer to Addresses
+	Peers       *Peers              // server -> node
+	Groups      *model.GroupsChange // server -> node
+	Usage       *model.Usage        // node -> server; a lost one is not said again
+	Call        *Call               // server -> node
 }
 
 // Call asks the node to connect to a server, for a session in one of its containers. What else belongs to it is told there.

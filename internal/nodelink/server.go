@@ -118,6 +118,7 @@ func (s *Server) Serve(ctx context.Context, who Caller, conn Conn) error {
 	g.Go(func() error { return ss.receive(gctx) })
 	g.Go(func() error { return ss.watchSilence(gctx) })
 	g.Go(func() error { return ss.sendPeers(gctx) })
+	g.Go(func() error { return ss.sendGroups(gctx) })
 	err = g.Wait()
 	if ctx.Err() == nil {
 		log.Warn("node lost", "error", err)

@@ -8,6 +8,10 @@ const (
 	AddressRest = time.Minute
 	// AddressWait is how long a task waits for its node's next block of addresses when all that the node has are taken.
 	AddressWait = 10 * time.Second
+	// GroupsWait is how long a task that starts waits until its security groups are known.
+	GroupsWait = 5 * time.Second
+	// GroupsTell is the least pause between two words of a server to a node about security groups.
+	GroupsTell = 50 * time.Millisecond
 	// BlocksSaid is the pause between two reports of a node's blocks when nothing happens; BlocksAsk the least pause between two;
 	// BlocksWarn that between two warnings that a node cannot get more.
 	BlocksSaid = time.Minute

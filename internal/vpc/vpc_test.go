@@ -30,11 +30,14 @@ func prefixes(all ...string) (ps []netip.Prefix) {
 // fabric is what a server has of the network.
 type fabric struct {
 	*vpc.Keeper
-	peers *vpc.Peers
+	peers  *vpc.Peers
+	groups *vpc.Groups
 }
 
 func (f fabric) Follow() nodelink.Following { return f.peers.Subscribe() }
-func (f fabric) Encrypted() bool            { return false }
+
+func (f fabric) FollowGroups(node string) nodelink.FollowingGroups { return f.groups.Subscribe(node) }
+func (f fabric) Encrypted() bool                                   { return false }
 
 // world is a server and its nodes, without machines.
 type world struct {
@@ -48,11 +51,12 @@ type world struct {
 func newWorld(t *testing.T, ranges ...string) *world {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := mem.New(store.Schema())
-	f := fabric{vpc.New(vpc.Config{Store: s, Ranges: prefixes(ranges...)}), vpc.NewPeers(s)}
+	f := fabric{vpc.New(vpc.Config{Store: s, Ranges: prefixes(ranges...)}), vpc.NewPeers(s), vpc.NewGroups(s, nil, "hosts")}
 	w := &world{t, ctx, s, f, nodelink.NewServer(nodelink.ServerConfig{Store: s, Fabric: f})}
 	done := make(chan struct{})
 	go func() { defer close(done); f.peers.Run(ctx) }()
 	go f.Run(ctx)
+	go f.groups.Run(ctx)
 	t.Cleanup(func() { cancel(); <-done })
 	return w
 }
@@ -71,6 +75,7 @@ type node struct {
 	used    map[netip.Prefix]int
 	blocks  []netip.Prefix
 	peers   []model.Peer
+	guard   model.Guard
 	changed chan struct{}
 	stop    context.CancelFunc
 }
@@ -94,6 +99,13 @@ func (n *node) SetPeers(all []model.Peer, _ bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.peers = all
+}
+
+func (n *node) SetGroups(g model.Guard) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.guard = g
+	return nil
 }
 
 // knows is what the node knows of other machines: "a 192.0.2.1 [172.31.0.0/26]; …".

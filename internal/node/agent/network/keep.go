@@ -33,6 +33,18 @@ func (n *Network) look() error {
 	if err != nil {
 		return err
 	}
+	if n.c.Groups {
+		gone, err := n.shield.missing()
+		if err != nil {
+			return err
+		}
+		if gone {
+			n.shield.forget()
+			if err := n.enforce(); err != nil {
+				return err
+			}
+		}
+	}
 	if on, err := forwards(); err != nil || !on {
 		return errors.Join(err, n.ensureForwarding())
 	}

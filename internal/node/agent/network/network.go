@@ -41,6 +41,8 @@ type Config struct {
 	// MetadataPort is where the metadata server listens on the gateway's address; tasks reach it as 169.254.170.2:80, and it sees
 	// their own address. 0 means there is none.
 	MetadataPort uint16
+	// Groups: security groups are enforced, once SetGroups has said which there are.
+	Groups bool
 	// FirstPort and LastPort are what host ports are chosen from; 0 means 49153–65535.
 	FirstPort, LastPort uint16
 	Log                 *slog.Logger
@@ -57,6 +59,8 @@ type Network struct {
 	link       *netlink.Handle
 	mtu        int
 	nft        firewall
+	shield     shield
+	enforcing  sync.Mutex
 	resolvConf string
 	outside    []string // devices between which this machine forwarded nothing before Berth; see forwarding.go
 
@@ -73,6 +77,7 @@ type Network struct {
 	more    chan struct{} // closed when there may be one
 	changed chan struct{}
 	setting sync.Mutex
+	guard   guard
 	held    map[portKey]held
 	busy    map[string]*sync.Mutex // by network id
 }
@@ -100,6 +105,12 @@ func Open(ctx context.Context, c Config) (*Network, error) {
 	n.mu.Lock()
 	n.holdRecorded()
 	n.mu.Unlock()
+	n.shield.gateway = n.gateway
+	if n.loadGuard(); n.guard.known {
+		if err := n.enforce(); err != nil {
+			return nil, n.give(err)
+		}
+	}
 	if err := n.install(); err != nil {
 		return nil, n.give(err)
 	}
@@ -166,7 +177,12 @@ func open(c Config) (*Network, error) {
 		link.Close()
 		return nil, fmt.Errorf("network: open nftables: %w", err)
 	}
-	return &Network{c: c, log: c.Log, link: link, resolvConf: "/etc/resolv.conf", nft: firewall{conn: conn, id: c.ID, refused: map[string]bool{}}, records: map[string]*record{},
+	groups, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		link.Close()
+		return nil, errors.Join(fmt.Errorf("network: open nftables: %w", err), conn.CloseLasting())
+	}
+	return &Network{c: c, log: c.Log, link: link, resolvConf: "/etc/resolv.conf", nft: firewall{conn: conn, id: c.ID, refused: map[string]bool{}}, shield: shield{id: c.ID, metadata: c.MetadataPort, conn: groups}, records: map[string]*record{},
 		byAddr: map[netip.Addr]string{}, resting: map[netip.Addr]time.Time{}, more: make(chan struct{}), changed: make(chan struct{}, 1), held: map[portKey]held{}, busy: map[string]*sync.Mutex{}}, nil
 }
 
@@ -186,7 +202,7 @@ func (n *Network) Close() error {
 	}
 	clear(n.held)
 	n.link.Close()
-	return n.nft.conn.CloseLasting()
+	return errors.Join(n.nft.conn.CloseLasting(), n.shield.conn.CloseLasting())
 }
 
 // Gateway is the address of this machine that tasks see; the metadata server listens on it.
@@ -281,7 +297,7 @@ func RemoveAll(c Config) error {
 	for _, e := range entries {
 		errs = append(errs, removeNamespace(n.NetnsPath(e.Name())))
 	}
-	return errors.Join(append(errs, n.restoreForwarding(), n.removeDevices(), n.nft.remove(), os.RemoveAll(n.netnsDir()), os.RemoveAll(n.recordDir()),
+	return errors.Join(append(errs, n.restoreForwarding(), n.removeDevices(), n.nft.remove(), n.shield.remove(), os.RemoveAll(n.netnsDir()), os.RemoveAll(n.recordDir()),
 		n.Close())...)
 }
 

@@ -46,7 +46,14 @@ func (n *Network) Setup(ctx context.Context, spec agent.NetworkSpec) (agent.Netw
 	if err != nil {
 		return agent.NetworkInfo{}, err
 	}
-	if err := n.make(r); err != nil {
+	err = n.awaitGroups(ctx, r)
+	if err == nil {
+		err = n.enforce() // before the first packet
+	}
+	if err == nil {
+		err = n.make(r)
+	}
+	if err != nil {
 		return agent.NetworkInfo{}, errors.Join(err, n.teardown(spec.ID))
 	}
 	return n.info(r), nil
@@ -294,7 +301,10 @@ func (n *Network) teardown(id string) error {
 	if err := removeNamespace(n.NetnsPath(id)); err != nil {
 		return err
 	}
-	return n.drop(id)
+	if err := n.drop(id); err != nil {
+		return err
+	}
+	return n.enforce()
 }
 
 // forgetFlows makes the kernel forget UDP flows to an address that is free now: their packets would go to who has it next.

@@ -1,0 +1,41 @@
+package model
+
+import "net/netip"
+
+// Group is a security group as machines enforce it.
+type Group struct {
+	ID string
+	// Rules are without ids, descriptions and tags.
+	Rules []SecurityGroupRule
+	// Members are the addresses of its tasks on all machines.
+	Members []netip.Addr
+	// Machines: the machines are members too, as those that run a load balancer of the group.
+	Machines bool
+}
+
+// Guard is what a machine is to enforce: the groups of its tasks, and those that their rules name.
+type Guard struct {
+	Tasks  map[string][]string // the groups of each of its tasks in awsvpc mode, by task id
+	Groups map[string]Group    // by id
+}
+
+// GroupsChange changes which security groups the node enforces. What comes with More is to be done with what follows it. A Full one replaces
+// everything.
+type GroupsChange struct {
+	Full bool
+	More bool
+	// Tasks are the groups of each of the node's tasks; nil: as before.
+	Tasks  map[string][]string
+	Put    []GroupChange
+	Remove []string
+}
+
+// GroupChange is a group that is new, or what changed of one.
+type GroupChange struct {
+	ID string
+	// Changed: Rules and Machines are as here; else they are as before.
+	Changed     bool
+	Rules       []SecurityGroupRule `json:",omitempty"`
+	Machines    bool                `json:",omitempty"`
+	Add, Remove []netip.Addr        `json:",omitempty"` // members
+}
