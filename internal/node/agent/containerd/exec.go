@@ -102,13 +102,32 @@ func drain(p ctd.Process, most time.Duration) {
 func (r *Runtime) endExec(ctx context.Context, p ctd.Process) {
 	ctx, cancel := context.WithTimeout(ctx, timeouts.ExecEnd)
 	defer cancel()
-	_, err := p.Delete(ctx, ctd.WithProcessKill)
-	if err != nil && !errdefs.IsNotFound(err) && !passing(err) {
-		_ = p.Kill(ctx, syscall.SIGKILL)
-		if _, err := p.Delete(ctx); err != nil && !errdefs.IsNotFound(err) {
-			r.log.Warn("a command run in a container is left over", "id", p.ID(), "error", err)
-		}
+	if err := endProcess(ctx, p); err != nil && !errdefs.IsNotFound(err) && !passing(err) {
+		r.log.Warn("a command run in a container is left over", "id", p.ID(), "error", err)
 	}
+}
+
+// endProcess kills a process that an exec made, if it still runs, and deletes it. containerd's WithProcessKill does not wait for the end of
+// one that it is refused to kill with all others.
+func endProcess(ctx context.Context, p ctd.Process) error {
+	_, err := p.Delete(ctx)
+	if !errdefs.IsFailedPrecondition(err) {
+		return err
+	}
+	exited, err := p.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.Kill(ctx, syscall.SIGKILL); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	select {
+	case <-exited:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	_, err = p.Delete(ctx)
+	return err
 }
 
 func randomHex() string {

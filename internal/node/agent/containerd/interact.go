@@ -217,6 +217,5 @@ func (r *Runtime) endInteraction(ctx context.Context, id, execID string) error {
 	if err != nil {
 		return err
 	}
-	_, err = process.Delete(ctx, ctd.WithProcessKill)
-	return err
+	return endProcess(ctx, process)
 }
