@@ -116,8 +116,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.share(blobs)
-	s.registry = registry.New(registry.Config{Store: s.store, Blobs: s.blobs, Auth: s.keys, Scope: in.Scope(), Now: time.Now,
-		Log: log.With("component", "registry")})
+	s.openRegistry()
 	if role, _ := s.store.Role(); role.Leading { // a lone server's is there with its first answer
 		if err := s.defaultCluster(ctx); err != nil {
 			return err
@@ -245,6 +244,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.serveAdmin(ctx) })
 	g.Go(func() error { return s.port.run(ctx) })
 	g.Go(func() error { return s.mend(ctx) })
+	g.Go(func() error { return s.replicateImages(ctx) })
 	g.Go(func() error { return s.measure(ctx) })
 	g.Go(func() error { return s.audit.run(ctx) })
 	g.Go(func() error {

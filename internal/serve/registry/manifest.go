@@ -211,6 +211,7 @@ func (r *Registry) admit(tx store.Tx, img *model.Image, tags []string, config st
 		}
 	}
 	store.Images.Put(tx, img)
+	r.replicate(tx, img)
 	return nil
 }
 

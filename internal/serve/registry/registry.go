@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
@@ -36,8 +38,13 @@ type Config struct {
 	Blobs Storage
 	Auth  Auth
 	Scope model.Scope
+	Host  string // under which clients reach the registry, such as "localhost:4566"
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Upstreams opens the registry of a pull-through rule; nil: there are none.
+	Upstreams func(rule *model.PullThroughRule) (Upstream, error)
+	// Peers finds a registry to replicate to, nil when it is not known; nil: none is.
+	Peers func(region, registryID string) Peer
 }
 
 // Registry is an OCI registry whose repositories are those of ECR.
@@ -45,6 +52,7 @@ type Registry struct {
 	Config
 	manifests *gate.Budget // of those that are in memory while they are pushed
 	urlKey    []byte       // of LayerURL
+	refreshes singleflight.Group
 }
 
 // New makes a Registry.
@@ -206,7 +214,9 @@ func (r *Registry) Secure(ctx context.Context) error {
 		for img := range store.Images.Scan(tx, "") {
 			needed[img.Digest] = true
 			for _, d := range img.Blobs {
-				needed[d] = true
+				if _, held := store.RepositoryBlobs.Get(tx, img.Repository+"@"+d); held || !img.Cached {
+					needed[d] = true
+				}
 			}
 		}
 	})

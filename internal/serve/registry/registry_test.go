@@ -60,6 +60,8 @@ type fixture struct {
 	now time.Time
 	st  store.Store
 	dir string
+
+	configure func(*registry.Config) // before it is opened; nil: as it is
 }
 
 func setup(t *testing.T, repos ...string) *fixture {
@@ -79,8 +81,12 @@ func (f *fixture) open() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.reg = registry.New(registry.Config{Store: f.st, Blobs: blobs, Auth: password("secret"), Scope: model.Scope{Account: "000000000000"},
-		Now: func() time.Time { return f.now }, Log: slog.New(slog.DiscardHandler)})
+	c := registry.Config{Store: f.st, Blobs: blobs, Auth: password("secret"), Scope: model.Scope{Account: "000000000000"}, Host: "localhost:4566",
+		Now: func() time.Time { return f.now }, Log: slog.New(slog.DiscardHandler)}
+	if f.configure != nil {
+		f.configure(&c)
+	}
+	f.reg = registry.New(c)
 }
 
 func (f *fixture) create(repo string, m ecrtypes.ImageTagMutability) {

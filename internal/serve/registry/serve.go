@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
+
 	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
@@ -89,6 +91,9 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, m []s
 		w.WriteHeader(http.StatusAccepted)
 		return nil
 	}
+	if err := r.refresh(req.Context(), repo, reference); err != nil {
+		return err
+	}
 	manifest, err := r.GetManifest(req.Context(), repo, reference)
 	if err != nil {
 		return err
@@ -124,6 +129,9 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, repo, r
 	mediaType, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
 	tags, err := tagParameters(req, reference)
 	if err != nil {
+		return err
+	}
+	if err := r.ensure(req.Context(), repo, types.RCTAppliedForCreateOnPush); err != nil {
 		return err
 	}
 	img, err := r.PutManifest(req.Context(), repo, reference, strings.TrimSpace(mediaType), content, tags...)
@@ -184,7 +192,15 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, m []strin
 		return refuse(400, "DIGEST_INVALID", ErrDigest.Error())
 	}
 	if err := r.holds(repo, dgst); err != nil {
-		return err
+		if req.Method == http.MethodDelete {
+			return err
+		}
+		if answered, perr := r.passThrough(w, req, repo, dgst); answered || perr != nil {
+			return perr
+		}
+		if err := r.holds(repo, dgst); err != nil {
+			return err
+		}
 	}
 	if req.Method == http.MethodDelete {
 		err := r.Store.Update(req.Context(), func(tx store.Tx) error {
@@ -213,11 +229,7 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, m []strin
 // sendBlob answers with a blob. The whole of it is checked while it is sent, and a connection on which it turns out to be corrupt is
 // broken off before the last bytes; parts of it are sent only of a blob that was checked.
 func (r *Registry) sendBlob(w http.ResponseWriter, req *http.Request, dgst string, f Content) error {
-	header := func() {
-		w.Header().Set("Content-Type", "application/octet-stream")
-		w.Header().Set("Docker-Content-Digest", dgst)
-		w.Header().Set("Etag", `"`+dgst+`"`)
-	}
+	header := func() { blobHeader(w, dgst) }
 	paced, done := gate.DefaultPace.Writer(w)
 	defer done()
 	if req.Method == http.MethodHead || req.Header.Get("Range") != "" || req.Header.Get("If-None-Match") != "" {
@@ -329,6 +341,9 @@ func (r *Registry) link(ctx context.Context, repo, dgst string, size int64) erro
 // serveStart begins an upload, or mounts a blob of another repository, or takes a whole blob in one request.
 func (r *Registry) serveStart(w http.ResponseWriter, req *http.Request, m []string) error {
 	repo, q := m[1], req.URL.Query()
+	if err := r.ensure(req.Context(), repo, types.RCTAppliedForCreateOnPush); err != nil {
+		return err
+	}
 	if err := r.exists(repo); err != nil {
 		return err
 	}
