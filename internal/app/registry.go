@@ -1,18 +1,50 @@
 package app
 
 import (
+	"cmp"
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"strings"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	awsecr "github.com/aws/aws-sdk-go-v2/service/ecr"
 
 	"github.com/berthdev/berth/internal/api/ecr"
 	"github.com/berthdev/berth/internal/api/wire"
+	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/serve/registry/expiry"
+	elsewhere "github.com/berthdev/berth/internal/serve/registry/remote"
+	"github.com/berthdev/berth/internal/serve/vault"
+	"github.com/berthdev/berth/internal/timeouts"
 )
+
+// openRegistry makes the registry over the blobs of all servers.
+func (s *server) openRegistry() {
+	s.registry = registry.New(registry.Config{Store: s.store, Blobs: s.blobs, Auth: s.keys, Scope: s.in.Scope(), Host: s.in.RegistryHost(), Now: time.Now,
+		Log:       s.log.With("component", "registry"),
+		Upstreams: func(rule *model.PullThroughRule) (registry.Upstream, error) { return s.upstream(rule), nil },
+		Peers: func(region, id string) registry.Peer {
+			if h := s.peerRegistry(region, id); h != nil {
+				return h
+			}
+			return nil
+		}})
+}
 
 // ecr is the registry's API in a region.
 func (s *server) ecr(r *region) *wire.Service {
 	return ecr.New(ecr.Config{Store: r.store, Scope: r.scope, Manifests: s.registry, Layers: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
-		Log: s.log.With("component", "ecr")})
+		Upstreams: upstreams{s}, Peers: upstreams{s}, Log: s.log.With("component", "ecr")})
 }
 
 // tidyRegistry removes what lifecycle policies expire and what nobody refers to; images and blobs go on the leader's word.
@@ -28,4 +60,107 @@ func (s *server) tidyRegistry(ctx context.Context) {
 	} else if n > 0 {
 		s.log.Info("collected unused blobs", "blobs", n, "bytes", bytes)
 	}
+}
+
+// replicateImages sends images to other registries while this server leads.
+func (s *server) replicateImages(ctx context.Context) error {
+	return every(ctx, timeouts.ReplicateLook, func() {
+		if !s.leads() {
+			return
+		}
+		if err := s.registry.Replicate(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("an image was not replicated; it is tried again", "error", err)
+		}
+	})
+}
+
+// upstreams are other registries as the API asks after them.
+type upstreams struct{ *server }
+
+// Ping implements ecr.Upstreams.
+func (u upstreams) Ping(ctx context.Context, rule *model.PullThroughRule) error {
+	return u.upstream(rule).Ping(ctx)
+}
+
+// Knows implements ecr.Peers.
+func (u upstreams) Knows(region, id string) bool { return u.peerRegistry(region, id) != nil }
+
+// upstream is the registry of a pull-through rule, whose credentials are a secret.
+func (s *server) upstream(rule *model.PullThroughRule) *elsewhere.Host {
+	host := *rule.Rule.UpstreamRegistryUrl
+	scheme := "https://"
+	if name, _, err := net.SplitHostPort(host); err == nil && (name == "localhost" || strings.HasPrefix(name, "127.")) {
+		scheme = "http://" // as docker has it
+	}
+	return &elsewhere.Host{URL: scheme + host, Client: registryClient, Login: func(ctx context.Context) (user, password string, err error) {
+		if rule.Rule.CredentialArn == nil {
+			return "", "", nil
+		}
+		got, err := s.home().vault().Secret(ctx, vault.SecretQuery{ID: *rule.Rule.CredentialArn})
+		if err != nil {
+			return "", "", fmt.Errorf("the credentials of the upstream: %w", err)
+		}
+		var c struct {
+			Username    string `json:"username"`
+			AccessToken string `json:"accessToken"`
+		}
+		if err := json.Unmarshal(got.Value, &c); err != nil || c.AccessToken == "" {
+			return "", "", errors.New("the credentials of the upstream are not a secret with username and accessToken")
+		}
+		return c.Username, c.AccessToken, nil
+	}}
+}
+
+// registryClient speaks to other registries. A silent one is given up; blobs may take as long as they flow.
+var registryClient = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: timeouts.UpstreamHeader,
+	TLSHandshakeTimeout: timeouts.UpstreamHeader, MaxIdleConnsPerHost: 8, IdleConnTimeout: timeouts.RequestIdle,
+	DialContext: (&net.Dialer{Timeout: timeouts.UpstreamHeader}).DialContext}}
+
+// peerRow is a line of registry-peers.json: a registry that images may be replicated to, with a key for its GetAuthorizationToken.
+type peerRow struct {
+	Region          string `json:"region"`
+	RegistryID      string `json:"registryId"`
+	URL             string `json:"url"`         // of its API: another Berth's, or ECR's
+	Registry        string `json:"registryUrl"` // of its /v2 where that is elsewhere
+	AccessKeyID     string `json:"accessKeyId"`
+	SecretAccessKey string `json:"secretAccessKey"`
+}
+
+// peersFile is in the data directory, for the owner alone.
+const peersFile = "registry-peers.json"
+
+// peerRegistry is the other registry of a region and account, nil when there is none.
+func (s *server) peerRegistry(region, id string) *elsewhere.Host {
+	data, err := os.ReadFile(s.in.Path(peersFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var rows []peerRow
+	if err == nil {
+		err = json.Unmarshal(data, &rows)
+	}
+	if err != nil {
+		s.log.Error("cannot read which registries there are to replicate to", "file", s.in.Path(peersFile), "error", err)
+		return nil
+	}
+	for _, row := range rows {
+		if row.Region == region && row.RegistryID == id {
+			return row.host()
+		}
+	}
+	return nil
+}
+
+func (p peerRow) host() *elsewhere.Host {
+	return &elsewhere.Host{URL: strings.TrimSuffix(cmp.Or(p.Registry, p.URL), "/"), Client: registryClient, Login: func(ctx context.Context) (user, password string, err error) {
+		c := awsecr.New(awsecr.Options{Region: p.Region, BaseEndpoint: &p.URL, HTTPClient: registryClient,
+			Credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider(p.AccessKeyID, p.SecretAccessKey, ""))})
+		out, err := c.GetAuthorizationToken(ctx, nil)
+		if err != nil || len(out.AuthorizationData) == 0 {
+			return "", "", fmt.Errorf("log in at the registry in %s: %w", p.Region, err)
+		}
+		plain, err := base64.StdEncoding.DecodeString(*out.AuthorizationData[0].AuthorizationToken)
+		user, password, _ = strings.Cut(string(plain), ":")
+		return user, password, err
+	}}
 }

@@ -234,6 +234,10 @@ const (
 	BlobAway = 10 * time.Second
 	// BlobScrub is the pause between two readings of all blobs of a server, to find what has become corrupt.
 	BlobScrub = 7 * 24 * time.Hour
+	// ReplicateLook is the pause between two looks at what is to be sent to other registries; UpstreamHeader is what another registry
+	// has to answer.
+	ReplicateLook  = 2 * time.Second
+	UpstreamHeader = 15 * time.Second
 	// LogCopy bounds one exchange of log events between two servers. LogAway is how long a server that did not answer gets none.
 	LogCopy = 6 * time.Second
 	LogAway = 10 * time.Second

@@ -299,7 +299,7 @@ func TestReplicationNeedsAPeer(t *testing.T) {
 		return err
 	}
 	refused(t, put("us-east-1", scope.Account), "InvalidParameterException", "Replication destination cannot be the same as the source registry")
-	refused(t, put("eu-west-1", scope.Account), "InvalidParameterException", "--registry-peer eu-west-1/000000000000=URL")
+	refused(t, put("eu-west-1", scope.Account), "InvalidParameterException", "registry-peers.json")
 	if got := wiretest.Must[*awsecr.DescribeRegistryOutput](t)(r.DescribeRegistry(ctx, nil)); *got.RegistryId != scope.Account || len(got.ReplicationConfiguration.Rules) != 0 {
 		t.Errorf("registry %+v", got)
 	}

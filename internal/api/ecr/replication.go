@@ -44,8 +44,8 @@ func (a *api) checkDestination(d types.ReplicationDestination) error {
 	case *d.Region == a.Scope.Region && *d.RegistryId == a.Scope.Account:
 		return invalid("replicationConfiguration", "Replication destination cannot be the same as the source registry")
 	case !a.Peers.Knows(*d.Region, *d.RegistryId):
-		return model.Errorf("InvalidParameterException", "Berth knows no registry with id '%s' in %s: start it with --registry-peer %s/%s=URL", *d.RegistryId,
-			*d.Region, *d.Region, *d.RegistryId)
+		return model.Errorf("InvalidParameterException", "Berth knows no registry with id '%s' in %s: describe it in registry-peers.json in its data directory",
+			*d.RegistryId, *d.Region)
 	}
 	return nil
 }
