@@ -56,6 +56,7 @@ func openNode(ctx context.Context, in *Instance, up uplink, version string, log 
 	conf := n.machine.Config
 	conf.StateDir, conf.Region, conf.Pace = in.Path("tasks"), in.Region, in.Pace
 	conf.Log = log.With("component", "agent")
+	conf.Handout = up.handout
 	conf.Report = func(r model.Report) { n.client.Report(r) }
 	n.agent = agent.New(conf)
 	if n.machine.start != nil {

@@ -264,6 +264,7 @@ func (p *port) serveOn(r *registrar.Registrar) {
 	sessions.Register(p.peer, s.book(), func() bool { return s.office().Here })
 	p.forwarded = p.peer.Listen(forward.Protocol, peer.Servers)
 	p.streams = p.peer.Listen(protocolExec, peer.Machines)
+	p.peer.Handle("POST "+pathHandout, peer.Nodes, http.HandlerFunc(s.serveHandout))
 	p.peer.Handle("POST "+pathTaskRole, peer.Nodes, http.HandlerFunc(s.serveTaskRole))
 }
 

@@ -49,7 +49,7 @@ type server struct {
 	keys     *iam.Authority
 	master   *keys.Master
 	registry *registry.Registry
-	endpoint http.Handler
+	endpoint *wire.Endpoint
 	links    *nodelink.Server
 	port     *port
 	life     *life.Life

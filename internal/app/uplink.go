@@ -19,13 +19,14 @@ import (
 
 // uplink is all that a node needs of a server: it has no store, no keys and no log store of its own.
 type uplink struct {
-	dial        func(context.Context) (nodelink.Conn, error) // opens a session
-	address     func() string                                // at which other machines reach this one
-	servers     func(nodelink.Servers)                       // is told where the servers are now; nil: nobody cares
-	beats       func() bool                                  // tells whether servers answer this node's beats; nil: it has none
-	assigned    func([]model.Assignment)                     // is told of each set; nil: nobody cares
-	memory      nodelink.Memory                              // nil: what is seen of the servers' state is forgotten
-	credentials metadata.Credentials                         // those of tasks' roles
+	dial        func(context.Context) (nodelink.Conn, error)          // opens a session
+	address     func() string                                         // at which other machines reach this one
+	servers     func(nodelink.Servers)                                // is told where the servers are now; nil: nobody cares
+	beats       func() bool                                           // tells whether servers answer this node's beats; nil: it has none
+	assigned    func([]model.Assignment)                              // is told of each set; nil: nobody cares
+	memory      nodelink.Memory                                       // nil: what is seen of the servers' state is forgotten
+	handout     func(context.Context, string) (*model.Handout, error) // what a task's containers are given at their start
+	credentials metadata.Credentials                                  // those of tasks' roles
 	logs        agent.LogSink
 	login       func(context.Context) (user, password string, err error) // to Berth's registry on this machine; nil: it is not here
 	registry    http.RoundTripper                                        // Berth's registry, wherever it is; nil: it is on this machine
@@ -104,7 +105,7 @@ func (i *inside) address() string {
 }
 
 func (i *inside) uplink() uplink {
-	return uplink{dial: i.dial, address: i.address, credentials: i, logs: i, login: i.login, vitals: func(v *vitals.Vitals) { i.vitals = v }, beats: i.beats, assigned: i.assigned, stream: i.stream, alone: true}
+	return uplink{dial: i.dial, address: i.address, credentials: i, handout: i.handout, logs: i, login: i.login, vitals: func(v *vitals.Vitals) { i.vitals = v }, beats: i.beats, assigned: i.assigned, stream: i.stream, alone: true}
 }
 
 func (i *inside) wait(ctx context.Context) (*server, error) {

@@ -50,6 +50,9 @@ type Config struct {
 	ResolvConf string
 	Hosts      string
 
+	// Handout asks a server for what a task's containers are given at their start; nil: tasks that need it are refused. An *Error is final.
+	Handout func(ctx context.Context, taskID string) (*model.Handout, error)
+
 	// Report takes a task's newest observation. It must not block; a later report of a task replaces an earlier one.
 	Report func(model.Report)
 

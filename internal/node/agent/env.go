@@ -26,10 +26,15 @@ func (t *task) environment(c *container, hostname string) []string {
 			env.set(key, value)
 		}
 	}
+	given := t.given(c)
+	setFiles(env, given.Files)
 	for _, kv := range c.def.Environment {
 		if name := deref(kv.Name); name != "" {
 			env.set(name, deref(kv.Value))
 		}
+	}
+	for _, s := range given.Secrets {
+		env.set(s.Name, s.Value)
 	}
 	return env.list()
 }

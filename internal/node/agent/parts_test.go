@@ -139,6 +139,10 @@ type slow struct {
 	ended int
 }
 
+func (s *slow) PullAs(ctx context.Context, ref string, _ model.RegistryLogin) (Image, error) {
+	return s.Pull(ctx, ref)
+}
+
 func (s *slow) Pull(ctx context.Context, ref string) (Image, error) {
 	s.mu.Lock()
 	s.calls++
@@ -161,7 +165,7 @@ func TestPullEndsWithItsLastWaiter(t *testing.T) {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
-				if _, err := p.get(ctx, "ref"); !errors.Is(err, want) {
+				if _, err := p.get(ctx, "ref", nil); !errors.Is(err, want) {
 					t.Errorf("patience %s: %v", patience, err)
 				}
 			})

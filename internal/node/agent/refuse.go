@@ -44,11 +44,6 @@ func refuseContainer(task *model.Task, c *container) *Error {
 		asked      bool
 		what, cure string
 	}{
-		{len(d.Secrets) > 0, "secrets", "put the values into environment"},
-		{d.LogConfiguration != nil && len(d.LogConfiguration.SecretOptions) > 0, "logConfiguration.secretOptions",
-			"put the values into options"},
-		{len(d.EnvironmentFiles) > 0, "environmentFiles", "put the values into environment"},
-		{d.RepositoryCredentials != nil, "repositoryCredentials", "push the image to Berth's registry, or import it"},
 		{d.FirelensConfiguration != nil, "firelensConfiguration", "use the log driver awslogs or json-file"},
 		{len(d.ResourceRequirements) > 0, "resourceRequirements (GPUs)", "remove them"},
 		{len(d.CredentialSpecs) > 0, "credentialSpecs", "remove them"},

@@ -46,6 +46,8 @@ type Images interface {
 	// there, else from its registry.
 	// Errors: *Error named CannotPullContainerError with the sentence for the user.
 	Pull(ctx context.Context, ref string) (Image, error)
+	// PullAs is Pull from a registry that asks who is there.
+	PullAs(ctx context.Context, ref string, as model.RegistryLogin) (Image, error)
 }
 
 // Image is an image present on this machine.

@@ -26,6 +26,7 @@ func (t *task) stepUp() {
 		}
 	}
 	t.connect()
+	t.fetchHandout()
 	for _, c := range t.containers {
 		t.pull(c)
 		t.openLogs(c, false)
@@ -45,7 +46,7 @@ func (t *task) stepUp() {
 
 // pull brings the container's image to the machine.
 func (t *task) pull(c *container) {
-	if c.pulling || c.pulled || c.phase != waiting {
+	if c.pulling || c.pulled || c.phase != waiting || loginSecret(&c.def) && t.handing != done {
 		return
 	}
 	c.pulling = true
@@ -53,8 +54,9 @@ func (t *task) pull(c *container) {
 		t.obs.PullStartedAt = t.agent.cfg.Now()
 	}
 	var image Image
+	login := t.given(c).Registry
 	t.async(t.starts, func(ctx context.Context) (err error) {
-		image, err = t.agent.pulls.get(ctx, deref(c.def.Image))
+		image, err = t.agent.pulls.get(ctx, deref(c.def.Image), login)
 		return err
 	}, func(err error) {
 		c.pulling = false
@@ -78,11 +80,11 @@ func (t *task) pull(c *container) {
 
 // openLogs makes the container's log ready. again: it was open before this agent started.
 func (t *task) openLogs(c *container, again bool) {
-	if c.logs != todo || !again && c.phase != waiting {
+	if c.logs != todo || !again && (c.phase != waiting || logSecrets(&c.def) && t.handing != done) {
 		return
 	}
 	c.logs = busy
-	spec := LogSpec{ID: c.id, TaskID: t.id, Container: c.name(), Dir: t.logDir(c), Config: c.def.LogConfiguration, Resume: again}
+	spec := LogSpec{ID: c.id, TaskID: t.id, Container: c.name(), Dir: t.logDir(c), Config: t.logConfig(c), Resume: again}
 	var files LogFiles
 	ctx := t.starts
 	if again {
@@ -106,7 +108,7 @@ func (t *task) openLogs(c *container, again bool) {
 // create makes the container as soon as its image, network and log are there and its dependencies allow it. The first of a
 // task is made alone, because it also makes what the task's containers share.
 func (t *task) create(c *container) {
-	if c.phase != waiting || !c.pulled || c.logs != done || !t.connected(c) || t.otherIsFirst(c) {
+	if c.phase != waiting || !c.pulled || c.logs != done || !t.hasHandout(c) || !t.connected(c) || t.otherIsFirst(c) {
 		return
 	}
 	ready, err := t.dependencies(c, true)

@@ -43,6 +43,8 @@ type task struct {
 	inherited bool // from an earlier agent, which may have died in the middle of a start
 	begun     bool
 	network   step // of the task's own namespace
+	handing   step // of what the containers are given at their start
+	handout   *model.Handout
 	ending    bool
 	release   step
 	overdue   bool // the release takes so long that STOPPED is reported before it is done

@@ -106,7 +106,7 @@ func TestFailuresToStart(t *testing.T) {
 	}{
 		"image":    {define(awsvpc, container("web", "missing")), "CannotPullContainerError: "},
 		"start":    {define(awsvpc, container("web", "broken")), "CannotStartContainerError: exec: "},
-		"secrets":  {define(awsvpc, container("web", "nginx", func(d *types.ContainerDefinition) { d.Secrets = []types.Secret{{}} })), "ResourceInitializationError: container web asks for secrets"},
+		"secrets":  {define(awsvpc, container("web", "nginx", func(d *types.ContainerDefinition) { d.Secrets = []types.Secret{{}} })), "ResourceInitializationError: this node has nobody to ask for the secrets"},
 		"efs":      {withVolume(types.Volume{Name: new("v"), EfsVolumeConfiguration: &types.EFSVolumeConfiguration{}}), "ResourceInitializationError: volume v asks for efsVolumeConfiguration"},
 		"cycle":    {define(bridge, container("a", "x", after("b", "START")), container("b", "x", after("a", "START"))), "TaskDependencyError: "},
 		"nobody":   {define(bridge, container("a", "x", after("b", "START"))), "TaskDependencyError: "},

@@ -192,20 +192,12 @@ func Runnable(def *types.TaskDefinition) error {
 func runnableContainer(c *types.ContainerDefinition) error {
 	var what string
 	switch log := c.LogConfiguration; {
-	case len(c.Secrets) > 0:
-		what = "secrets"
-	case len(c.EnvironmentFiles) > 0:
-		what = "environmentFiles"
-	case c.RepositoryCredentials != nil && value(c.RepositoryCredentials.CredentialsParameter) != "":
-		what = "repositoryCredentials"
 	case len(c.CredentialSpecs) > 0:
 		what = "credentialSpecs"
 	case c.FirelensConfiguration != nil:
 		what = "firelensConfiguration"
 	case log != nil && log.LogDriver != types.LogDriverAwslogs && log.LogDriver != types.LogDriverJsonFile:
 		what = "the log driver " + string(log.LogDriver)
-	case log != nil && len(log.SecretOptions) > 0:
-		what = "secretOptions of a log driver"
 	default:
 		return nil
 	}

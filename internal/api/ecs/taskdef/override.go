@@ -50,8 +50,8 @@ func checkOverride(def *types.TaskDefinition, c types.ContainerOverride) error {
 		return refuseParameter("Override for container named %s is not a container in the TaskDefinition.", name)
 	case len(c.ResourceRequirements) > 0:
 		return refuseParameter("Berth does not support resourceRequirements in overrides yet (container '%s').", name)
-	case len(c.EnvironmentFiles) > 0:
-		return refuseParameter("Berth does not support environmentFiles in overrides yet (container '%s').", name)
+	case len(c.EnvironmentFiles) > maxEnvFiles:
+		return refuseParameter("Override of container '%s' has more than %d environment files.", name, maxEnvFiles)
 	case c.Memory != nil && *c.Memory < minMemory:
 		return refuseParameter("Invalid override of container '%s'. 'memory' must be at least %d MiB.", name, minMemory)
 	case c.MemoryReservation != nil && *c.MemoryReservation < minMemory:

@@ -307,7 +307,7 @@ func TestRunnable(t *testing.T) {
 			"Berth does not support the log driver syslog yet (container 'web')."},
 		{"secrets", input(func(i in, c ct) {
 			i.ExecutionRoleArn, c.Secrets = new("r"), []types.Secret{{Name: new("A"), ValueFrom: new("b")}}
-		}), "Berth does not support secrets yet (container 'web')."},
+		}), ""},
 		{"efs", input(func(i in, c ct) {
 			i.Volumes = []types.Volume{{Name: new("v"), EfsVolumeConfiguration: &types.EFSVolumeConfiguration{FileSystemId: new("f")}}}
 		}), "Berth does not support efsVolumeConfiguration yet (volume 'v')."},

@@ -17,6 +17,7 @@ import (
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -28,7 +29,14 @@ const (
 )
 
 // Pull implements agent.Images.
-func (m *Images) Pull(ctx context.Context, ref string) (agent.Image, error) {
+func (m *Images) Pull(ctx context.Context, ref string) (agent.Image, error) { return m.pull(ctx, ref, nil) }
+
+// PullAs implements agent.Images.
+func (m *Images) PullAs(ctx context.Context, ref string, as model.RegistryLogin) (agent.Image, error) {
+	return m.pull(ctx, ref, &as)
+}
+
+func (m *Images) pull(ctx context.Context, ref string, as *model.RegistryLogin) (agent.Image, error) {
 	ctx = m.r.context(ctx)
 	name, host, err := normalize(ref)
 	if err != nil {
@@ -41,7 +49,7 @@ func (m *Images) Pull(ctx context.Context, ref string) (agent.Image, error) {
 	}
 	own := isOwn(host, m.c.Registry)
 	if !here || m.asks(image, name, own) {
-		if image, err = m.fetch(ctx, name, host, own, image, here); err != nil {
+		if image, err = m.fetch(ctx, name, host, own, image, here, as); err != nil {
 			return agent.Image{}, err
 		}
 	}
@@ -66,8 +74,8 @@ func (m *Images) asks(image images.Image, name string, own bool) bool {
 }
 
 // fetch brings the image from its registry, or falls back to the one that is here.
-func (m *Images) fetch(ctx context.Context, name, host string, own bool, image images.Image, here bool) (images.Image, error) {
-	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: m.hosts(own)})
+func (m *Images) fetch(ctx context.Context, name, host string, own bool, image images.Image, here bool, as *model.RegistryLogin) (images.Image, error) {
+	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: m.hosts(own, as)})
 	got, err := m.retry(ctx, here, func(ctx context.Context) (images.Image, error) {
 		return m.once(ctx, resolver, name, image,
 			here)
@@ -181,7 +189,7 @@ func pullMessage(name, host string, own bool, err error) string {
 }
 
 // hosts says how registries are reached: Berth's own by its address whatever it is called, loopback ones without TLS.
-func (m *Images) hosts(own bool) docker.RegistryHosts {
+func (m *Images) hosts(own bool, as *model.RegistryLogin) docker.RegistryHosts {
 	if own {
 		return func(host string) ([]docker.RegistryHost, error) {
 			return []docker.RegistryHost{{Client: m.ownClient(), Authorizer: m.login(), Host: host, Scheme: "http", Path: "/v2",
@@ -191,7 +199,7 @@ func (m *Images) hosts(own bool) docker.RegistryHosts {
 	client := &http.Client{Transport: remoteTransport()}
 	return docker.ConfigureDefaultRegistries(
 		docker.WithClient(client),
-		docker.WithAuthorizer(docker.NewDockerAuthorizer(docker.WithAuthClient(client))),
+		docker.WithAuthorizer(docker.NewDockerAuthorizer(docker.WithAuthClient(client), docker.WithAuthCreds(credentials(as)))),
 		docker.WithPlainHTTP(func(host string) (bool, error) {
 			name, _, err := net.SplitHostPort(host)
 			if err != nil {
@@ -199,6 +207,16 @@ func (m *Images) hosts(own bool) docker.RegistryHosts {
 			}
 			return isLoopback(name), nil
 		}))
+}
+
+// credentials are what a registry is told; nobody's, where there are none.
+func credentials(as *model.RegistryLogin) func(host string) (user, password string, err error) {
+	return func(string) (string, string, error) {
+		if as == nil {
+			return "", "", nil
+		}
+		return as.Username, as.Password, nil
+	}
 }
 
 // remoteTransport bounds each step of reaching a registry, but not the time a layer takes.

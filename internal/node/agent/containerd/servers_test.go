@@ -83,10 +83,10 @@ func TestPullsByCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		pullFrom(t, docker.NewResolver(docker.ResolverOptions{Hosts: m.hosts(true)}), want.String())
+		pullFrom(t, docker.NewResolver(docker.ResolverOptions{Hosts: m.hosts(true, nil)}), want.String())
 		servers[0].Kill() // the second time from the other
 	}
-	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: m.hosts(true)})
+	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: m.hosts(true, nil)})
 	if _, _, err := resolver.Resolve(t.Context(), "localhost:4566/app:none"); !errdefs.IsNotFound(err) {
 		t.Errorf("an image that is not there: %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 )
 
@@ -45,7 +46,7 @@ func New(cfg Config) *Machine {
 	network := &Network{subnet: cfg.Subnet, networks: map[string]*network{}, next: cfg.Subnet.Addr().Next().Next()}
 	return &Machine{
 		Runtime: newRuntime(cfg, logs, network),
-		Images:  &Images{cfg: cfg, pulls: map[string]int{}},
+		Images:  &Images{cfg: cfg, pulls: map[string]int{}, logins: map[string]model.RegistryLogin{}},
 		Network: network,
 		Logs:    logs,
 	}

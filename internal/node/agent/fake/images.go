@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 )
 
@@ -15,8 +16,9 @@ type Images struct {
 	faults
 	cfg Config
 
-	mu    sync.Mutex
-	pulls map[string]int
+	mu     sync.Mutex
+	pulls  map[string]int
+	logins map[string]model.RegistryLogin
 }
 
 // Pull implements agent.Images. An image's digest is made from its reference.
@@ -36,6 +38,21 @@ func (i *Images) Pull(ctx context.Context, ref string) (agent.Image, error) {
 	}
 	sum := sha256.Sum256([]byte(ref))
 	return agent.Image{Ref: ref, Digest: "sha256:" + hex.EncodeToString(sum[:])}, nil
+}
+
+// PullAs implements agent.Images.
+func (i *Images) PullAs(ctx context.Context, ref string, as model.RegistryLogin) (agent.Image, error) {
+	i.mu.Lock()
+	i.logins[ref] = as
+	i.mu.Unlock()
+	return i.Pull(ctx, ref)
+}
+
+// Login is with whose password ref was last pulled.
+func (i *Images) Login(ref string) model.RegistryLogin {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.logins[ref]
 }
 
 // Pulls is how often ref was pulled.
