@@ -29,7 +29,9 @@ const (
 )
 
 // Pull implements agent.Images.
-func (m *Images) Pull(ctx context.Context, ref string) (agent.Image, error) { return m.pull(ctx, ref, nil) }
+func (m *Images) Pull(ctx context.Context, ref string) (agent.Image, error) {
+	return m.pull(ctx, ref, nil)
+}
 
 // PullAs implements agent.Images.
 func (m *Images) PullAs(ctx context.Context, ref string, as model.RegistryLogin) (agent.Image, error) {
