@@ -25,6 +25,7 @@ type scene struct {
 	tasks       []*model.Task       // that have not ended, or are not accounted for
 	targets     []*model.Target
 	at          map[string]int      // by task id: its place in tasks
+	found       map[string]int      // by how many names tasks that are to stop are still found
 	unplaced    *placement.Decision // why a task that the service lacks fits nowhere; nil while all fit
 }
 
@@ -84,10 +85,10 @@ func (p *pass) service(key string) {
 		s = &model.Service{Cluster: cluster, Name: name, Status: inactive}
 	}
 	v := p.scene(s)
-	stages := []func(*scene){p.moveEvents, p.tellStuck, p.plan, p.stopTasks, p.reach, p.trim}
+	stages := []func(*scene){p.moveEvents, p.tellStuck, p.plan, p.stopTasks, p.find, p.reach, p.trim}
 	if s.Status == inactive {
 		p.waits(v.owner(), false)
-		stages = []func(*scene){p.stopTasks, p.reach, p.forget}
+		stages = []func(*scene){p.stopTasks, p.find, p.reach, p.forget}
 	}
 	for _, stage := range stages {
 		if stage(v); p.probing() {

@@ -49,7 +49,7 @@ func (p *pass) reachInput(v *scene) targets.Input {
 			continue
 		}
 		_, checks := p.definition(t.Family, t.Revision)
-		in.Tasks = append(in.Tasks, targets.Task{Task: t, ContainerChecks: checks, Lost: p.machine(t).Lost()})
+		in.Tasks = append(in.Tasks, targets.Task{Task: t, ContainerChecks: checks, Lost: p.machine(t).Lost(), Found: v.found[t.ID] > 0})
 		if r := in.Revisions[t.Deployment]; r != nil && len(r.LoadBalancers) > 0 && in.Nodes[t.NodeID] == nil {
 			if n, ok := store.Nodes.Get(p.tx, t.NodeID); ok {
 				in.Nodes[t.NodeID] = n

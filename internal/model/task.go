@@ -170,6 +170,23 @@ func (t *Task) LastStatus() TaskStatus {
 	return t.Observed.Status
 }
 
+// HostPort is the port of the machine at which a container's TCP port is reached, 0 while there is none.
+func (t *Task) HostPort(container string, port int32) int32 {
+	if t.NetworkMode == types.NetworkModeHost {
+		return port
+	}
+	c, ok := t.Container(container)
+	if !ok {
+		return 0
+	}
+	for _, b := range c.NetworkBindings {
+		if b.ContainerPort != nil && *b.ContainerPort == port && b.HostPort != nil && b.Protocol != types.TransportProtocolUdp {
+			return *b.HostPort
+		}
+	}
+	return 0
+}
+
 // Ended tells whether the task's containers are gone for good.
 func (t *Task) Ended() bool { return t.Observed.Status == Stopped }
 

@@ -108,19 +108,17 @@ func checkServiceSupport(in *sdk.CreateServiceInput) error {
 		}
 		return notYet("the deployment controller " + string(c.Type))
 	}
-	return checkRevisionSupport(in.ServiceConnectConfiguration, in.ServiceRegistries, in.VolumeConfigurations,
+	return checkRevisionSupport(in.ServiceConnectConfiguration, in.VolumeConfigurations,
 		in.VpcLatticeConfigurations, in.GatewayConnectors)
 }
 
 func checkRevisionSupport(
-	connect *types.ServiceConnectConfiguration, registries []types.ServiceRegistry, volumes []types.ServiceVolumeConfiguration,
+	connect *types.ServiceConnectConfiguration, volumes []types.ServiceVolumeConfiguration,
 	lattice []types.VpcLatticeConfiguration, gateways []types.GatewayConnector,
 ) error {
 	switch {
 	case connect != nil && (connect.Enabled || len(connect.ContainerConfigurations) > 0):
 		return notYet("Service Connect")
-	case len(registries) > 0:
-		return notYet("service discovery (serviceRegistries)")
 	case len(volumes) > 0:
 		return notYet("volumeConfigurations (EBS volumes)")
 	case len(lattice) > 0:
@@ -158,7 +156,7 @@ func (a *api) putNewService(tx store.Tx, c *model.Cluster, in *sdk.CreateService
 	}
 	rev := model.ServiceRevision{
 		TaskDefinition: *def.Definition.TaskDefinitionArn, LaunchType: how.launchType, CapacityProviderStrategy: how.strategy,
-		PlatformVersion: value(in.PlatformVersion), NetworkConfiguration: in.NetworkConfiguration, LoadBalancers: in.LoadBalancers,
+		PlatformVersion: value(in.PlatformVersion), NetworkConfiguration: in.NetworkConfiguration, LoadBalancers: in.LoadBalancers, ServiceRegistries: in.ServiceRegistries,
 		ServiceConnect: in.ServiceConnectConfiguration, Monitoring: in.Monitoring,
 	}
 	if err := checkRevision(tx, &rev, &def.Definition); err != nil {
@@ -210,6 +208,9 @@ func checkRevision(r store.Reader, rev *model.ServiceRevision, def *types.TaskDe
 	}
 	if taskdef.NeedsGPU(def) {
 		return notYet("services whose task definition needs GPUs")
+	}
+	if err := checkRegistries(r, rev.ServiceRegistries, def); err != nil {
+		return err
 	}
 	return checkLoadBalancers(r, rev.LoadBalancers, def)
 }

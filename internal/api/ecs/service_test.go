@@ -146,7 +146,7 @@ func TestCreateServiceRefusals(t *testing.T) {
 		{"connect", func(i in) { i.ServiceConnectConfiguration = &types.ServiceConnectConfiguration{Enabled: true} }, "",
 			"Berth does not support Service Connect yet."},
 		{"registries", func(i in) { i.ServiceRegistries = []types.ServiceRegistry{{RegistryArn: new("r")}} }, "",
-			"Berth does not support service discovery (serviceRegistries) yet."},
+			"The service registry with registryArn r does not exist."},
 		{"volumes", func(i in) { i.VolumeConfigurations = []types.ServiceVolumeConfiguration{{Name: new("v")}} }, "",
 			"Berth does not support volumeConfigurations (EBS volumes) yet."},
 		{"expression", func(i in) {

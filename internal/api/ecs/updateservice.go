@@ -83,7 +83,7 @@ func checkUpdate(in *sdk.UpdateServiceInput) error {
 	if err := checkPropagate(in.PropagateTags); err != nil {
 		return err
 	}
-	return checkRevisionSupport(in.ServiceConnectConfiguration, in.ServiceRegistries, in.VolumeConfigurations,
+	return checkRevisionSupport(in.ServiceConnectConfiguration, in.VolumeConfigurations,
 		in.VpcLatticeConfigurations, in.GatewayConnectors)
 }
 
@@ -188,6 +188,9 @@ func (a *api) nextRevision(
 	}
 	if in.LoadBalancers != nil {
 		rev.LoadBalancers = in.LoadBalancers
+	}
+	if in.ServiceRegistries != nil {
+		rev.ServiceRegistries = in.ServiceRegistries
 	}
 	if in.PlatformVersion != nil {
 		rev.PlatformVersion = *in.PlatformVersion

@@ -40,7 +40,7 @@ func (p *planner) address(t *task, lb ecstypes.LoadBalancer) *model.Target {
 		target.ID, target.Address, target.Port = t.Observed.Interface.IPv4, t.Observed.Interface.IPv4, *lb.ContainerPort
 		return target
 	}
-	port := hostPort(t.Task.Task, *lb.ContainerName, *lb.ContainerPort)
+	port := t.HostPort(*lb.ContainerName, *lb.ContainerPort)
 	if node == nil || node.Address == "" || port == 0 {
 		return nil
 	}
@@ -49,21 +49,4 @@ func (p *planner) address(t *task, lb ecstypes.LoadBalancer) *model.Target {
 		target.ID = node.Address
 	}
 	return target
-}
-
-// hostPort is the port of the machine at which a container's TCP port is reached, 0 while there is none.
-func hostPort(t *model.Task, container string, port int32) int32 {
-	if t.NetworkMode == ecstypes.NetworkModeHost {
-		return port
-	}
-	c, ok := t.Container(container)
-	if !ok {
-		return 0
-	}
-	for _, b := range c.NetworkBindings {
-		if b.ContainerPort != nil && *b.ContainerPort == port && b.HostPort != nil && b.Protocol != ecstypes.TransportProtocolUdp {
-			return *b.HostPort
-		}
-	}
-	return 0
 }

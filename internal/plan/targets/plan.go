@@ -223,7 +223,7 @@ func (p *planner) release(t *task) {
 		why = "it is not to be waited for"
 	case t.Observed.Status.Before(model.Running):
 		why = "it never ran"
-	case open > 0:
+	case open > 0 || t.Found:
 		return
 	case len(t.targets) == 0:
 		why = "it is in no target group"

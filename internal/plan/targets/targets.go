@@ -32,6 +32,7 @@ type Task struct {
 	*model.Task
 	ContainerChecks bool // its containers' own health checks must pass first
 	Lost            bool // its machine is: its targets are gone until it is back
+	Found           bool // it is still found by its name: it is not to be stopped yet
 }
 
 // Action is one thing to do, as data, applied in order.
