@@ -60,6 +60,7 @@ func (s *server) reign(ctx context.Context, over <-chan struct{}) error {
 			Log: s.log.With("component", "control")})
 		g.Go(func() error { return c.Run(ctx) })
 		g.Go(func() error { return s.controlRegions(ctx) })
+		g.Go(func() error { return s.tell(ctx, s.home()) })
 		g.Go(func() error { return s.fabric.Run(ctx) })
 		g.Go(func() error { return s.promote(ctx) })
 		g.Go(func() error { return s.raiseLevel(ctx) })

@@ -9,7 +9,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+<<<<<<< HEAD
 	"github.com/berthdev/berth/internal/api/discovery"
+=======
+	"github.com/berthdev/berth/internal/api/cloudwatch"
+>>>>>>> 655f1c6 (cloudwatch: metrics, math and alarms in both protocols; the leader judges alarms as AWS's table of missing data says, and what they do goes through an outbox that outlives it)
 	"github.com/berthdev/berth/internal/api/ec2"
 	"github.com/berthdev/berth/internal/api/ecs"
 	"github.com/berthdev/berth/internal/api/eks"
@@ -136,6 +140,8 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 			return ok || id == network.VPC
 		}}),
 		sts.New(),
+		cloudwatch.New(cloudwatch.Config{Store: r.store, Scope: r.scope, Series: s.series.In(r.scope.Region), Transit: s.judge(r).Transit, Now: time.Now,
+			Put: func(batch []model.Sample) { s.measured(r.scope.Region, batch) }, Log: s.log.With("component", "cloudwatch")}),
 		ec2.New(ec2.Config{Store: r.store, Network: network, Now: time.Now, NewID: newID, Log: s.log.With("component", "ec2")}),
 		eks.New(),
 		s.systems(),
@@ -175,6 +181,7 @@ func (s *server) controlRegions(ctx context.Context) error {
 			c := control.New(control.Config{Store: r.store, Places: r.places, Scope: r.scope, Now: time.Now, NewID: newID, Pace: s.in.Pace,
 				NoMachines: s.noMachines(name), Log: s.log.With("component", "control", "region", name)})
 			g.Go(func() error { return c.Run(ctx) })
+			g.Go(func() error { return s.tell(ctx, r) })
 		}
 		if _, ok := <-w.C(); !ok {
 			return g.Wait()

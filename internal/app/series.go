@@ -23,7 +23,13 @@ type measures struct {
 	gather *gather.Gatherer
 	// stats reads the proxy's counters; nil where there is no proxy.
 	stats func(context.Context) (proxy.Snapshot, error)
-	away  chan []model.Sample // on their way to the other servers
+	away  chan samples // on their way to the other servers
+}
+
+// samples are those of a region.
+type samples struct {
+	Region string
+	Batch  []model.Sample
 }
 
 // pathSamples is where servers give each other samples.
@@ -33,27 +39,27 @@ const pathSamples = "/v1/metrics/samples"
 const maxAway = 64
 
 func (s *server) openMetrics() (err error) {
-	s.away = make(chan []model.Sample, maxAway)
-	s.gather = &gather.Gatherer{Store: s.store, Sink: s.measured, Now: time.Now}
+	s.away = make(chan samples, maxAway)
+	s.gather = &gather.Gatherer{Store: s.store, Sink: func(batch []model.Sample) { s.measured(s.in.Region, batch) }, Now: time.Now}
 	s.series, err = metrics.Open(s.in.Path("metrics"), s.in.Region, metrics.Config{Now: time.Now, Log: s.log.With("component", "metrics")})
 	return err
 }
 
 // measured takes samples of this server's: its own, and those that clients put here.
-func (s *server) measured(batch []model.Sample) {
-	s.series.Append(batch)
+func (s *server) measured(region string, batch []model.Sample) {
+	s.series.In(region).Append(batch)
 	if !s.several.Load() {
 		return
 	}
 	select {
-	case s.away <- batch:
+	case s.away <- samples{region, batch}:
 	default: // others are slow: they lack it
 	}
 }
 
 // noteSamples takes those of another server.
-func (s *server) noteSamples(_ context.Context, _ string, batch []model.Sample) (nothing, error) {
-	s.series.Append(batch)
+func (s *server) noteSamples(_ context.Context, _ string, in samples) (nothing, error) {
+	s.series.In(in.Region).Append(in.Batch)
 	return nothing{}, nil
 }
 
@@ -64,9 +70,6 @@ func (s *server) shareSamples(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case batch := <-s.away:
-			for len(s.away) > 0 && len(batch) < 10_000 {
-				batch = append(batch[:len(batch):len(batch)], <-s.away...)
-			}
 			var g errgroup.Group
 			s.others.each(func(_ string, client *http.Client) {
 				g.Go(func() error {

@@ -386,3 +386,16 @@ const (
 	// MetricsMinute is how often the leader tells how many tasks there are.
 	MetricsMinute = time.Minute
 )
+
+// Deliveries to others: webhooks, subscriptions, targets of events.
+const (
+	// DeliverCall bounds one attempt, DeliverLongest the pause between two, DeliverUntil the time in which it is tried; DeliverLook is the
+	// pause between two looks at what waits.
+	DeliverCall    = 15 * time.Second
+	DeliverLongest = 20 * time.Second
+	DeliverUntil   = time.Hour
+	DeliverLook    = 10 * time.Second
+	// AlarmLook is the pause between two judgements of an alarm, AlarmOften that of one of short periods.
+	AlarmLook  = 5 * time.Second
+	AlarmOften = time.Second
+)
