@@ -9,11 +9,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-<<<<<<< HEAD
-	"github.com/berthdev/berth/internal/api/discovery"
-=======
 	"github.com/berthdev/berth/internal/api/cloudwatch"
->>>>>>> 655f1c6 (cloudwatch: metrics, math and alarms in both protocols; the leader judges alarms as AWS's table of missing data says, and what they do goes through an outbox that outlives it)
+	"github.com/berthdev/berth/internal/api/discovery"
 	"github.com/berthdev/berth/internal/api/ec2"
 	"github.com/berthdev/berth/internal/api/ecs"
 	"github.com/berthdev/berth/internal/api/eks"

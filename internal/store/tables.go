@@ -148,16 +148,9 @@ var (
 	Backfills = table[model.Backfill]("ecr-backfills")
 )
 
-// Alarms, events and what is to be delivered.
-var (
-	Alarms      = table[model.Alarm]("cw-alarms")
-	AlarmEvents = table[model.AlarmEvent]("cw-history")
-	Outbox      = table[model.Delivery]("outbox")
-)
-
 // Schema lists every table.
 func Schema() []Kind {
-	return []Kind{
+	return append(eventKinds(), []Kind{
 		Clusters.kind(), Nodes.kind(), Instances.kind(), Servers.kind(), Tokens.kind(), ClusterSettings.kind(), Regions.kind(), AccountSettings.kind(), Idempotencies.kind(),
 		Blocks.kind(),
 		Families.kind(), TaskDefinitions.kind(), Tasks.kind(),
@@ -166,15 +159,11 @@ func Schema() []Kind {
 		TargetViews.kind(),
 		DiscoveryNamespaces.kind(), DiscoveryServices.kind(), DiscoveryInstances.kind(), DiscoveryRevisions.kind(), DiscoveryOperations.kind(),
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
-<<<<<<< HEAD
 		RegistrySettings.kind(), PullThroughRules.kind(), CreationTemplates.kind(), Replications.kind(), Backfills.kind(),
-=======
-		Alarms.kind(), AlarmEvents.kind(), Outbox.kind(),
->>>>>>> 655f1c6 (cloudwatch: metrics, math and alarms in both protocols; the leader judges alarms as AWS's table of missing data says, and what they do goes through an outbox that outlives it)
 		MasterKeys.kind(), KMSKeys.kind(), KMSAliases.kind(),
 		VPCs.kind(), Subnets.kind(), RouteTables.kind(), InternetGateways.kind(), NATGateways.kind(), Addresses.kind(), NetworkACLs.kind(), DHCPOptions.kind(), SecurityGroups.kind(),
 		Parameters.kind(), ParameterVersions.kind(), Secrets.kind(), SecretVersions.kind(),
-	}
+	}...)
 }
 
 // The values of ByState.
