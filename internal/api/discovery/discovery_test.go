@@ -38,7 +38,7 @@ type fixture struct {
 
 func setup(t *testing.T) *fixture {
 	s := mem.New(store.Schema())
-	return &fixture{t: t, store: s, Client: sdk.NewFromConfig(wiretest.Serve(t, discovery.New(discovery.Config{Store: s, Now: time.Now,
+	return &fixture{t: t, store: s, Client: sdk.NewFromConfig(wiretest.Serve(t, discovery.New(discovery.Config{Store: s, Now: time.Now, DNS: true,
 		Scope: model.Scope{Account: "000000000000", Region: "us-east-1"}, HasVPC: func(_ store.Reader, id string) bool { return id == "vpc-1" }})),
 		func(o *sdk.Options) { o.APIOptions = append(o.APIOptions, noPrefix) })}
 }

@@ -36,6 +36,9 @@ func (a *api) createPrivateDnsNamespace(ctx context.Context, in *sdk.CreatePriva
 	if err := required("Vpc", in.Vpc); err != nil {
 		return nil, err
 	}
+	if !a.DNS {
+		return nil, invalid("Berth does not answer DNS names of private namespaces yet: create an HTTP namespace, whose instances DiscoverInstances finds.")
+	}
 	ttl := int64(defaultSOATTL)
 	if p := in.Properties; p != nil && p.DnsProperties != nil && p.DnsProperties.SOA != nil && p.DnsProperties.SOA.TTL != nil {
 		ttl = *p.DnsProperties.SOA.TTL
