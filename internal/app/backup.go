@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/serve/logstore"
+	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/store"
 	"github.com/berthdev/berth/internal/store/etcd"
 )
@@ -44,8 +46,11 @@ var (
 type rows func(yield func(key string, value []byte) error) error
 
 // writeBackup writes the files of in and the rows.
-func writeBackup(w io.Writer, in *Instance, each rows) error {
+func writeBackup(w io.Writer, in *Instance, each rows, what BackupWhat, more things) error {
 	head := backupHead{Format: backupFormat, Created: time.Now().UTC(), Files: map[string][]byte{}}
+	if what.more() {
+		head.Format = backupFormatMore
+	}
 	for _, name := range backupFiles {
 		data, err := os.ReadFile(in.Path(name))
 		if err != nil {
@@ -78,6 +83,9 @@ func writeBackup(w io.Writer, in *Instance, each rows) error {
 		return errors.Join(writeChunk(z, []byte(key)), writeChunk(z, value))
 	})
 	_, errEnd := z.Write(binary.AppendUvarint([]byte{0}, n))
+	if what.more() && err == nil && errEnd == nil {
+		err = writeThings(z, more)
+	}
 	return errors.Join(err, errEnd, z.Close())
 }
 
@@ -92,15 +100,15 @@ func writeChunk(w io.Writer, data []byte) error {
 // maxChunk bounds what is believed of a length in a backup.
 const maxChunk = 64 << 20
 
-// readBackup reads a whole backup; one that was cut or changed is refused.
-func readBackup(r io.Reader) (head backupHead, all map[string]string, err error) {
+// readBackup reads a whole backup; one that was cut or changed is refused. take gets what it holds besides the state.
+func readBackup(r io.Reader, take func(name string, r io.Reader) error) (head backupHead, all map[string]string, err error) {
 	z, err := gzip.NewReader(r)
 	if err != nil {
 		return head, nil, fmt.Errorf("it is no backup of Berth: %w", err)
 	}
 	in := bufio.NewReaderSize(z, 1<<16)
 	first, err := readChunk(in)
-	if err != nil || json.Unmarshal(first, &head) != nil || head.Format != backupFormat {
+	if err != nil || json.Unmarshal(first, &head) != nil || head.Format != backupFormat && head.Format != backupFormatMore {
 		return head, nil, errors.New("it is no backup of Berth, or one of a later version")
 	}
 	all = map[string]string{}
@@ -119,6 +127,11 @@ func readBackup(r io.Reader) (head backupHead, all map[string]string, err error)
 		all[string(key)] = string(value)
 	}
 	n, err := binary.ReadUvarint(in)
+	if err == nil && n == uint64(len(all)) && head.Format == backupFormatMore {
+		if err := readThings(in, take); err != nil {
+			return head, nil, err
+		}
+	}
 	if _, end := in.ReadByte(); err != nil || end != io.EOF || n != uint64(len(all)) { // at the end gzip has compared its checksum
 		return head, nil, errors.New("it is damaged or was cut")
 	}
@@ -160,7 +173,8 @@ func (s *server) serveAdmin(ctx context.Context) error {
 func (s *server) adminMux() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
-		if err := writeBackup(w, s.in, s.rows(r.Context())); err != nil {
+		what := BackupWhat{Blobs: r.FormValue("blobs") == "true", Logs: r.FormValue("logs") == "true"}
+		if err := writeBackup(w, s.in, s.rows(r.Context()), what, s.more(r.Context(), what)); err != nil {
 			s.log.Error("cannot write a backup", "error", err)
 			panic(http.ErrAbortHandler) // the client must not take it for whole
 		}
@@ -171,6 +185,8 @@ func (s *server) adminMux() *http.ServeMux {
 	mux.HandleFunc("POST /node/{node}/{change}", s.serveNodeChange)
 	s.serveServers(mux)
 	s.serveCA(mux)
+	s.serveRestored(mux)
+	mux.HandleFunc("PUT /servers/backups", s.serveBackupPlan)
 	return mux
 }
 
@@ -196,8 +212,9 @@ func (s *server) rows(ctx context.Context) rows {
 	return func(yield func(string, []byte) error) error { return s.store.Rows(ctx, yield) }
 }
 
-// Backup writes the state of the Berth in dir, its keys and its name to file, which only this user may read. The server may run.
-func Backup(ctx context.Context, dir, file string, out io.Writer) error {
+// Backup writes the state of the Berth in dir, its keys and its name, and what else is asked for, to file, which only this user may read. The
+// server may run.
+func Backup(ctx context.Context, dir, file string, what BackupWhat, out io.Writer) error {
 	in, err := LoadInstance(dir)
 	if err != nil {
 		return err
@@ -205,14 +222,14 @@ func Backup(ctx context.Context, dir, file string, out io.Writer) error {
 	err = writeAside(file, func(w io.Writer) error {
 		release, err := in.lock()
 		if err != nil {
-			return in.fetchBackup(ctx, w)
+			return in.fetchBackup(ctx, what, w)
 		}
 		defer release()
 		st, err := etcd.Open(ctx, etcd.Config{Dir: in.Path("etcd"), Kinds: store.Schema(), Log: newLogger(false)})
 		if err != nil {
 			return err
 		}
-		err = writeBackup(w, in, func(yield func(string, []byte) error) error { return st.Rows(ctx, yield) })
+		err = in.backUpStopped(ctx, w, st, what)
 		return errors.Join(err, st.Close())
 	})
 	if err != nil {
@@ -222,9 +239,41 @@ func Backup(ctx context.Context, dir, file string, out io.Writer) error {
 	return nil
 }
 
+// backUpStopped writes the backup of a server that does not run.
+func (in *Instance) backUpStopped(ctx context.Context, w io.Writer, st *etcd.Store, what BackupWhat) error {
+	var all []things
+	if what.Blobs {
+		blobs, err := registry.OpenBlobs(in.Path("registry"))
+		if err != nil {
+			return err
+		}
+		all = append(all, blobThings(ctx, blobs, blobs, st))
+	}
+	if what.Logs {
+		stores := map[string]*logstore.Store{}
+		folders, err := filepath.Glob(in.Path("logs*"))
+		if err != nil {
+			return err
+		}
+		for _, dir := range folders {
+			if !logFolder(filepath.Base(dir)) {
+				continue
+			}
+			s, err := logstore.Open(dir, logstore.Config{Log: newLogger(false), Now: time.Now})
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			stores[filepath.Base(dir)] = s
+		}
+		all = append(all, logThings(stores, in.dir))
+	}
+	return writeBackup(w, in, func(yield func(string, []byte) error) error { return st.Rows(ctx, yield) }, what, both(all...))
+}
+
 // fetchBackup asks the running server.
-func (in *Instance) fetchBackup(ctx context.Context, w io.Writer) error {
-	body, err := in.admin(ctx, http.MethodGet, "/backup")
+func (in *Instance) fetchBackup(ctx context.Context, what BackupWhat, w io.Writer) error {
+	body, err := in.admin(ctx, http.MethodGet, fmt.Sprintf("/backup?blobs=%t&logs=%t", what.Blobs, what.Logs))
 	if err != nil {
 		return fmt.Errorf("ask the server that runs: %w", err)
 	}
@@ -248,12 +297,7 @@ func writeAside(file string, write func(io.Writer) error) error {
 
 // Restore puts the backup in file in the place of what dir holds, which is kept aside. No server may run.
 func Restore(ctx context.Context, dir, file string, out io.Writer) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	head, all, err := readBackup(f)
+	head, all, err := readFile(file) // all of it, before anything is changed
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
@@ -286,6 +330,11 @@ func Restore(ctx context.Context, dir, file string, out io.Writer) error {
 			return err
 		}
 	}
+	if head.Format == backupFormatMore {
+		if err := in.restoreMore(ctx, file, out); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
 	return in.replace(ctx, all, fmt.Sprintf("the backup of %s", head.Created.Format(time.RFC3339)), out)
 }
 
@@ -295,6 +344,7 @@ func (in *Instance) replace(ctx context.Context, all map[string]string, what str
 	var others []string
 	err := etcd.Edit(all, store.Schema(), func(tx store.Tx) {
 		reincarnate(tx)
+		unconfirmed(tx)
 		for row := range store.Servers.Scan(tx, "") {
 			if row.ID != in.NodeID {
 				others = append(others, row.Name+" ("+row.Address+")")
@@ -323,7 +373,7 @@ func (in *Instance) replace(ctx context.Context, all map[string]string, what str
 	if len(others) > 0 {
 		fmt.Fprintf(out, "this server is the whole cluster now; start no other one of before: %s; new ones join empty (berth token server)\n", strings.Join(others, ", "))
 	}
-	fmt.Fprintf(out, "go on with: berth %s --data-dir %s\n", in.command(), in.dir)
+	fmt.Fprintf(out, "go on with: berth %s --data-dir %s\ntasks begun after that run on until: berth --data-dir %s restore --confirm\n", in.command(), in.dir, in.dir)
 	return nil
 }
 
@@ -334,6 +384,17 @@ func reincarnate(tx store.Tx) {
 		settings.Incarnation = randomHex(4)
 		store.ClusterSettings.Put(tx, &settings)
 	}
+}
+
+// unconfirmed has nodes keep tasks that the state does not know until people have looked at them. A Berth without a cluster has no settings
+// until then.
+func unconfirmed(tx store.Tx) {
+	settings := model.Settings{Incarnation: randomHex(4), Level: model.Level}
+	if old, ok := store.ClusterSettings.Get(tx, model.SettingsKey); ok {
+		settings = *old
+	}
+	settings.Unconfirmed = true
+	store.ClusterSettings.Put(tx, &settings)
 }
 
 // command is the one that starts the instance.

@@ -107,7 +107,7 @@ func TestBackups(t *testing.T) {
 	in, client, stop := up(t, dir)
 	create(t, client("us-east-1"), "kept")
 	before := clusters(t, client("us-east-1"))
-	if err := Backup(t.Context(), dir, file, io.Discard); err != nil {
+	if err := Backup(t.Context(), dir, file, BackupWhat{}, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -119,7 +119,7 @@ func TestBackups(t *testing.T) {
 	create(t, client("us-east-1"), "later")
 	stop()
 	stopped := file + "2"
-	if err := Backup(t.Context(), dir, stopped, io.Discard); err != nil {
+	if err := Backup(t.Context(), dir, stopped, BackupWhat{}, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for what, c := range map[string]struct {
@@ -216,7 +216,7 @@ func TestRecover(t *testing.T) {
 	}
 	check("the log is lost")
 	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "backups"), 0o700),
-		Backup(t.Context(), dir, filepath.Join(dir, "backups", "20260101T000000.berth"), io.Discard),
+		Backup(t.Context(), dir, filepath.Join(dir, "backups", "20260101T000000.berth"), BackupWhat{}, io.Discard),
 		os.Remove(filepath.Join(dir, "etcd/data/member/snap/db"))); err != nil {
 		t.Fatal(err)
 	}

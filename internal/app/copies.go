@@ -23,12 +23,13 @@ import (
 type shared struct {
 	others     *others
 	blobs      *copies.Copies
+	local      *registry.Blobs // those on this machine
 	homeRegion *region
 }
 
 // share makes of this server's blobs and logs those of all servers.
 func (s *server) share(blobs *registry.Blobs) {
-	s.others = &others{s: s}
+	s.others, s.local = &others{s: s}, blobs
 	s.homeRegion = &region{scope: s.in.Scope(), logs: s.logs}
 	s.shareLogs(s.homeRegion)
 	s.blobs = copies.New(copies.Config{Self: s.in.NodeID, Local: blobs, Others: s.others.ofBlobs, Log: s.log.With("component", "registry")})

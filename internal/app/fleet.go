@@ -37,10 +37,15 @@ func Fleet(ctx context.Context, dir string) (fleet.Report, error) {
 
 // admin asks the running server of the instance. An answer that is no success is an error with its text.
 func (in *Instance) admin(ctx context.Context, method, path string) (io.ReadCloser, error) {
+	return in.adminSend(ctx, method, path, nil)
+}
+
+// adminSend does it with a body.
+func (in *Instance) adminSend(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", in.adminSocket())
 	}}}
-	req, err := http.NewRequestWithContext(ctx, method, "http://berth"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://berth"+path, body)
 	if err != nil {
 		return nil, err
 	}

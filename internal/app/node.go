@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -75,6 +76,7 @@ func openFake(_ context.Context, _ *Instance, _ uplink, _ *slog.Logger) (*machin
 // run manages tasks until ctx is done.
 func (n *node) run(ctx context.Context) error {
 	n.client = nodelink.NewClient(nodelink.ClientConfig{Declare: n.declare, Dial: n.up.dial, OnServers: n.up.servers, Memory: n.up.memory, Beats: n.up.beats, OnAssign: n.assigned,
+		OnKeep: n.agent.Keep, Kept: n.kept,
 		Log: n.log.With("component", "nodelink")})
 	var guests sync.WaitGroup // sessions in containers, which end with ctx
 	defer guests.Wait()
@@ -98,6 +100,20 @@ func (n *node) assigned(all []model.Assignment) {
 		n.up.assigned(all)
 	}
 	n.agent.SetAssignments(all)
+}
+
+// kept are the tasks that the servers' state does not know, since a backup was put back.
+func (n *node) kept() (all []nodelink.Kept) {
+	for _, a := range n.agent.Kept() {
+		t := a.Task
+		group := "family:" + t.Family
+		if t.Service != "" {
+			group = "service:" + t.Service
+		}
+		all = append(all, nodelink.Kept{Task: t.ID, Cluster: t.Cluster, Group: group, Definition: t.TaskDefinition})
+	}
+	slices.SortFunc(all, func(a, b nodelink.Kept) int { return strings.Compare(a.Task, b.Task) })
+	return all
 }
 
 func (n *node) close() {

@@ -210,13 +210,18 @@ func (p *port) write(ctx context.Context, address string) error {
 		election = *p.s.election
 	}
 	return p.s.store.Update(ctx, func(tx store.Tx) error {
-		if old, ok := store.ClusterSettings.Get(tx, model.SettingsKey); ok && in.Encrypt && !old.Encrypt {
+		if old, ok := store.ClusterSettings.Get(tx, model.SettingsKey); ok && old.ClusterID != "" && in.Encrypt && !old.Encrypt {
 			settings := *old
 			settings.Encrypt = true
 			store.ClusterSettings.Put(tx, &settings)
-		} else if !ok {
-			store.ClusterSettings.Put(tx, &model.Settings{Encrypt: in.Encrypt, ClusterID: id.Peer.Cluster, CA: []string{string(pki.EncodeCerts(id.Roots))},
-				ElectionMs: election, VPC: p.s.vpcRanges(), Level: model.Level, Incarnation: randomHex(4)})
+		} else if !ok || old.ClusterID == "" {
+			settings := model.Settings{Incarnation: randomHex(4)}
+			if ok { // since a backup was put back
+				settings = *old
+			}
+			settings.Encrypt, settings.ClusterID, settings.CA = in.Encrypt, id.Peer.Cluster, []string{string(pki.EncodeCerts(id.Roots))}
+			settings.ElectionMs, settings.VPC, settings.Level = election, p.s.vpcRanges(), model.Level
+			store.ClusterSettings.Put(tx, &settings)
 		}
 		row := model.Server{ID: in.NodeID, JoinedAt: time.Now()}
 		if old, ok := store.Servers.Get(tx, in.NodeID); ok {

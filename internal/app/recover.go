@@ -42,7 +42,7 @@ func (s *server) backUp(ctx context.Context) error {
 		return err
 	}
 	file := filepath.Join(s.in.backupsDir(), time.Now().UTC().Format("20060102T150405")+".berth")
-	err := writeAside(file, func(w io.Writer) error { return writeBackup(w, s.in, s.rows(ctx)) })
+	err := writeAside(file, func(w io.Writer) error { return writeBackup(w, s.in, s.rows(ctx), BackupWhat{}, nil) })
 	if err != nil {
 		return err
 	}
@@ -101,5 +101,15 @@ func readFile(file string) (backupHead, map[string]string, error) {
 		return backupHead{}, nil, err
 	}
 	defer f.Close()
-	return readBackup(f)
+	return readBackup(f, func(string, io.Reader) error { return nil })
+}
+
+// readBackupFile reads a backup and gives what it holds besides the state to take.
+func readBackupFile(file string, take func(name string, r io.Reader) error) (backupHead, map[string]string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return backupHead{}, nil, err
+	}
+	defer f.Close()
+	return readBackup(f, take)
 }

@@ -240,6 +240,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.fabric.peers.Run(ctx) })
 	g.Go(func() error { return s.fabric.groups.Run(ctx) })
 	g.Go(func() error { return s.housekeeping(ctx) })
+	g.Go(func() error { return s.planned(ctx) })
 	g.Go(func() error { return s.keepMaster(ctx) })
 	g.Go(func() error { return s.serveAdmin(ctx) })
 	g.Go(func() error { return s.port.run(ctx) })

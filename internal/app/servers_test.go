@@ -234,7 +234,7 @@ func TestARestoredServerIsAnotherIncarnation(t *testing.T) {
 	if err := first.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Backup(t.Context(), first.conf.DataDir, file, &lines{}); err != nil {
+	if err := Backup(t.Context(), first.conf.DataDir, file, BackupWhat{}, &lines{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := Restore(t.Context(), other, file, &lines{}); err != nil {

@@ -40,6 +40,8 @@ type Settings struct {
 	Level      int // what all servers can read: the least of their levels; never falls
 	// Incarnation names this life of the state: a restored backup gets a new one, so that nodes keep tasks which the old state does not know.
 	Incarnation string
+	// Unconfirmed: the state was put back from a backup, and nodes keep tasks that it does not know until people say that it is right.
+	Unconfirmed bool `json:",omitempty"`
 }
 
 // SettingsKey is the key of the one row.

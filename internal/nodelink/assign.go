@@ -18,10 +18,12 @@ type serverSession struct {
 	conn    Conn
 	node    string
 	epoch   int64
+	kept    atomic.Pointer[[]Kept]
 	heard   atomic.Int64 // when the last message came, in nanoseconds since began
 	began   time.Time
 	sent    map[string]sent // by task id; only send touches it, and what follows
 	full    bool            // the full set was sent
+	keep    bool            // what was said of Keep last
 	servers []string        // the addresses that were sent
 }
 
@@ -33,7 +35,8 @@ type sent struct {
 
 // send keeps the node's assignments what the store says. A change of one of its tasks costs what changed.
 func (ss *serverSession) send(ctx context.Context) error {
-	changes := ss.s.Store.Watch(ctx, store.Tasks.Where(store.ByNode, ss.node), store.Nodes.Where(store.ByKey, ss.node), store.Servers.All())
+	changes := ss.s.Store.Watch(ctx, store.Tasks.Where(store.ByNode, ss.node), store.Nodes.Where(store.ByKey, ss.node), store.Servers.All(),
+		store.ClusterSettings.All())
 	batch := store.Batch{All: true}
 	for {
 		if err := ss.tellServers(ctx, batch); err != nil {
@@ -66,19 +69,19 @@ const chunk = 200
 
 // tell sends a, in several messages if it is large.
 func (ss *serverSession) tell(ctx context.Context, a *Assignments) error {
-	if a == nil || !a.Full && len(a.Put) == 0 && len(a.Remove) == 0 {
+	if a == nil || !a.Full && len(a.Put) == 0 && len(a.Remove) == 0 && a.Keep == ss.keep {
 		return nil
 	}
-	ss.full = true
+	ss.full, ss.keep = true, a.Keep
 	for put := range slices.Chunk(a.Put, chunk) {
 		if len(a.Put) <= chunk {
 			break
 		}
-		part := &Assignments{Revision: a.Revision, Full: a.Full, Put: put, More: true}
+		part := &Assignments{Revision: a.Revision, Full: a.Full, Put: put, More: true, Keep: a.Keep}
 		if err := ss.conn.Send(ctx, Message{Assignments: part}); err != nil {
 			return err
 		}
-		a = &Assignments{Revision: a.Revision, Put: a.Put[len(put):], Remove: a.Remove}
+		a = &Assignments{Revision: a.Revision, Put: a.Put[len(put):], Remove: a.Remove, Keep: a.Keep}
 	}
 	return ss.conn.Send(ctx, Message{Assignments: a})
 }
@@ -93,7 +96,7 @@ func (ss *serverSession) whole() (a *Assignments, err error) {
 		case node.Epoch < ss.epoch:
 			return // a mirror that is behind; it will be heard of
 		}
-		a = &Assignments{Revision: r.Revision(), Full: !ss.full}
+		a = &Assignments{Revision: r.Revision(), Full: !ss.full, Keep: unconfirmed(r)}
 		gone := maps.Clone(ss.sent)
 		for t := range store.Tasks.By(r, store.ByNode, ss.node) {
 			if !t.Ended() {
@@ -111,7 +114,7 @@ func (ss *serverSession) whole() (a *Assignments, err error) {
 // changed compares the tasks that have changed with what was sent.
 func (ss *serverSession) changed(changes []store.Change) (a *Assignments, err error) {
 	ss.s.Store.View(func(r store.Reader) {
-		a = &Assignments{Revision: r.Revision()}
+		a = &Assignments{Revision: r.Revision(), Keep: unconfirmed(r)}
 		for _, c := range changes {
 			switch c.Table {
 			case store.Tasks.Name():
@@ -128,6 +131,12 @@ func (ss *serverSession) changed(changes []store.Change) (a *Assignments, err er
 		}
 	})
 	return a, err
+}
+
+// unconfirmed tells whether the state was put back from a backup and nobody has confirmed it yet.
+func unconfirmed(r store.Reader) bool {
+	s, ok := store.ClusterSettings.Get(r, model.SettingsKey)
+	return ok && s.Unconfirmed
 }
 
 // assign adds the task to what is sent, unless the node knows all of it that matters.

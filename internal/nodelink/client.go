@@ -28,6 +28,9 @@ type ClientConfig struct {
 	OnServers func(Servers)
 	// OnAssign gets the whole set of assignments after each change, in the order of their task ids.
 	OnAssign func([]model.Assignment)
+	// OnKeep, which may be nil, is told before each OnAssign whether tasks that the state before knew are kept; Kept are those.
+	OnKeep func(bool)
+	Kept   func() []Kept
 	// OnCall, which may be nil, gets a server's calls for sessions in containers. It must not block.
 	OnCall    func(Call)
 	Network   Network       // nil where tasks have no addresses
@@ -284,6 +287,9 @@ func (s *clientSession) apply(a *Assignments, have map[string]model.Assignment) 
 	for _, id := range slices.Sorted(maps.Keys(have)) {
 		all = append(all, have[id])
 	}
+	if s.c.OnKeep != nil {
+		s.c.OnKeep(a.Keep)
+	}
 	s.c.OnAssign(all)
 }
 
@@ -333,6 +339,9 @@ func (s *clientSession) heartbeat(ctx context.Context, noBeats bool) error {
 	s.mu.Lock()
 	beat := Heartbeat{Epoch: s.epoch, Revision: s.revision, NoBeats: noBeats}
 	s.mu.Unlock()
+	if s.c.Kept != nil {
+		beat.Kept = s.c.Kept()
+	}
 	return s.conn.Send(ctx, Message{Heartbeat: &beat})
 }
 

@@ -93,6 +93,16 @@ type Assignments struct {
 	Remove   []string // task ids
 	// More: the set is whole only with the next message.
 	More bool
+	// Keep: the state was put back from a backup, and people have not confirmed it yet: tasks that the node was told of by the state before,
+	// and that this one does not know, go on.
+	Keep bool `json:",omitempty"`
+}
+
+// Kept is such a task.
+type Kept struct {
+	Task, Cluster string
+	Group         string // as in DescribeTasks: family:… or service:…
+	Definition    string // ARN
 }
 
 // Reports carries observations, the newest of each task.
@@ -111,5 +121,6 @@ type Ack struct {
 type Heartbeat struct {
 	Epoch    int64
 	Revision uint64
-	NoBeats  bool // no server answers the node's beats: it is to be judged by its session
+	Kept     []Kept `json:",omitempty"` // see Assignments.Keep
+	NoBeats  bool   // no server answers the node's beats: it is to be judged by its session
 }

@@ -71,6 +71,22 @@ func (s *Server) hold(ss *serverSession) func() {
 	}
 }
 
+// Kept are the tasks that nodes with a session here keep though the state does not know them, by node. heard is false of a node that has not
+// said yet.
+func (s *Server) Kept() (all map[string][]Kept, heard bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all, heard = map[string][]Kept{}, true
+	for node, ss := range s.live {
+		if k := ss.kept.Load(); k == nil {
+			heard = false
+		} else if len(*k) > 0 {
+			all[node] = *k
+		}
+	}
+	return all, heard
+}
+
 // NewServer makes a Server. Ledger, Now and Log may be left out.
 func NewServer(c ServerConfig) *Server {
 	if c.LostAfter == 0 {
@@ -165,6 +181,9 @@ func (ss *serverSession) receive(ctx context.Context) error {
 		ss.heard.Store(int64(time.Since(ss.began)))
 		if ss.s.OnHeard != nil {
 			ss.s.OnHeard(ss.node, m.Heartbeat != nil && m.Heartbeat.NoBeats)
+		}
+		if m.Heartbeat != nil {
+			ss.kept.Store(&m.Heartbeat.Kept)
 		}
 		if m.Addresses != nil {
 			if err := ss.settleHere(ctx, m.Addresses); err != nil {

@@ -290,6 +290,9 @@ const (
 	RequestIdle   = 2 * time.Minute
 	RequestDrain  = 5 * time.Second
 	Housekeeping  = time.Hour
+	// BackupLook is the pause between two looks whether a backup is due, BackupLeast the shortest pause between two that people may ask for.
+	BackupLook  = 10 * time.Second
+	BackupLeast = time.Minute
 	// ServerStop is what `berth down` gives the server after a SIGTERM.
 	ServerStop = 15 * time.Second
 	// TaskCredentials is how long those of a task's role are good for; RegistryToken the node's own login.

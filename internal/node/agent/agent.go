@@ -99,6 +99,8 @@ type Agent struct {
 
 	mu          sync.Mutex
 	desired     map[string]model.Assignment // of the server; before it has spoken, what an earlier agent was told
+	keep        bool                        // tasks that the server's state does not know go on: it was put back from a backup
+	known       map[string]bool             // while keep: the tasks of the server's sets, which it takes away if it wants
 	arrived     bool                        // the server's first set is here
 	recovered   bool                        // what an earlier agent left has been looked at
 	confirmed   bool                        // and again, with the server's set
@@ -125,9 +127,44 @@ func (a *Agent) SetAssignments(set []model.Assignment) {
 		}
 	}
 	a.mu.Lock()
+	if a.keep {
+		for id := range desired {
+			a.known[id] = true
+		}
+		for id, as := range a.desired {
+			if !a.known[id] {
+				desired[id] = as
+			}
+		}
+	}
 	a.desired, a.arrived = desired, true
 	a.mu.Unlock()
 	a.look()
+}
+
+// Keep says, before a SetAssignments, whether tasks that are here and were in no set since are kept.
+func (a *Agent) Keep(keep bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if keep && !a.keep {
+		a.known = map[string]bool{}
+	}
+	a.keep = keep
+}
+
+// Kept are the tasks that are here only because of Keep.
+func (a *Agent) Kept() (all []model.Assignment) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.keep || !a.arrived {
+		return nil
+	}
+	for id, as := range a.desired {
+		if !a.known[id] {
+			all = append(all, as)
+		}
+	}
+	return all
 }
 
 // End has a task end by itself, for a reason of the machine's own; one that is not here, or ends already, is left alone.
