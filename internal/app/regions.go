@@ -123,11 +123,11 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 	}
 	return []*wire.Service{
 		ecs.New(ecs.Config{Store: r.store, Places: r.places, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "ecs"),
-			OpenSession: s.openSession, NoMachines: s.noMachines(r.scope.Region)}),
+			OpenSession: s.openSession, Networks: network.Rows(), NoMachines: s.noMachines(r.scope.Region)}),
 		s.ecr(r),
 		logs.New(logs.Config{Store: r.lines, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "logs")}),
 		elb.New(elb.Config{Store: r.store, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "elb"), VPC: network.VPC,
-			Subnets: subnets, SecurityGroup: network.SecurityGroup}),
+			Subnets: subnets, SecurityGroup: network.SecurityGroup, Networks: network.Rows()}),
 		kms.New(kms.Config{Store: r.store, Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "kms")}),
 		ssm.New(ssm.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "ssm")}),
 		secretsmanager.New(secretsmanager.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now,

@@ -180,7 +180,7 @@ func TestStockCLI(t *testing.T) {
 	must("ecs", "register-task-definition", "--family", "web", "--network-mode", "awsvpc", "--container-definitions",
 		`[{"name":"web","image":"app:1","memory":64,"logConfiguration":{"logDriver":"awslogs","options":{"awslogs-group":"demo","awslogs-region":"us-east-1","awslogs-stream-prefix":"p","awslogs-create-group":"true"}}}]`)
 	must("ecs", "create-service", "--cluster", "demo", "--service-name", "web", "--task-definition", "web", "--desired-count", "2",
-		"--network-configuration", "awsvpcConfiguration={subnets=[subnet-1]}")
+		"--network-configuration", "awsvpcConfiguration={subnets=[subnet-96102b6dd861ecfdf]}")
 	must("ecs", "wait", "services-stable", "--cluster", "demo", "--services", "web")
 	if out := must("ecs", "list-tasks", "--cluster", "demo", "--query", "length(taskArns)", "--output", "text"); strings.TrimSpace(out) != "2" {
 		t.Errorf("tasks: %q", out)

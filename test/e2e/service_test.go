@@ -22,12 +22,12 @@ func (b *berth) balanced(definition string, desired int32) string {
 	b.t.Helper()
 	ctx, client := context.Background(), elb.NewFromConfig(b.config())
 	port := int32(freePort(b.t))
-	lb, err := client.CreateLoadBalancer(ctx, &elb.CreateLoadBalancerInput{Name: aws.String("lb"), Subnets: []string{"subnet-1", "subnet-2"}})
+	lb, err := client.CreateLoadBalancer(ctx, &elb.CreateLoadBalancerInput{Name: aws.String("lb"), Subnets: []string{"subnet-96102b6dd861ecfdf", "subnet-a2c04b48375b9b1d8"}})
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	tg, err := client.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{Name: aws.String("tg"), Port: aws.Int32(80),
-		Protocol: elbtypes.ProtocolEnumHttp, TargetType: elbtypes.TargetTypeEnumIp, VpcId: aws.String("vpc-1"),
+		Protocol: elbtypes.ProtocolEnumHttp, TargetType: elbtypes.TargetTypeEnumIp, VpcId: aws.String("vpc-1a2ea22534b6c4b01"),
 		HealthCheckIntervalSeconds: aws.Int32(5), HealthCheckTimeoutSeconds: aws.Int32(2)})
 	if err != nil {
 		b.t.Fatal(err)

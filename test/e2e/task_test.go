@@ -26,7 +26,8 @@ import (
 const seed = `{"family":"webserver","containerDefinitions":[{"name":"web","image":"nginx","memory":"100","cpu":"99"}],` +
 	`"requiresCompatibilities":["FARGATE"],"networkMode":"awsvpc","memory":"512","cpu":"256"}`
 
-var network = &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{Subnets: []string{"subnet-1"}}}
+// network is a subnet of the default VPC, whose ids follow from the account and the region.
+var network = &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{Subnets: []string{"subnet-96102b6dd861ecfdf"}}}
 
 // raw sends a body to ECS as it stands, signed.
 func (b *berth) raw(op, body string) (map[string]any, error) {
@@ -100,7 +101,7 @@ func TestSeedTaskDefinitionRunsAsItStands(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := b.raw("RunTask", `{"taskDefinition":"webserver","launchType":"FARGATE","count":"2",`+
-		`"networkConfiguration":{"awsvpcConfiguration":{"subnets":["subnet-1"]}}}`)
+		`"networkConfiguration":{"awsvpcConfiguration":{"subnets":["subnet-96102b6dd861ecfdf"]}}}`)
 	if err != nil {
 		t.Fatal(err)
 	}

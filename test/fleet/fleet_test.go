@@ -214,7 +214,8 @@ func (b *box) importImage(ref string) {
 	os.Remove(file)
 }
 
-var network = &ecstypes.NetworkConfiguration{AwsvpcConfiguration: &ecstypes.AwsVpcConfiguration{Subnets: []string{"subnet-1"}}}
+// network is a subnet of the default VPC, whose ids follow from the account and the region.
+var network = &ecstypes.NetworkConfiguration{AwsvpcConfiguration: &ecstypes.AwsVpcConfiguration{Subnets: []string{"subnet-96102b6dd861ecfdf"}}}
 
 // register registers a definition of one container in awsvpc mode and returns its ARN.
 func (b *box) register(family string, c ecstypes.ContainerDefinition) string {

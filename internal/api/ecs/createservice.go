@@ -162,6 +162,9 @@ func (a *api) putNewService(tx store.Tx, c *model.Cluster, in *sdk.CreateService
 	if err := checkRevision(tx, &rev, &def.Definition); err != nil {
 		return nil, err
 	}
+	if err := a.checkExists(tx, in.NetworkConfiguration); err != nil {
+		return nil, err
+	}
 	svc := &model.Service{
 		Cluster: c.Name, Name: *in.ServiceName, ARN: a.scope.ServiceARN(c.Name, *in.ServiceName), DesiredCount: *in.DesiredCount,
 		SchedulingStrategy:      types.SchedulingStrategyReplica,

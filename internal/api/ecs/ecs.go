@@ -28,6 +28,8 @@ type Config struct {
 	Log    *slog.Logger     // nil discards
 	// NoMachines is why no task can run here, a sentence; "" where there are machines.
 	NoMachines string
+	// Networks are the default VPC's rows; with them subnets and security groups must exist. nil: any name will do.
+	Networks *store.Computed
 	// OpenSession makes a session in a container, which its client begins; nil where there are none.
 	OpenSession func(context.Context, Command) (*types.Session, error)
 }
@@ -37,6 +39,7 @@ type api struct {
 	store  store.Store
 	places *places.Keeper
 	scope  model.Scope
+	networks *store.Computed // the Config's
 	// noMachines is the Config's.
 	noMachines string
 	session    func(context.Context, Command) (*types.Session, error)
@@ -62,7 +65,7 @@ func New(c Config) *wire.Service {
 }
 
 func newAPI(c Config) *api {
-	a := &api{store: c.Store, places: c.Places, scope: c.Scope, noMachines: c.NoMachines, session: c.OpenSession, now: c.Now, newID: c.NewID, log: c.Log}
+	a := &api{store: c.Store, places: c.Places, scope: c.Scope, noMachines: c.NoMachines, networks: c.Networks, session: c.OpenSession, now: c.Now, newID: c.NewID, log: c.Log}
 	if a.places == nil && c.Store != nil {
 		a.places = places.New(c.Store)
 	}

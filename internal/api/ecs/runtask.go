@@ -173,6 +173,9 @@ func (a *api) prepare(tx store.Tx, q *run, c *model.Cluster) (task.Spec, launch,
 	if err := how.checkNetwork(&def.Definition, q.network); err != nil {
 		return spec, how, err
 	}
+	if err := a.checkExists(tx, q.network); err != nil {
+		return spec, how, err
+	}
 	if err := how.checkPlacement(q.constraints, q.placement); err != nil {
 		return spec, how, err
 	}

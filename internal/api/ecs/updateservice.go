@@ -114,6 +114,9 @@ func (a *api) changeService(tx store.Tx, c *model.Cluster, svc *model.Service, i
 	if err := checkRevision(tx, &rev, def); err != nil {
 		return err
 	}
+	if err := a.checkExists(tx, in.NetworkConfiguration); err != nil {
+		return err
+	}
 	live := count(store.Deployments.Scan(tx, svc.Key()+"/"), (*model.Deployment).Live)
 	if err := quota.Deployments.Admit(live + 1); err != nil {
 		return err

@@ -32,6 +32,8 @@ type Config struct {
 	VPC           string
 	Subnets       []Subnet
 	SecurityGroup string
+	// Networks are the default VPC's rows; with them subnets, security groups and VPCs must exist. nil: any name will do.
+	Networks *store.Computed
 }
 
 type api struct{ Config }

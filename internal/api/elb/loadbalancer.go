@@ -28,7 +28,15 @@ func (a *api) createLoadBalancer(ctx context.Context, in *elb.CreateLoadBalancer
 	if err != nil {
 		return nil, err
 	}
-	err = a.Store.Update(ctx, func(tx store.Tx) error {
+	err = a.Store.Update(ctx, func(tx store.Tx) (err error) {
+		var vpc string
+		if lb.LB.AvailabilityZones, vpc, err = a.place(tx, lb.LB.Scheme, lb.LB.AvailabilityZones); err != nil {
+			return err
+		}
+		if lb.LB.SecurityGroups, err = a.guards(tx, vpc, in.SecurityGroups); err != nil {
+			return err
+		}
+		lb.LB.VpcId = &vpc
 		for old := range store.LoadBalancers.By(tx, store.ByName, lb.Name) {
 			if old.LB.Scheme != lb.LB.Scheme || !slices.Equal(subnetIDs(old), subnetIDs(lb)) {
 				return model.Errorf("DuplicateLoadBalancerName", "A load balancer with the same name '%s' exists, but with different settings", lb.Name)
@@ -63,15 +71,11 @@ func (a *api) newLoadBalancer(in *elb.CreateLoadBalancerInput) (*model.LoadBalan
 	id := a.hex16()
 	name := *in.Name
 	arn := a.Scope.ARN("elasticloadbalancing", "loadbalancer/app/"+name+"/"+id)
-	groups := in.SecurityGroups
-	if len(groups) == 0 && a.SecurityGroup != "" {
-		groups = []string{a.SecurityGroup}
-	}
 	lb := &model.LoadBalancer{ARN: arn, Name: name, Attributes: defaults(lbAttributes), Tags: in.Tags, LB: types.LoadBalancer{
 		LoadBalancerArn: &arn, LoadBalancerName: &name, DNSName: new(dnsName(name, id, a.Scope.Region, scheme)), CanonicalHostedZoneId: new("Z35SXDOTRQ7X7K"),
-		CreatedTime: new(a.Now()), Scheme: scheme, VpcId: &a.VPC,
+		CreatedTime: new(a.Now()), Scheme: scheme,
 		Type: types.LoadBalancerTypeEnumApplication, IpAddressType: types.IpAddressTypeIpv4,
-		SecurityGroups: groups, AvailabilityZones: zones}}
+		AvailabilityZones: zones}}
 	if scheme == types.LoadBalancerSchemeEnumInternal {
 		lb.Attributes["ipv6.deny_all_igw_traffic"] = "true"
 	}
@@ -180,6 +184,11 @@ func (a *api) deleteLoadBalancer(ctx context.Context, in *elb.DeleteLoadBalancer
 
 // changeLB stores a changed copy of a load balancer.
 func (a *api) changeLB(ctx context.Context, arn *string, change func(*model.LoadBalancer) error) error {
+	return a.changeLBIn(ctx, arn, func(_ store.Tx, lb *model.LoadBalancer) error { return change(lb) })
+}
+
+// changeLBIn is changeLB for a change that looks at other rows.
+func (a *api) changeLBIn(ctx context.Context, arn *string, change func(store.Tx, *model.LoadBalancer) error) error {
 	return a.Store.Update(ctx, func(tx store.Tx) error {
 		old, ok := store.LoadBalancers.Get(tx, text(arn))
 		if !ok {
@@ -187,7 +196,7 @@ func (a *api) changeLB(ctx context.Context, arn *string, change func(*model.Load
 		}
 		next := *old
 		next.Attributes = whole(old.Attributes, lbAttributes)
-		if err := change(&next); err != nil {
+		if err := change(tx, &next); err != nil {
 			return err
 		}
 		store.LoadBalancers.Put(tx, &next)
@@ -226,9 +235,9 @@ func (a *api) modifyLoadBalancerAttributes(ctx context.Context, in *elb.ModifyLo
 }
 
 func (a *api) setSecurityGroups(ctx context.Context, in *elb.SetSecurityGroupsInput) (*elb.SetSecurityGroupsOutput, error) {
-	return &elb.SetSecurityGroupsOutput{SecurityGroupIds: in.SecurityGroups}, a.changeLB(ctx, in.LoadBalancerArn, func(lb *model.LoadBalancer) error {
-		lb.LB.SecurityGroups = in.SecurityGroups
-		return nil
+	return &elb.SetSecurityGroupsOutput{SecurityGroupIds: in.SecurityGroups}, a.changeLBIn(ctx, in.LoadBalancerArn, func(tx store.Tx, lb *model.LoadBalancer) (err error) {
+		lb.LB.SecurityGroups, err = a.guards(tx, text(lb.LB.VpcId), in.SecurityGroups)
+		return err
 	})
 }
 
@@ -238,8 +247,15 @@ func (a *api) setSubnets(ctx context.Context, in *elb.SetSubnetsInput) (*elb.Set
 		return nil, err
 	}
 	out := &elb.SetSubnetsOutput{AvailabilityZones: zones}
-	return out, a.changeLB(ctx, in.LoadBalancerArn, func(lb *model.LoadBalancer) error {
-		lb.LB.AvailabilityZones, out.IpAddressType = out.AvailabilityZones, lb.LB.IpAddressType
+	return out, a.changeLBIn(ctx, in.LoadBalancerArn, func(tx store.Tx, lb *model.LoadBalancer) error {
+		placed, vpc, err := a.place(tx, lb.LB.Scheme, zones)
+		if err != nil {
+			return err
+		}
+		if vpc != text(lb.LB.VpcId) {
+			return model.Errorf("InvalidConfigurationRequest", "All subnets must belong to the same VPC: '%s'", text(lb.LB.VpcId))
+		}
+		lb.LB.AvailabilityZones, out.AvailabilityZones, out.IpAddressType = placed, placed, lb.LB.IpAddressType
 		return nil
 	})
 }

@@ -35,6 +35,9 @@ func (a *api) createTargetGroup(ctx context.Context, in *elb.CreateTargetGroupIn
 			out.TargetGroups = []types.TargetGroup{withBalancers(tx, old)}
 			return nil
 		}
+		if _, ok := store.VPCs.Get(a.Networks.Over(tx), text(g.Group.VpcId)); !ok && a.Networks != nil {
+			return invalid("The VPC ID '%.100s' is not found", text(g.Group.VpcId))
+		}
 		if err := groupLimit.admits(count(store.TargetGroups.Scan(tx, "")) + 1); err != nil {
 			return err
 		}
