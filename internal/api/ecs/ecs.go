@@ -36,9 +36,9 @@ type Config struct {
 
 // api holds the operations.
 type api struct {
-	store  store.Store
-	places *places.Keeper
-	scope  model.Scope
+	store    store.Store
+	places   *places.Keeper
+	scope    model.Scope
 	networks *store.Computed // the Config's
 	// noMachines is the Config's.
 	noMachines string
