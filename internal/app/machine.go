@@ -197,7 +197,7 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 	tasks := gate.New(gate.Config{Name: "task metadata", Total: gate.Part(8192, 8), PerSource: 64, Log: log})
 	host := gate.New(gate.Config{Name: "task metadata of host mode", Total: gate.Part(1024, 16), Log: log})
 	m.start = func(a *agent.Agent) {
-		meta := metadata.New(metadata.Config{Tasks: a, Credentials: up.credentials, AvailabilityZone: in.zone(), Subnet: p.network.Subnet(),
+		meta := metadata.New(metadata.Config{Tasks: a, Credentials: up.credentials, Protection: up.protect, AvailabilityZone: in.zone(), Subnet: p.network.Subnet(),
 			Log: log.With("component", "metadata")})
 		m.loops = append(m.loops,
 			func(ctx context.Context) error {

@@ -42,6 +42,7 @@ func (s *server) memberAsks() asks {
 		pathAuthority: typed(s.takeAuthority), pathElection: typed(s.setElection),
 		pathMaster:  typed(s.giveMaster),
 		pathSamples: typed(s.noteSamples),
+		pathProtect: typed(s.protectHere),
 		pathCall:    typed(s.callNode),
 		pathForget: typed(func(ctx context.Context, from string, _ nothing) (nothing, error) {
 			return nothing{}, s.book().Forget(ctx, from)

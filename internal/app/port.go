@@ -270,6 +270,7 @@ func (p *port) serveOn(r *registrar.Registrar) {
 	p.forwarded = p.peer.Listen(forward.Protocol, peer.Servers)
 	p.streams = p.peer.Listen(protocolExec, peer.Machines)
 	p.peer.Handle("POST "+pathHandout, peer.Nodes, http.HandlerFunc(s.serveHandout))
+	p.peer.Handle("POST "+pathNodeProtect, peer.Machines, http.HandlerFunc(s.serveProtect))
 	p.peer.Handle("POST "+pathTaskRole, peer.Nodes, http.HandlerFunc(s.serveTaskRole))
 }
 

@@ -69,7 +69,7 @@ func openRemote(in *Instance, clock *pki.Clock, log *slog.Logger) (*remote, erro
 }
 
 func (r *remote) uplink() uplink {
-	return uplink{dial: r.router.Dial, beats: r.pulse.node.Passes, assigned: r.pulse.assigned, address: func() string { return r.address }, servers: r.router.SetServers, credentials: r, handout: r.handout, logs: r.servers.Logs(), memory: sessionMemory{filepath.Join(r.dir, "session.json")}, registry: r.servers, stream: r.stream,
+	return uplink{dial: r.router.Dial, beats: r.pulse.node.Passes, assigned: r.pulse.assigned, address: func() string { return r.address }, servers: r.router.SetServers, credentials: r, handout: r.handout, logs: r.servers.Logs(), memory: sessionMemory{filepath.Join(r.dir, "session.json")}, registry: r.servers, stream: r.stream, protect: r.protect,
 		vitals: func(v *vitals.Vitals) { r.pulse.vitals.Store(v) }}
 }
 

@@ -32,7 +32,8 @@ type uplink struct {
 	registry    http.RoundTripper                                        // Berth's registry, wherever it is; nil: it is on this machine
 	stream      func(context.Context, nodelink.Call) (net.Conn, error)   // connects to a server that has a session for a container
 	vitals      func(*vitals.Vitals)                                     // is told what watches this machine
-	alone       bool                                                     // no other node was there before this one
+	protect     func(context.Context, metadata.ProtectionAsk) (metadata.ProtectionAnswer, error)
+	alone       bool // no other node was there before this one
 }
 
 // inside is the uplink to the server of this process. Whoever needs the server before it is open waits.
@@ -105,7 +106,7 @@ func (i *inside) address() string {
 }
 
 func (i *inside) uplink() uplink {
-	return uplink{dial: i.dial, address: i.address, credentials: i, handout: i.handout, logs: i, login: i.login, vitals: func(v *vitals.Vitals) { i.vitals = v }, beats: i.beats, assigned: i.assigned, stream: i.stream, alone: true}
+	return uplink{dial: i.dial, address: i.address, credentials: i, handout: i.handout, logs: i, login: i.login, vitals: func(v *vitals.Vitals) { i.vitals = v }, beats: i.beats, assigned: i.assigned, stream: i.stream, protect: i.protect, alone: true}
 }
 
 func (i *inside) wait(ctx context.Context) (*server, error) {

@@ -63,6 +63,10 @@ type Task struct {
 	// service is deleted by force. Nil while nobody asked.
 	StopRequest *StopRequest
 
+	// ProtectedUntil is until when neither scaling in, a deployment nor a draining instance ends this task of a service. Written by
+	// UpdateTaskProtection.
+	ProtectedUntil time.Time `json:",omitzero"`
+
 	// ---- What is desired: written by control (RunTask and StartTask place in the transaction that makes the task). ----
 
 	InstanceID string // of the container instance; "" until placed
@@ -84,6 +88,9 @@ type Task struct {
 	// Version rises with each change of the task that clients can see.
 	Version int64
 }
+
+// Protected tells whether the task is protected from its service at that time.
+func (t *Task) Protected(now time.Time) bool { return now.Before(t.ProtectedUntil) }
 
 // Key is the task's id.
 func (t *Task) Key() string { return t.ID }

@@ -115,6 +115,8 @@ func (a *api) registerTasks(s *wire.Service) {
 	wire.Handle(s, a.describeTasks)
 	wire.Handle(s, a.listTasks)
 	wire.Handle(s, a.executeCommand)
+	wire.Handle(s, a.updateTaskProtection)
+	wire.Handle(s, a.getTaskProtection)
 }
 
 func (a *api) registerServices(s *wire.Service) {

@@ -53,6 +53,7 @@ func (t *task) metadata(env *environ, c *container) {
 	}
 	env.set("ECS_CONTAINER_METADATA_URI", base+"/v3/"+c.id)
 	env.set("ECS_CONTAINER_METADATA_URI_V4", base+"/v4/"+c.id)
+	env.set("ECS_AGENT_URI", base+"/api/"+c.id)
 	if t.rec.CredentialsID == "" {
 		return
 	}

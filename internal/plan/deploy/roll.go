@@ -91,7 +91,12 @@ func (p *planner) stopOld() {
 	serving := p.healthy + p.count(func(t *task) bool {
 		return !p.ofPrimary(t) && (t.phase == settling || t.phase == unhealthy)
 	})
+	var kept []*task
 	for _, t := range p.tasks {
+		if !p.ofPrimary(t) && t.running() && p.protects(t) {
+			kept = append(kept, t)
+			continue
+		}
 		if !p.ofPrimary(t) && t.running() && t.phase != healthy && serving > p.bounds.least {
 			p.stop(t, scaling(t), p.replaced())
 			serving--
@@ -99,10 +104,13 @@ func (p *planner) stopOld() {
 	}
 	for _, first := range []bool{true, false} { // those on draining instances first
 		for _, t := range p.tasks {
-			if !p.ofPrimary(t) && t.phase == healthy && t.Draining == first && p.healthy > p.bounds.least {
+			if !p.ofPrimary(t) && t.phase == healthy && t.Draining == first && p.healthy > p.bounds.least && !p.protects(t) {
 				p.stop(t, scaling(t), p.replaced())
 			}
 		}
+	}
+	if p.healthy > p.bounds.least {
+		p.guarded(kept, len(kept))
 	}
 }
 
@@ -110,7 +118,7 @@ func (p *planner) stopOld() {
 // replacements.
 func (p *planner) replaceDraining() {
 	for _, t := range p.tasks {
-		if !p.ofPrimary(t) || !t.Draining {
+		if !p.ofPrimary(t) || !t.Draining || p.protects(t) {
 			continue
 		}
 		if (t.phase == healthy && p.healthy > p.bounds.least) || (t.phase == settling && p.healthy >= p.bounds.least) {

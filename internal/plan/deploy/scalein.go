@@ -47,12 +47,34 @@ func (p *planner) shed(pool []*task, n int) {
 			}
 		}
 		if at < 0 {
+			p.guarded(pool, n)
 			return
 		}
 		worst := alike[at][0]
 		alike[at] = alike[at][1:]
 		crowd.leave(worst)
 		p.stop(worst, scaling(worst), fmt.Sprintf("the service is to have %s", plural(p.bounds.desired, "task")))
+	}
+}
+
+// protects tells whether the task is under protection, which what failed is not.
+func (p *planner) protects(t *task) bool {
+	return t.running() && t.phase != unhealthy && t.Protected(p.in.Now)
+}
+
+// guarded tells that n tasks, or as many of the pool as are protected, would go if they were not.
+func (p *planner) guarded(pool []*task, n int) {
+	protected := map[string]int{}
+	for _, t := range pool {
+		if n > 0 && t.phase != stopping && p.protects(t) {
+			protected[t.Deployment]++
+			n--
+		}
+	}
+	for _, r := range p.rollouts {
+		if n := protected[r.ID]; n > 0 {
+			p.explain(p.text("was unable to reach steady state because (taskSet %s) was unable to scale in due to (reason %d tasks under protection)", r.ID, n))
+		}
 	}
 }
 
@@ -66,7 +88,7 @@ func (p *planner) alike(pool []*task) [][]*task {
 	places := map[sort]int{}
 	var parts [][]*task
 	for _, t := range pool {
-		if t.phase == stopping {
+		if t.phase == stopping || p.protects(t) {
 			continue
 		}
 		key := sort{p.rank(t), t.InstanceID}

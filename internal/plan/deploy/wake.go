@@ -19,6 +19,7 @@ func NextLook(in Input) time.Time {
 	}
 	consider(in.Service.Throttle.Until)
 	for _, t := range p.tasks {
+		consider(t.ProtectedUntil)
 		if t.phase != settling || t.Observed.StartedAt.IsZero() {
 			continue
 		}

@@ -44,6 +44,9 @@ type Config struct {
 	Tasks       Tasks
 	Credentials Credentials // nil: no task has a role's credentials
 
+	// Protection asks for the protection of tasks; nil: tasks cannot.
+	Protection func(context.Context, ProtectionAsk) (ProtectionAnswer, error)
+
 	AvailabilityZone string
 	Subnet           netip.Prefix // of awsvpc tasks; the zero Prefix leaves it out
 	Now              func() time.Time
@@ -84,19 +87,24 @@ func FromTask(r *http.Request, task *agent.View) bool {
 
 // Handler serves
 //
-//	/v4/<container>, /v4/<container>/{task,taskWithTags,stats,task/stats}, the same under /v3, and /v2/credentials/<id>
+//	/v4/<container>, /v4/<container>/{task,taskWithTags,stats,task/stats}, the same under /v3, /v2/credentials/<id>, and
+//	/api/<container>/task-protection/v1/state
 //
 // to those whom guard lets through; for everybody else nothing is there. A task is answered at most 40 times a second, with bursts
 // of 60.
 func (s *Server) Handler(guard Guard) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		version, rest, _ := strings.Cut(strings.Trim(r.URL.Path, "/"), "/")
+		id, what, _ := strings.Cut(rest, "/")
+		if version == "api" && what == "task-protection/v1/state" {
+			s.protection(w, r, guard, id)
+			return
+		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 			return
 		}
-		version, rest, _ := strings.Cut(strings.Trim(r.URL.Path, "/"), "/")
-		id, what, _ := strings.Cut(rest, "/")
 		switch {
 		case version == "v2" && id == "credentials":
 			s.credentials(w, r, guard, what)
