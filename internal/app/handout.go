@@ -67,7 +67,13 @@ func (s *server) handoutOf(ctx context.Context, node, id string) (*model.Handout
 
 // executionRole is who a task's execution role is when it acts for the task.
 func (s *server) executionRole(role, task string) (wire.Caller, error) {
-	c := issueRole(s.keys, role, task)
+	c, err := issueRole(s.keys, role, task)
+	if refused, ok := errors.AsType[*model.Error](err); ok {
+		return wire.Caller{}, &model.TaskError{Name: "ResourceInitializationError", Message: "unable to pull secrets or registry auth: execution resource " +
+			"retrieval failed: unable to retrieve credentials: " + refused.Message}
+	} else if err != nil {
+		return wire.Caller{}, err
+	}
 	_, caller, err := s.keys.Secret(c.AccessKeyID, c.Token)
 	return caller, err
 }

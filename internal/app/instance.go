@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -41,6 +42,7 @@ type Config struct {
 	Region  string
 	Account string
 	Pace    model.Pace
+	IAM     string // enforce or off
 	Runtime string // containerd or fake
 	VPCCIDR string // of the VPC that clients see, from which tasks have their addresses
 	Encrypt bool   // what goes between tasks of different machines
@@ -65,6 +67,7 @@ type Instance struct {
 	Region  string     `json:"region"`
 	Account string     `json:"account"`
 	Pace    model.Pace `json:"pace"`
+	IAM     string     `json:"iam,omitempty"` // "off": every key may do everything; else policies decide
 	Runtime string     `json:"runtime"`
 	VPCCIDR string     `json:"vpcCidr,omitempty"` // "" is the default's, and avoids what the machine uses
 	Encrypt bool       `json:"encrypt,omitempty"` // what goes between tasks of different machines; once set it stays
@@ -154,6 +157,7 @@ func openInstance(c Config) (*Instance, error) {
 	in.Encrypt = in.Encrypt || c.Encrypt
 	set(&in.Listen, c.Listen)
 	set(&in.Pace, c.Pace)
+	set(&in.IAM, c.IAM)
 	set(&in.Runtime, c.Runtime)
 	set(&in.MasterKey, c.MasterKey)
 	if err := in.check(); err != nil {
@@ -191,6 +195,7 @@ func (in *Instance) check() error {
 		flag, value, want string
 	}{
 		{err == nil && errPort == nil && number > 0, "listen", in.Listen, "an address and a port, such as " + DefaultListen},
+		{slices.Contains([]string{"", "enforce", "off"}, in.IAM), "iam", in.IAM, "enforce or off"},
 		{in.Pace == model.PaceFast || in.Pace == model.PaceAWS, "pace", string(in.Pace), "fast or aws"},
 		{in.Runtime == "containerd" || in.Runtime == "fake", "runtime", in.Runtime, "containerd or fake"},
 		{accountPattern.MatchString(in.Account), "account", in.Account, "12 digits"},

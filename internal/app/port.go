@@ -322,8 +322,13 @@ func (s *server) serveTaskRole(w http.ResponseWriter, r *http.Request) {
 		peer.WriteError(w, http.StatusForbidden, fmt.Errorf("task %s does not run on this node with the role %s", ask.Task, ask.Role))
 		return
 	}
+	role, err := issueRole(s.keys, ask.Role, ask.Task)
+	if err != nil {
+		peer.WriteError(w, http.StatusForbidden, err)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(issueRole(s.keys, ask.Role, ask.Task)) // who has gone asks again
+	_ = json.NewEncoder(w).Encode(role) // who has gone asks again
 }
 
 // hasRole tells whether a task that has not ended is on the node and has the role.

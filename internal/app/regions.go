@@ -15,6 +15,7 @@ import (
 	"github.com/berthdev/berth/internal/api/ecs"
 	"github.com/berthdev/berth/internal/api/eks"
 	"github.com/berthdev/berth/internal/api/elb"
+	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/api/kms"
 	"github.com/berthdev/berth/internal/api/logs"
 	"github.com/berthdev/berth/internal/api/secretsmanager"
@@ -136,10 +137,11 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 			_, ok := store.VPCs.Get(tx, id)
 			return ok || id == network.VPC
 		}}),
-		sts.New(),
 		cloudwatch.New(cloudwatch.Config{Store: r.store, Scope: r.scope, Series: s.series.In(r.scope.Region), Transit: s.judge(r).Transit, Now: time.Now,
 			Put: func(batch []model.Sample) { s.measured(r.scope.Region, batch) }, Log: s.log.With("component", "cloudwatch")}),
 		ec2.New(ec2.Config{Store: r.store, Network: network, Now: time.Now, NewID: newID, Log: s.log.With("component", "ec2")}),
+		sts.New(sts.Config{Store: s.store, Scope: s.in.Scope(), Now: time.Now, Sessions: s.keys}),
+		iam.New(iam.Config{Store: s.store, Scope: s.in.Scope(), Now: time.Now, Keys: s.keys}),
 		eks.New(),
 		s.systems(),
 	}

@@ -100,6 +100,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.store, err = etcd.Open(ctx, conf); err != nil {
 		return err
 	}
+	s.keys.Store, s.keys.Off, s.keys.Log = s.store, in.IAM == "off", log.With("component", "iam")
 	source, err := in.masterKey()
 	if err != nil {
 		return err
@@ -222,11 +223,10 @@ func (s *server) serveLocal(w http.ResponseWriter, r *http.Request) {
 
 // mayBuild tells whether the registry's password is that of somebody who may run commands on this machine.
 func (s *server) mayBuild(password string) error {
-	session, err := s.keys.CheckRegistryToken(password)
-	if err != nil {
+	if _, err := s.keys.CheckRegistryToken(password); err != nil {
 		return err
 	}
-	return s.keys.AllowSession(session, "berth:Build")
+	return s.keys.AllowToken(password, "berth:Build", "")
 }
 
 // run runs the loops until ctx is done.

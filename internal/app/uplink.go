@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/api/iam"
+	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/metadata"
@@ -142,13 +143,16 @@ func (i *inside) Issue(ctx context.Context, roleARN, session string) (metadata.R
 	if err != nil {
 		return metadata.RoleCredentials{}, err
 	}
-	return issueRole(s.keys, roleARN, session), nil
+	return issueRole(s.keys, roleARN, session)
 }
 
-// issueRole makes credentials of a task's role. SDKs renew them (ecs.md 1.8).
-func issueRole(keys *iam.Authority, roleARN, session string) metadata.RoleCredentials {
+// issueRole makes credentials of a task's role, when that lets tasks take it on. SDKs renew them (ecs.md 1.8).
+func issueRole(keys *iam.Authority, roleARN, session string) (metadata.RoleCredentials, error) {
+	if err := keys.MayAssume(roleARN, "ecs-tasks.amazonaws.com"); err != nil {
+		return metadata.RoleCredentials{}, err
+	}
 	c := keys.Issue(roleARN, session, timeouts.TaskCredentials)
-	return metadata.RoleCredentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, Token: c.Token, Expiration: c.Expiration}
+	return metadata.RoleCredentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, Token: c.Token, Expiration: c.Expiration}, nil
 }
 
 // login is that of the registry.
@@ -157,7 +161,7 @@ func (i *inside) login(ctx context.Context) (user, password string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	password, _ = s.keys.IssueRegistryToken("", timeouts.RegistryToken)
+	password, _ = s.keys.IssueRegistryToken(wire.Caller{}, timeouts.RegistryToken)
 	return "AWS", password, nil
 }
 

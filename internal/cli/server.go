@@ -30,6 +30,7 @@ servers: one, three or five, of which a majority must live. "berth up" is server
 	f.StringVar(&conf.Listen, "listen", "", "address of the API (default "+app.DefaultListen+", or what it was)")
 	f.StringVar(&conf.Region, "region", "", "region of the ARNs (default "+app.DefaultRegion+")")
 	f.StringVar(&conf.Account, "account", "", "account of the ARNs (default "+app.DefaultAccount+")")
+	f.StringVar(&conf.IAM, "iam", "", "enforce: users and roles may do what their policies allow; off: every key may do everything (default\nenforce, or what it was)")
 	f.StringVar(&pace, "pace", "", "fast, or aws to keep AWS's own waits (default fast)")
 	f.Var(&optionalInt{&conf.ElectionMs}, "election-ms", "how long the servers wait for a silent leader, in milliseconds: more where disks are slow (a setting of the\ncluster; default what it was, at first 1000)")
 	f.StringVar(&conf.Advertise, "advertise", "", "the IP address at which other machines reach this one")

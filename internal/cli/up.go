@@ -22,6 +22,7 @@ tasks running; the next "berth up" manages them again. "berth down" stops everyt
 	f.StringVar(&conf.Listen, "listen", "", "address of the API (default "+app.DefaultListen+", or what it was)")
 	f.StringVar(&conf.Region, "region", "", "region of the ARNs (default "+app.DefaultRegion+")")
 	f.StringVar(&conf.Account, "account", "", "account of the ARNs (default "+app.DefaultAccount+")")
+	f.StringVar(&conf.IAM, "iam", "", "enforce: users and roles may do what their policies allow; off: every key may do everything (default\nenforce, or what it was)")
 	f.StringVar(&pace, "pace", "", "fast, or aws to keep AWS's own waits (default fast)")
 	f.StringVar(&conf.Runtime, "runtime", "", "containerd, or fake for tasks without containers (default containerd)")
 	f.BoolVar(&conf.Encrypt, "encrypt", false, "encrypt what goes between tasks of different machines (WireGuard, in Berth's own process: a\nstream costs several times the CPU; 500 machines at most). Once set it stays")

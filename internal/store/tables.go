@@ -148,6 +148,20 @@ var (
 	Backfills = table[model.Backfill]("ecr-backfills")
 )
 
+// IAM's tables: of the home region, as IAM is one for all regions.
+var (
+	IAMUsers    = table[model.IAMUser]("iam-users")
+	IAMGroups   = table[model.IAMGroup]("iam-groups")
+	IAMRoles    = table[model.IAMRole]("iam-roles")
+	IAMPolicies = table[model.IAMPolicy]("iam-policies")
+	// AccessKeys by ByName: the user's key.
+	AccessKeys = table[model.AccessKey]("iam-keys",
+		by(ByName, func(k *model.AccessKey) string { return k.User }))
+	InstanceProfiles = table[model.InstanceProfile]("iam-profiles")
+	OIDCProviders    = table[model.OIDCProvider]("iam-oidc")
+	IAMAccounts      = table[model.IAMAccount]("iam-account")
+)
+
 // Schema lists every table.
 func Schema() []Kind {
 	return append(eventKinds(), []Kind{
@@ -158,6 +172,7 @@ func Schema() []Kind {
 		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),
 		TargetViews.kind(),
 		DiscoveryNamespaces.kind(), DiscoveryServices.kind(), DiscoveryInstances.kind(), DiscoveryRevisions.kind(), DiscoveryOperations.kind(),
+		IAMUsers.kind(), IAMGroups.kind(), IAMRoles.kind(), IAMPolicies.kind(), AccessKeys.kind(), InstanceProfiles.kind(), OIDCProviders.kind(), IAMAccounts.kind(),
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
 		RegistrySettings.kind(), PullThroughRules.kind(), CreationTemplates.kind(), Replications.kind(), Backfills.kind(),
 		MasterKeys.kind(), KMSKeys.kind(), KMSAliases.kind(),

@@ -29,7 +29,7 @@ type Manifests interface {
 
 // Tokens issues passwords for the user AWS.
 type Tokens interface {
-	IssueRegistryToken(session string, ttl time.Duration) (token string, expires time.Time)
+	IssueRegistryToken(c wire.Caller, ttl time.Duration) (token string, expires time.Time)
 }
 
 // Config is what the API needs.
@@ -103,7 +103,7 @@ func (nobody) Ping(context.Context, *model.PullThroughRule) error {
 func (nobody) Knows(string, string) bool { return false }
 
 func (a *api) getAuthorizationToken(ctx context.Context, in *ecr.GetAuthorizationTokenInput) (*ecr.GetAuthorizationTokenOutput, error) {
-	token, expires := a.Tokens.IssueRegistryToken(wire.CallerFrom(ctx).Session(), tokenLife)
+	token, expires := a.Tokens.IssueRegistryToken(wire.CallerFrom(ctx), tokenLife)
 	auth := base64.StdEncoding.EncodeToString([]byte("AWS:" + token))
 	endpoint := "http://" + a.Host
 	return &ecr.GetAuthorizationTokenOutput{AuthorizationData: []types.AuthorizationData{

@@ -21,6 +21,7 @@ import (
 
 	"github.com/berthdev/berth/internal/api/ecr"
 	"github.com/berthdev/berth/internal/api/iam"
+	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/api/wire/wiretest"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/serve/registry"
@@ -77,7 +78,7 @@ func (r *rig) manifest(repo string, n int) string {
 	config := "{}"
 	digest := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(config)))
 	req := httptest.NewRequest("POST", "/v2/"+repo+"/blobs/uploads/?digest="+digest, strings.NewReader(config))
-	token, _ := r.keys.IssueRegistryToken("", time.Hour)
+	token, _ := r.keys.IssueRegistryToken(wire.Caller{}, time.Hour)
 	req.SetBasicAuth("AWS", token)
 	w := httptest.NewRecorder()
 	if r.reg.ServeHTTP(w, req); w.Code != 201 {

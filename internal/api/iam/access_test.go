@@ -37,9 +37,9 @@ func TestSessionsDoNotAdminister(t *testing.T) {
 		if err := a.Allow(root, wire.Ask{Action: action}); err != nil {
 			t.Errorf("root, %s: %v", action, err)
 		}
-		token, _ := a.IssueRegistryToken(task.Session(), time.Hour)
+		token, _ := a.IssueRegistryToken(task, time.Hour)
 		who, err := a.CheckRegistryToken(token)
-		if err != nil || who != task.ARN || allowed != (a.AllowSession(who, action) == nil) {
+		if err != nil || who != task.ARN || allowed != (a.AllowToken(token, action, "") == nil) {
 			t.Errorf("the registry's %s: %s %v", action, who, err)
 		}
 	}

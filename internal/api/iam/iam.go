@@ -1,6 +1,7 @@
-// Package iam knows the secrets: the root access key of this Berth, the session credentials of tasks with a role, and the
-// passwords of the registry. Sessions and passwords are not stored: their tokens carry what they are good for, sealed with a key
-// made from the root's secret.
+// Package iam is Identity and Access Management: its API over the users, groups, roles and policies in the store, and the Authority,
+// which knows the secrets (the root access key of this Berth, users' access keys, the credentials of sessions and the passwords of the
+// registry) and decides what callers may do. Sessions and passwords are not stored: their tokens carry what they are good for, sealed
+// with a key made from the root's secret.
 package iam
 
 import (
@@ -13,13 +14,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
 )
 
 // rootKey is the file's content.
@@ -28,16 +31,24 @@ type rootKey struct {
 	SecretAccessKey string
 }
 
-// Authority implements wire.Keys and issues credentials.
+// Authority implements wire.Keys and wire.Access, and issues credentials.
 type Authority struct {
 	root  rootKey
 	scope model.Scope
 	now   func() time.Time
+	// Store is IAM's, of the home region; nil: nobody but the root is known. Off has everybody who is known do everything. Log may be
+	// nil. Set them before the Authority is used.
+	Store store.Store
+	Off   bool
+	Log   *slog.Logger
+
+	aws      func() map[string]*model.IAMPolicy // AWS's own policies, by ARN
+	compiled *compiled
 }
 
 // Open reads the root key from file, making one on first use; the file is 0600. scope says whose the callers are.
 func Open(file string, scope model.Scope, now func() time.Time) (*Authority, error) {
-	a := &Authority{scope: scope, now: now}
+	a := &Authority{scope: scope, now: now, aws: sync.OnceValue(loadManaged), compiled: newCompiled()}
 	var err error
 	a.root, err = readKey(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -126,9 +137,10 @@ func random64(n int) string {
 type claims struct {
 	Kind    string `json:"k"` // session or registry
 	Key     string `json:"a,omitempty"`
-	Role    string `json:"r,omitempty"`
-	Session string `json:"s,omitempty"`
 	Expires int64  `json:"e"` // Unix seconds
+	// Grant is whose it is; User is instead that of a registry's password, for a user or "" for the owner.
+	Grant *model.Grant `json:"g,omitempty"`
+	User  string       `json:"u,omitempty"`
 }
 
 const (
@@ -168,66 +180,4 @@ func (a *Authority) expired(c claims) bool { return a.now().Unix() >= c.Expires 
 // sessionSecret derives the secret of a session's access key; nobody stores it.
 func (a *Authority) sessionSecret(token string) string {
 	return base64.RawURLEncoding.EncodeToString(a.mac("secret", token))[:40]
-}
-
-// Session is temporary credentials for a role.
-type Session struct {
-	RoleARN         string
-	AccessKeyID     string
-	SecretAccessKey string
-	Token           string
-	Expiration      time.Time
-}
-
-// Issue makes credentials of a role for ttl. They are whole seconds long, and good until the root key changes at most.
-func (a *Authority) Issue(roleARN, sessionName string, ttl time.Duration) Session {
-	expires := a.now().Add(ttl).Truncate(time.Second)
-	c := claims{Kind: kindSession, Key: "ASIA" + random32(10), Role: roleARN, Session: sessionName, Expires: expires.Unix()}
-	token := a.seal(c)
-	return Session{RoleARN: roleARN, AccessKeyID: c.Key, SecretAccessKey: a.sessionSecret(token), Token: token, Expiration: expires}
-}
-
-// Secret implements wire.Keys: it knows the root key and the sessions that Issue made.
-func (a *Authority) Secret(accessKeyID, token string) (string, wire.Caller, error) {
-	if token == "" && hmac.Equal([]byte(accessKeyID), []byte(a.root.AccessKeyID)) {
-		return a.root.SecretAccessKey, wire.Caller{Account: a.scope.Account, UserID: a.scope.Account, AccessKeyID: accessKeyID,
-			ARN: "arn:" + model.Partition + ":iam::" + a.scope.Account + ":root"}, nil
-	}
-	c, ok := a.unseal(token, kindSession)
-	if !ok || c.Key != accessKeyID {
-		return "", wire.Caller{}, model.Errorf("UnrecognizedClientException", "The security token included in the request is invalid.")
-	}
-	if a.expired(c) {
-		return "", wire.Caller{}, model.Errorf("ExpiredTokenException", "The security token included in the request is expired")
-	}
-	role := model.ARNTail(c.Role)
-	return a.sessionSecret(token), wire.Caller{Account: a.scope.Account, AccessKeyID: accessKeyID, UserID: roleID(c.Role) + ":" +
-		c.Session,
-		ARN: "arn:" + model.Partition + ":sts::" + a.scope.Account + ":assumed-role/" + role + "/" + c.Session}, nil
-}
-
-// roleID is the unique id of a role; roles are not stored, so it is made from the ARN.
-func roleID(arn string) string {
-	sum := sha256.Sum256([]byte(arn))
-	return "AROA" + base32.StdEncoding.EncodeToString(sum[:])[:17]
-}
-
-// IssueRegistryToken makes a password for the registry's user AWS. With the ARN of a role's session it is good for what Allow lets
-// that session do there; "" stands for the owner.
-func (a *Authority) IssueRegistryToken(session string, ttl time.Duration) (token string, expires time.Time) {
-	expires = a.now().Add(ttl).Truncate(time.Second)
-	return a.seal(claims{Kind: kindRegistry, Key: random32(10), Session: session, Expires: expires.Unix()}), expires
-}
-
-// CheckRegistryToken returns who has a password that is valid now, as IssueRegistryToken was told; the error's text is the client's
-// (registry.md, "OCI side").
-func (a *Authority) CheckRegistryToken(password string) (session string, err error) {
-	c, ok := a.unseal(password, kindRegistry)
-	switch {
-	case !ok:
-		return "", errors.New("Your authorization token is invalid. Reauthenticate and try again.")
-	case a.expired(c):
-		return "", errors.New("Your authorization token has expired. Reauthenticate and try again.")
-	}
-	return c.Session, nil
 }

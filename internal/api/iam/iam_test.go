@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/berthdev/berth/internal/api/iam"
+	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
 )
 
@@ -44,7 +45,7 @@ func TestKeysAndTokens(t *testing.T) {
 		caller.ARN != "arn:aws:sts::000000000000:assumed-role/app/task1" {
 		t.Errorf("session: %v %+v", err, caller)
 	}
-	password, _ := a.IssueRegistryToken("", 12*time.Hour)
+	password, _ := a.IssueRegistryToken(wire.Caller{}, 12*time.Hour)
 	if session, err := a.CheckRegistryToken(password); err != nil || session != "" {
 		t.Error(session, err)
 	}
@@ -133,7 +134,7 @@ func TestTokensOfAnotherBerth(t *testing.T) {
 		!regexp.MustCompile(`^AROA[A-Z2-7]{17}:s$`).MatchString(c.UserID) {
 		t.Errorf("%v %+v", err, c)
 	}
-	password, _ := a.IssueRegistryToken("", time.Hour)
+	password, _ := a.IssueRegistryToken(wire.Caller{}, time.Hour)
 	if _, err := b.CheckRegistryToken(password); err == nil {
 		t.Error("another's password")
 	}

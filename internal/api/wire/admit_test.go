@@ -110,7 +110,7 @@ func TestTheHeadDecidesBeforeTheBody(t *testing.T) {
 func TestBodiesInMemoryAreBounded(t *testing.T) {
 	f := setup(t)
 	bodies := gate.NewBudget(64<<20, 32<<20, 100*time.Millisecond)
-	srv := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: f.keys, Bodies: bodies, Services: []*wire.Service{sts.New()}}))
+	srv := httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: f.keys, Bodies: bodies, Services: []*wire.Service{sts.New(sts.Config{})}}))
 	defer srv.Close()
 	defer srv.CloseClientConnections()
 	f.srv.URL = srv.URL
@@ -170,7 +170,7 @@ func TestDrippingIsTimedOut(t *testing.T) {
 	for name, signed := range map[string]bool{"408 Request Timeout": true, "403 Forbidden": false} {
 		synctest.Test(t, func(t *testing.T) {
 			l := pipes(make(chan net.Conn))
-			srv := &http.Server{Handler: wire.NewEndpoint(wire.Config{Keys: keys, Services: []*wire.Service{sts.New()}})}
+			srv := &http.Server{Handler: wire.NewEndpoint(wire.Config{Keys: keys, Services: []*wire.Service{sts.New(sts.Config{})}})}
 			go srv.Serve(l)
 			near, far := net.Pipe()
 			l <- far

@@ -194,6 +194,9 @@ func (x *exchange) errorName(code string) (string, int) {
 	if status := x.modelledStatus(code); status != 0 {
 		return code, status
 	}
+	if x.service != nil && x.service.Statuses[code] != 0 {
+		return code, x.service.Statuses[code]
+	}
 	switch code {
 	case "ServerException", "InternalFailure", "InternalError", "InternalServerException":
 		return code, http.StatusInternalServerError

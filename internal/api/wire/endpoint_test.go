@@ -65,7 +65,7 @@ func setup(t *testing.T) *fixture {
 	})
 	f.srv = httptest.NewServer(wire.NewEndpoint(wire.Config{Keys: f.keys, Access: f.keys, Now: clock, Log: log, MaxBody: 1 << 20,
 		Services: []*wire.Service{
-			sts.New(), ec2.New(ec2.Config{Store: st, Network: ec2.DefaultNetwork(scope), Now: time.Now, NewID: func() string { return strings.Repeat("0", 32) }}), broken,
+			sts.New(sts.Config{Store: st, Now: time.Now}), ec2.New(ec2.Config{Store: st, Network: ec2.DefaultNetwork(scope), Now: time.Now, NewID: func() string { return strings.Repeat("0", 32) }}), broken,
 			ecr.New(ecr.Config{Store: st, Scope: scope, Tokens: f.keys, Host: "localhost:1", Now: clock, Log: log})}}))
 	t.Cleanup(f.srv.Close)
 	id, secret, _ := iam.ReadRoot(file)
@@ -302,8 +302,8 @@ func TestSessionsOfRolesAreRefusedAsOnAWS(t *testing.T) {
 	_, err := awsecr.NewFromConfig(role).CreateRepository(ctx, &awsecr.CreateRepositoryInput{RepositoryName: aws.String("x/y")})
 	wiretest.Refused(t, err, "AccessDeniedException", "User: arn:aws:sts::000000000000:assumed-role/app/0123 is not authorized to perform: "+
 		"ecr:CreateRepository on resource: * because no identity-based policy allows the ecr:CreateRepository action")
-	_, err = awssts.NewFromConfig(role).GetSessionToken(ctx, nil)
-	wiretest.Refused(t, err, "AccessDenied", "is not authorized to perform: sts:GetSessionToken")
+	_, err = awssts.NewFromConfig(role).GetFederationToken(ctx, &awssts.GetFederationTokenInput{Name: aws.String("x")})
+	wiretest.Refused(t, err, "AccessDenied", "is not authorized to perform: sts:GetFederationToken")
 	_, err = awsec2.NewFromConfig(role).DescribeVpcs(ctx, &awsec2.DescribeVpcsInput{DryRun: aws.Bool(true)})
 	wiretest.Refused(t, err, "UnauthorizedOperation", "You are not authorized to perform this operation. User: arn:aws:sts::")
 	_, err = awsec2.NewFromConfig(f.conf).DescribeVpcs(ctx, &awsec2.DescribeVpcsInput{DryRun: aws.Bool(true)})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"reflect"
 	"runtime/debug"
 	"slices"
@@ -19,12 +20,14 @@ import (
 	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	awselb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+	awsiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	smithy "github.com/aws/smithy-go"
 	"pgregory.net/rapid"
 
 	"github.com/berthdev/berth/internal/api/ec2"
 	"github.com/berthdev/berth/internal/api/ecr"
 	"github.com/berthdev/berth/internal/api/elb"
+	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/api/logs"
 	"github.com/berthdev/berth/internal/api/sts"
 	"github.com/berthdev/berth/internal/api/wire"
@@ -39,10 +42,10 @@ import (
 // anyToken is a registry's guard that lets everybody in, and issues a password.
 type anyToken struct{}
 
-func (anyToken) CheckRegistryToken(string) (string, error) { return "", nil }
-func (anyToken) AllowSession(string, string) error         { return nil }
+func (anyToken) CheckRegistryToken(string) (string, error)    { return "", nil }
+func (anyToken) AllowToken(_, _, _ string, _ ...string) error { return nil }
 
-func (anyToken) IssueRegistryToken(_ string, ttl time.Duration) (string, time.Time) {
+func (anyToken) IssueRegistryToken(_ wire.Caller, ttl time.Duration) (string, time.Time) {
 	return "t", time.Now().Add(ttl)
 }
 
@@ -61,10 +64,17 @@ func servers(t *testing.T) []*wire.Service {
 		t.Fatal(err)
 	}
 	images := registry.New(registry.Config{Store: st, Blobs: blobs, Auth: anyToken{}, Scope: scope, Now: time.Now, Log: quiet})
+	keys, err := iam.Open(filepath.Join(t.TempDir(), "root.json"), scope, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.Store = st
 	n := 0
 	id := func() string { n++; return fmt.Sprintf("%016x%016x", n, n) }
 	return []*wire.Service{
-		sts.New(), ec2.New(ec2.Config{Store: st, Network: ec2.DefaultNetwork(scope), Now: time.Now, NewID: id}),
+		sts.New(sts.Config{Store: st, Scope: scope, Now: time.Now, Sessions: keys}),
+		iam.New(iam.Config{Store: st, Scope: scope, Now: time.Now, Keys: keys}),
+		ec2.New(ec2.Config{Store: st, Network: ec2.DefaultNetwork(scope), Now: time.Now, NewID: id}),
 		ecr.New(ecr.Config{Store: st, Scope: scope, Manifests: images, Layers: images, Tokens: anyToken{}, Host: "localhost:1", Now: time.Now, Log: quiet}),
 		logs.New(logs.Config{Store: lines, Scope: scope, Now: time.Now, Log: quiet}),
 		elb.New(elb.Config{Store: st, Scope: scope, Now: time.Now, NewID: id, Log: quiet, VPC: "vpc-1", SecurityGroup: "sg-1",
@@ -152,6 +162,10 @@ func firsts() []any {
 	subnets, forward := []string{"subnet-a", "subnet-b"}, []elbtypes.Action{{Type: "forward", TargetGroupArn: aws.String("$TargetGroupArn")}}
 	manifest := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
 	return []any{
+		&awsiam.CreateRoleInput{RoleName: new("app"), AssumeRolePolicyDocument: new(`{"Statement":[{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]}`)},
+		&awsiam.CreateUserInput{UserName: new("app")}, &awsiam.CreateGroupInput{GroupName: new("app")},
+		&awsiam.CreatePolicyInput{PolicyName: new("app"), PolicyDocument: new(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`)},
+		&awsiam.CreateInstanceProfileInput{InstanceProfileName: new("app")},
 		&awsecr.CreateRepositoryInput{RepositoryName: aws.String("team/app"), Tags: []ecrtypes.Tag{{Key: aws.String("k"), Value: aws.String("v")}}},
 		&awsecr.PutImageInput{RepositoryName: aws.String("team/app"), ImageManifest: &manifest, ImageTag: aws.String("latest")},
 		&awslogs.CreateLogGroupInput{LogGroupName: aws.String("group")},
@@ -218,6 +232,9 @@ func TestRandomRequests(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				op := rapid.SampledFrom(operations).Draw(t, "operation")
 				in := k.request(t, op)
+				if service.Asks != nil {
+					service.Asks(ctx, op.Name, in)
+				}
 				out, err := call(op, in)
 				if err == nil {
 					k.answered(op.Name, in, out)

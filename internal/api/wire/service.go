@@ -39,6 +39,11 @@ type Service struct {
 	// Names are the response elements of EC2 whose names are not just the field's with a small first letter, by Go field
 	// ("Tags") or, which goes first, by Go type and field ("AvailabilityZone.State").
 	Names map[string]string
+	// Statuses are the HTTP statuses, by code, of a query service's errors that have another than 400.
+	Statuses map[string]int
+	// Unsigned are the operations of a query service that are called without a signature, such as AssumeRoleWithWebIdentity: whoever
+	// calls is not asked about, and the handler decides.
+	Unsigned []string
 	// Types makes the SDK's types by shape id; nil for services whose SDK module has no schemas.
 	Types *smithy.TypeRegistry
 
@@ -155,11 +160,16 @@ type Caller struct {
 	UserID      string
 	AccessKeyID string
 	Region      string // of the signature's scope
+	// Grant is what a session was made with; nil for others.
+	Grant *model.Grant
+	// Source is the address that the request came from, "" when it came from inside Berth. Secure tells whether it came encrypted.
+	Source, UserAgent string
+	Secure            bool
 }
 
 // Session is the ARN of a caller with temporary credentials, "" for others.
 func (c Caller) Session() string {
-	if strings.HasPrefix(c.ARN, "arn:"+model.Partition+":sts::") {
+	if strings.HasPrefix(c.ARN, "arn:"+model.Partition+":sts::") { // a session of GetSessionToken is its user
 		return c.ARN
 	}
 	return ""

@@ -305,7 +305,7 @@ func TestServicesThatBerthLacks(t *testing.T) {
 	}
 	for body, want := range map[string]string{"Action=GetCallerIdentity&Version=1999-01-01": "NoSuchVersion",
 		"Version=2011-06-15":                "MissingAction",
-		"Action=Nothing&Version=2011-06-15": "InvalidAction", "Action=AssumeRole&Version=2011-06-15": "UnsupportedOperationException",
+		"Action=Nothing&Version=2011-06-15": "InvalidAction", "Action=AssumeRoot&Version=2011-06-15": "UnsupportedOperationException",
 		"Action=%ZZ": "MalformedQueryString"} {
 		if got := f.send(f.sign(f.request(body), hashOf(body), "sts", f.now)); got.code != want || got.status != 400 {
 			t.Errorf("%s: %+v", body, got)

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
+	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/model"
 )
 
@@ -174,7 +175,7 @@ func (e *Endpoint) identify(r *http.Request, a *authorization) (*signer, error) 
 	if err != nil {
 		return nil, err
 	}
-	caller.Region = a.region
+	caller.Region, caller.Source, caller.UserAgent, caller.Secure = a.region, gate.Source(r), r.UserAgent(), r.TLS != nil
 	return &signer{authorization: a, caller: caller, secret: secret}, nil
 }
 

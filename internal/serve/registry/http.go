@@ -99,18 +99,27 @@ func (r *Registry) authorize(w http.ResponseWriter, req *http.Request) error {
 		challenge(w, req)
 		return refuse(401, "UNAUTHORIZED", "Not Authorized: the user name is AWS")
 	}
-	session, err := r.Auth.CheckRegistryToken(password)
-	if err != nil {
+	if _, err := r.Auth.CheckRegistryToken(password); err != nil {
 		challenge(w, req)
 		return refuse(401, "DENIED", err.Error())
 	}
-	if err := r.Auth.AllowSession(session, actionOf(req)); err != nil {
+	if err := r.Auth.AllowToken(password, actionOf(req), r.resourceOf(req)); err != nil {
 		if refusal, ok := errors.AsType[*model.Error](err); ok {
 			err = errors.New(refusal.Message)
 		}
 		return refuse(403, "DENIED", err.Error())
 	}
 	return nil
+}
+
+// resourceOf is the ARN of the repository that a request is about, "" when it is about none.
+func (r *Registry) resourceOf(req *http.Request) string {
+	for _, rt := range routes {
+		if m := rt.pattern.FindStringSubmatch(req.URL.Path); len(m) > 1 {
+			return r.Scope.ARN("ecr", "repository/"+m[1])
+		}
+	}
+	return ""
 }
 
 // actionOf is what ECR calls a request.

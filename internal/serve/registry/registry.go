@@ -28,8 +28,9 @@ type Auth interface {
 	// CheckRegistryToken returns whose password is a token of this instance that has not expired: the ARN of a role's session, or
 	// "" for the owner. The error's text is shown to the client.
 	CheckRegistryToken(password string) (session string, err error)
-	// AllowSession returns nil when the session may do an action such as "ecr:PutImage". The error's text is shown to the client.
-	AllowSession(session, action string) error
+	// AllowToken returns nil when whoever has a password that was checked may do an action such as "ecr:PutImage" to what an ARN names
+	// ("": to nothing in particular), which has these policies of its own. The error's text is shown to the client.
+	AllowToken(password, action, resource string, policies ...string) error
 }
 
 // Config is what a Registry needs.

@@ -46,11 +46,11 @@ func (p password) CheckRegistryToken(s string) (string, error) {
 	return "", errors.New("Your authorization token has expired. Reauthenticate and try again.")
 }
 
-func (p password) AllowSession(session, action string) error {
-	if session == "" || slices.Contains([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:GetAuthorizationToken"}, action) {
+func (p password) AllowToken(who, action, _ string, _ ...string) error {
+	if who != "session" || slices.Contains([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:GetAuthorizationToken"}, action) {
 		return nil
 	}
-	return model.Errorf("AccessDeniedException", "%s is not authorized to perform: %s", session, action)
+	return model.Errorf("AccessDeniedException", "%s is not authorized to perform: %s", "a session", action)
 }
 
 type fixture struct {

@@ -33,8 +33,8 @@ import (
 
 type anybody struct{}
 
-func (anybody) CheckRegistryToken(string) (string, error) { return "", nil }
-func (anybody) AllowSession(string, string) error         { return nil }
+func (anybody) CheckRegistryToken(string) (string, error)    { return "", nil }
+func (anybody) AllowToken(_, _, _ string, _ ...string) error { return nil }
 
 // A node pulls from any server by its certificate, and without a password; it pushes nothing.
 func TestPullsByCertificate(t *testing.T) {
