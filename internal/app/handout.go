@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/berthdev/berth/internal/api/s3"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/join"
 	"github.com/berthdev/berth/internal/model"
@@ -57,7 +59,7 @@ func (s *server) handoutOf(ctx context.Context, node, id string) (*model.Handout
 	if err != nil {
 		return nil, err
 	}
-	from := handout.Source{Region: s.in.Region, Invoke: func(ctx context.Context, region, service, op string, in []byte) ([]byte, error) {
+	from := handout.Source{Region: s.in.Region, Object: s.objectAs(as), Invoke: func(ctx context.Context, region, service, op string, in []byte) ([]byte, error) {
 		caller := as
 		caller.Region = region
 		return s.endpoint.Invoke(ctx, caller, service, op, in)
@@ -76,6 +78,35 @@ func (s *server) executionRole(role, task string) (wire.Caller, error) {
 	}
 	_, caller, err := s.keys.Secret(c.AccessKeyID, c.Token)
 	return caller, err
+}
+
+// noS3 is why there is no S3: objects are on this machine alone.
+func (s *server) noS3() string {
+	if s.several.Load() {
+		return "Berth's S3 keeps its files on one server, and this cluster has several: use another S3"
+	}
+	return ""
+}
+
+// objectAs reads a file of S3 by its ARN, as somebody.
+func (s *server) objectAs(as wire.Caller) func(context.Context, string, int64) ([]byte, error) {
+	return func(ctx context.Context, arn string, limit int64) ([]byte, error) {
+		if why := s.noS3(); why != "" {
+			return nil, model.Errorf("NotImplemented", "%s", why)
+		}
+		bucket, name, ok := strings.Cut(strings.TrimPrefix(arn, s3.ARN("")), "/")
+		if !ok || !strings.HasPrefix(arn, s3.ARN("")) || name == "" {
+			return nil, model.Errorf("InvalidArgument", "%q is not the ARN of an object, such as arn:aws:s3:::bucket/name.env", arn)
+		}
+		if err := s.keys.Allow(as, wire.Ask{Action: "s3:GetObject", Resources: []string{arn}}); err != nil {
+			return nil, err
+		}
+		data, err := s.files.Read(ctx, bucket, name, limit)
+		if err != nil {
+			err = model.Errorf("NotFound", "%v", err)
+		}
+		return data, err
+	}
 }
 
 // withOverrides are the definitions with what a task's start added to what is handed out.

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/api/iam"
+	"github.com/berthdev/berth/internal/api/s3"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/beat"
 	"github.com/berthdev/berth/internal/forward"
@@ -30,6 +31,7 @@ import (
 	"github.com/berthdev/berth/internal/serve/keys"
 	"github.com/berthdev/berth/internal/serve/logstore"
 	"github.com/berthdev/berth/internal/serve/proxy/cast"
+	"github.com/berthdev/berth/internal/serve/objects"
 	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/serve/session"
 	"github.com/berthdev/berth/internal/store"
@@ -49,6 +51,8 @@ type server struct {
 	keys     *iam.Authority
 	master   *keys.Master
 	registry *registry.Registry
+	files    *objects.Objects // of the small S3
+	s3       *s3.Service
 	endpoint *wire.Endpoint
 	links    *nodelink.Server
 	port     *port
@@ -143,6 +147,10 @@ func (s *server) open(ctx context.Context) (err error) {
 	s.fabric = s.newFabric(log.With("component", "vpc"))
 	s.links.Fabric = s.fabric
 	s.places = places.New(s.store)
+	if s.files, err = objects.Open(in.Path("s3"), s.store, time.Now); err != nil {
+		return err
+	}
+	s.s3 = s3.New(s3.Config{Objects: s.files, Keys: s.keys, Access: s.keys, Now: time.Now, Log: log.With("component", "s3"), Refuse: s.noS3})
 	s.forward = forward.New(forward.Config{Office: s.office, Confirm: s.store.Confirm, Dial: s.port.dial, Local: http.HandlerFunc(s.serveLocal),
 		Log: log.With("component", "forward")})
 	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Access: s.keys, Now: time.Now, Log: log.With("component", "wire"),
@@ -212,6 +220,8 @@ func (s *server) handler() http.Handler {
 // serveLocal is what the leader answers: the registry by its requests under /v2, the APIs at the rest.
 func (s *server) serveLocal(w http.ResponseWriter, r *http.Request) {
 	switch {
+	case s3.Claims(r):
+		s.s3.ServeHTTP(w, withOrigin(r))
 	case registry.Claims(r):
 		s.registry.ServeHTTP(w, r)
 	case isSession(r):
@@ -260,6 +270,9 @@ func (s *server) run(ctx context.Context) error {
 func (s *server) housekeeping(ctx context.Context) error {
 	return every(ctx, timeouts.Housekeeping, func() {
 		s.tidyRegistry(ctx)
+		if err := s.files.Sweep(time.Now().Add(-timeouts.Housekeeping)); err != nil {
+			s.log.Error("cannot remove what is left of S3's objects", "error", err)
+		}
 		s.sweepLogs(s.logs)
 		if err := s.series.Sweep(); err != nil {
 			s.log.Error("cannot remove old metrics", "error", err)

@@ -133,6 +133,9 @@ var (
 	ParameterVersions = table[model.ParameterVersion]("ssm-versions")
 	Secrets           = table[model.Secret]("secrets")
 	SecretVersions    = table[model.SecretVersion]("secret-versions")
+	// S3Buckets and S3Objects are in the home region alone.
+	S3Buckets = table[model.S3Bucket]("s3-buckets")
+	S3Objects = table[model.S3Object]("s3-objects")
 )
 
 // The registry's tables beside repositories, images and blobs.
@@ -177,7 +180,7 @@ func Schema() []Kind {
 		RegistrySettings.kind(), PullThroughRules.kind(), CreationTemplates.kind(), Replications.kind(), Backfills.kind(),
 		MasterKeys.kind(), KMSKeys.kind(), KMSAliases.kind(),
 		VPCs.kind(), Subnets.kind(), RouteTables.kind(), InternetGateways.kind(), NATGateways.kind(), Addresses.kind(), NetworkACLs.kind(), DHCPOptions.kind(), SecurityGroups.kind(),
-		Parameters.kind(), ParameterVersions.kind(), Secrets.kind(), SecretVersions.kind(),
+		Parameters.kind(), ParameterVersions.kind(), Secrets.kind(), SecretVersions.kind(), S3Buckets.kind(), S3Objects.kind(),
 	}...)
 }
 

@@ -238,18 +238,23 @@ func resign(r *http.Request, a *authorization, hash string, length int64, creds 
 	if a.presigned {
 		return resignQuery(bare, a, hash, creds)
 	}
-	if err := v4.NewSigner().SignHTTP(r.Context(), creds, bare, hash, a.service, a.region, a.at); err != nil {
+	if err := v4.NewSigner(asS3(a)).SignHTTP(r.Context(), creds, bare, hash, a.service, a.region, a.at); err != nil {
 		return "", err
 	}
 	_, signature, _ := strings.Cut(bare.Header.Get("Authorization"), "Signature=")
 	return signature, nil
 }
 
+// asS3: S3's paths are signed as they are, those of other services escaped once more.
+func asS3(a *authorization) func(*v4.SignerOptions) {
+	return func(o *v4.SignerOptions) { o.DisableURIPathEscaping = a.service == "s3" }
+}
+
 func resignQuery(bare *http.Request, a *authorization, hash string, creds aws.Credentials) (string, error) {
 	q := bare.URL.Query()
 	q.Del("X-Amz-Signature")
 	bare.URL.RawQuery = q.Encode()
-	signed, _, err := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableHeaderHoisting = true }).
+	signed, _, err := v4.NewSigner(asS3(a), func(o *v4.SignerOptions) { o.DisableHeaderHoisting = true }).
 		PresignHTTP(bare.Context(), creds, bare, hash, a.service, a.region, a.at)
 	if err != nil {
 		return "", err
