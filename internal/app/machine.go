@@ -185,7 +185,7 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 		return nil, err
 	}
 	m := &machine{runtimeVersion: "containerd", across: &across{p.network, in.NodeID, p.overlay, log.With("component", "network"), public}, gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
-		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), RunDir: filepath.Join(in.RunDir(), "files"),
+		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), FileSystems: in.fileSystems, RunDir: filepath.Join(in.RunDir(), "files"),
 			HostMetadataURL: "http://" + outside.Addr().String(), NameServer: p.network.Gateway().String()},
 		close: func() {
 			if err := logs.Close(); err != nil {

@@ -34,6 +34,10 @@ type Config struct {
 	// VolumeDir holds docker volumes of scope "shared", which outlive tasks. "" means StateDir/volumes.
 	VolumeDir string
 
+	// FileSystems tells what stands for EFS file systems and access points here, by their ids: a directory, or nfs://HOST/PATH. It is asked
+	// when a task begins; nil: nothing does.
+	FileSystems func() (map[string]string, error)
+
 	Region string     // AWS_REGION and AWS_DEFAULT_REGION of containers that do not set them; "" sets neither
 	Pace   model.Pace // fast: health checks are also probed each second until their first success
 	// Env are further variables (KEY=value) of every container whose definition does not set them.

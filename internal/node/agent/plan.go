@@ -33,6 +33,8 @@ type folder struct {
 	must string
 	// scoped: it goes with the task.
 	scoped bool
+	// nfs, when not nil, is mounted instead of a folder.
+	nfs *efs
 }
 
 // prepare puts everything on the disk that the container mounts.
@@ -132,6 +134,11 @@ func (t *task) mounts(c *container, depth int) ([]folder, []Mount) {
 	var mounts []Mount
 	for _, m := range c.def.MountPoints {
 		f := t.volume(deref(m.SourceVolume))
+		if f.nfs != nil {
+			mounts = append(mounts, Mount{Type: "nfs", Source: f.nfs.source, Port: f.nfs.port, Destination: filepath.Clean(deref(m.ContainerPath)),
+				ReadOnly: deref(m.ReadOnly)})
+			continue
+		}
 		folders = append(folders, f)
 		mounts = append(mounts, Mount{
 			Type: "bind", Source: f.path, Destination: filepath.Clean(deref(m.ContainerPath)), ReadOnly: deref(m.ReadOnly), TaskScoped: f.scoped,
@@ -165,6 +172,16 @@ func (t *task) volume(name string) folder {
 	v := t.def.Volumes[i]
 	if v.Host != nil && deref(v.Host.SourcePath) != "" {
 		return folder{path: *v.Host.SourcePath, mode: 0o755}
+	}
+	if e := v.EfsVolumeConfiguration; e != nil {
+		at, err := t.agent.efsOf(name, e)
+		switch {
+		case err != nil: // it is not known any more
+			return folder{path: filepath.Join(t.dir, "no-volume"), must: err.Message}
+		case at.dir == "":
+			return folder{nfs: &at}
+		}
+		return folder{path: at.dir, must: fmt.Sprintf("volume %s is the directory %s on this machine, which is not there", name, at.dir)}
 	}
 	if d := v.DockerVolumeConfiguration; d != nil && d.Scope == types.ScopeShared {
 		own.path, own.scoped = filepath.Join(t.agent.cfg.VolumeDir, name), false

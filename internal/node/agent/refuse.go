@@ -69,8 +69,6 @@ func refuseVolume(v types.Volume) *Error {
 	name, docker := deref(v.Name), v.DockerVolumeConfiguration
 	kind, cure := "", "use a host volume with a sourcePath on shared storage"
 	switch {
-	case v.EfsVolumeConfiguration != nil:
-		kind = "efsVolumeConfiguration"
 	case v.FsxWindowsFileServerVolumeConfiguration != nil:
 		kind = "fsxWindowsFileServerVolumeConfiguration"
 	case v.S3filesVolumeConfiguration != nil:

@@ -124,10 +124,11 @@ type ContainerSpec struct {
 	Labels         map[string]string
 }
 
-// Mount is a bind mount or a tmpfs.
+// Mount is a bind mount, a tmpfs or an NFS export.
 type Mount struct {
-	Type        string // bind or tmpfs
-	Source      string // on this machine; bind only
+	Type        string // bind, tmpfs or nfs
+	Source      string // on this machine (bind), or host:/path (nfs)
+	Port        string // nfs only; "" for the usual one
 	Destination string
 	ReadOnly    bool
 	TaskScoped  bool     // Source goes with the task, and counts against its TaskDisk; bind only

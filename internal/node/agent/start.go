@@ -21,6 +21,10 @@ func (t *task) stepUp() {
 			t.failed(err)
 			return
 		}
+		if err := t.agent.refuseEFS(t.def); err != nil {
+			t.failed(err)
+			return
+		}
 		if t.obs.ConnectivityAt.IsZero() {
 			t.obs.ConnectivityAt = t.agent.cfg.Now()
 		}

@@ -107,7 +107,7 @@ func TestFailuresToStart(t *testing.T) {
 		"image":    {define(awsvpc, container("web", "missing")), "CannotPullContainerError: "},
 		"start":    {define(awsvpc, container("web", "broken")), "CannotStartContainerError: exec: "},
 		"secrets":  {define(awsvpc, container("web", "nginx", func(d *types.ContainerDefinition) { d.Secrets = []types.Secret{{}} })), "ResourceInitializationError: this node has nobody to ask for the secrets"},
-		"efs":      {withVolume(types.Volume{Name: new("v"), EfsVolumeConfiguration: &types.EFSVolumeConfiguration{}}), "ResourceInitializationError: volume v asks for efsVolumeConfiguration"},
+		"efs":      {withVolume(types.Volume{Name: new("v"), EfsVolumeConfiguration: &types.EFSVolumeConfiguration{}}), "ResourceInitializationError: volume v is on the EFS file system"},
 		"cycle":    {define(bridge, container("a", "x", after("b", "START")), container("b", "x", after("a", "START"))), "TaskDependencyError: "},
 		"nobody":   {define(bridge, container("a", "x", after("b", "START"))), "TaskDependencyError: "},
 		"success":  {define(bridge, container("a", "x", after("b", "SUCCESS")), container("b", "exit:3", sidecar)), "TaskDependencyError: container a cannot start: its dependency b did not exit successfully: its exit code is 3"},

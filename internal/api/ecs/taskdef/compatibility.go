@@ -171,8 +171,6 @@ func Runnable(def *types.TaskDefinition) error {
 	}
 	for _, v := range def.Volumes {
 		switch {
-		case v.EfsVolumeConfiguration != nil:
-			return unsupported("efsVolumeConfiguration", "volume", value(v.Name))
 		case v.FsxWindowsFileServerVolumeConfiguration != nil:
 			return unsupported("fsxWindowsFileServerVolumeConfiguration", "volume", value(v.Name))
 		case v.S3filesVolumeConfiguration != nil:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path"
 	"slices"
@@ -91,6 +92,10 @@ func ownMounts(spec agent.ContainerSpec, on machine) ([]specs.Mount, error) {
 			}
 		case "tmpfs":
 			mount.Source, mount.Options = "tmpfs", append([]string{"nosuid", "nodev", access}, m.Options...)
+		case "nfs":
+			if err := nfsMount(&mount, m); err != nil {
+				return nil, err
+			}
 		default:
 			return nil, cannotCreate("mount at %s: %q is not a type of mount that Berth knows", m.Destination, m.Type)
 		}
@@ -140,4 +145,23 @@ func access(permissions []types.DeviceCgroupPermission) string {
 		}
 	}
 	return firstOf(all, "rwm")
+}
+
+// nfsMount is an NFS export, mounted in the container's own namespaces: it goes with the container, and is reached as the task reaches
+// others. The kernel wants the server's address, which mount(8) would look up.
+func nfsMount(to *specs.Mount, m agent.Mount) error {
+	host, _, _ := strings.Cut(m.Source, ":/")
+	addresses, err := net.LookupHost(host)
+	if err != nil || len(addresses) == 0 {
+		return cannotCreate("mount %s at %s: the NFS server is not found: %v", m.Source, m.Destination, err)
+	}
+	to.Type = "nfs4"
+	to.Options = []string{"vers=4.1", "addr=" + addresses[0], "hard", "timeo=600", "retrans=2", "noresvport"}
+	if m.Port != "" {
+		to.Options = append(to.Options, "port="+m.Port)
+	}
+	if m.ReadOnly {
+		to.Options = append(to.Options, "ro")
+	}
+	return nil
 }
