@@ -6,12 +6,13 @@ LISTEN   ?= 127.0.0.1:4566
 SHOP_PORT ?= 8080
 EMBEDDED := internal/node/embedded/bin
 LDFLAGS  := -s -w -X main.version=$(VERSION)
+CONSOLE  := internal/console
 SHOP     := storefront auth inventory payment
 BERTH    := bin/berth --data-dir $(DATA_DIR)
 # The version is given by LDFLAGS; Go's own stamp fails in a checkout that belongs to another user.
 export GOFLAGS += -buildvcs=false
 # Packages in which goroutines meet.
-RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire peer registrar relay join forward vpc beat life nodelink control places gate node/recovery node/keeper node/upstream node/agent/logdriver \
+RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire console peer registrar relay join forward vpc beat life nodelink control places gate node/recovery node/keeper node/upstream node/agent/logdriver \
             node/agent/metadata node/agent/outlet serve/proxy serve/edge serve/logstore serve/registry)) ./internal/node/agent
 
 .PHONY: up down build shop test race integration fleet fleet-down test-cgroup2 test-firewalls soak bench bench-fleet dist lint clean deps
@@ -28,8 +29,15 @@ down:
 build: bin/berth
 
 .PHONY: bin/berth
-bin/berth: $(EMBEDDED)/runc $(EMBEDDED)/containerd-shim-runc-v2
+bin/berth: $(EMBEDDED)/runc $(EMBEDDED)/containerd-shim-runc-v2 console
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/berth
+
+## console: the web console's scripts and styles, of internal/console/web. npm ci runs once per lockfile.
+.PHONY: console
+console: $(CONSOLE)/dist/.made
+$(CONSOLE)/dist/.made: $(CONSOLE)/web/build $(wildcard $(CONSOLE)/web/*.json $(CONSOLE)/web/src/*) | deps
+	$(CONSOLE)/web/build
+	@touch $@
 
 # runc needs cgo and libseccomp; it is linked statically so that it runs on any distribution.
 $(EMBEDDED)/runc: go.mod | deps
@@ -56,6 +64,20 @@ deps:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	    gcc libc6-dev libseccomp-dev pkg-config busybox-static ca-certificates >/dev/null; }
 
+	@command -v npm >/dev/null || { echo "installing nodejs and npm, which build the console"; apt-get update -qq || true; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; }
+
+## browser: Debian's chromium, for the console's tests and screenshots. Installed only when it is missing; where it cannot be, the tests are skipped.
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null || { echo "installing chromium, which the console is tested in"; apt-get update -qq || true; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null || echo "chromium cannot be installed: the console's browser tests are skipped" >&2; }
+
+## screenshots: docs/screenshots, of a Berth with --runtime fake.
+.PHONY: screenshots
+screenshots: build browser
+	BERTH_BIN=$(CURDIR)/bin/berth BERTH_SCREENSHOTS=$(CURDIR)/docs/screenshots go test -count=1 -run TestScreenshots -v ./test/console
+
 ## fleet: three machines as namespaces on this box, one cluster, the shop on it, and a machine that dies. Needs root.
 fleet: build shop
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/fleet ./examples/fleet
@@ -67,11 +89,12 @@ fleet-down:
 	bin/fleet down
 
 ## test: everything. As root the integration tests run real containers; without root they are skipped, and say so.
-test: deps build shop
+test: deps build shop browser
 	@test -z "$$(gofmt -l cmd internal examples deploy test)" || { echo "gofmt these:"; gofmt -l cmd internal examples deploy test; exit 1; }
 	go vet ./...
 	go test ./...
 	go test -race $(RACE)
+	BERTH_BROWSER=1 BERTH_BIN=$(CURDIR)/bin/berth go test -count=1 -timeout 20m ./test/console
 	$(MAKE) integration
 
 ## integration: real containers, real clients, and kills. Needs root.
@@ -98,7 +121,8 @@ soak: build
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth BERTH_FUZZ=$(FUZZ) go test -count=1 -v -timeout 24h -run 'TestFuzz$$' ./test/fleet
 
 ## bench: measurements with their floors, as ratios.
-bench: build
+bench: build browser
+	BERTH_BIN=$(CURDIR)/bin/berth go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./test/console
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -run '^$$' -bench . -benchtime 1x -timeout 30m -p 1 ./test/e2e/...
 	go test -run '^$$' -bench . -p 1 ./internal/serve/... ./internal/store/... ./internal/control/... \
 	  ./internal/places/... ./internal/plan/placement/...
@@ -120,4 +144,4 @@ lint:
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
 
 clean:
-	rm -rf bin dist $(EMBEDDED)/runc $(EMBEDDED)/containerd-shim-runc-v2
+	rm -rf bin dist $(EMBEDDED)/runc $(EMBEDDED)/containerd-shim-runc-v2 $(CONSOLE)/web/node_modules && find $(CONSOLE)/dist -mindepth 1 ! -name README.md -delete

@@ -323,4 +323,7 @@ require (
 	tags.cncf.io/container-device-interface/specs-go v1.1.1 // indirect
 )
 
-tool github.com/opencontainers/runc
+tool (
+	github.com/evanw/esbuild/cmd/esbuild
+	github.com/opencontainers/runc
+)

@@ -55,7 +55,7 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 		near.open(s)
 		g.Go(func() error { return p.run(ctx, s) })
 		g.Go(func() error { return s.run(ctx) })
-		welcome(out, in)
+		welcome(out, in, s.consoleLink())
 		return nil
 	})
 	err = g.Wait()
@@ -77,16 +77,17 @@ func loggerTo(w io.Writer, verbose bool) *slog.Logger {
 }
 
 // welcome says where the API is and how to use it.
-func welcome(out io.Writer, in *Instance) {
+func welcome(out io.Writer, in *Instance, link string) {
 	env := "berth env"
 	if in.dir != DefaultDataDir {
 		env = "berth --data-dir " + in.dir + " env"
 	}
 	fmt.Fprintf(out, `Berth answers at http://%s (account %s, region %s, runtime %s)
+  the console:      %s
   a shell for it:   eval "$(%s)"
   then, say:        aws ecs list-clusters
   the registry:     aws ecr get-login-password | docker login -u AWS --password-stdin %s
-`, in.Listen, in.Account, in.Region, in.Runtime, env, in.RegistryHost())
+`, in.Listen, in.Account, in.Region, in.Runtime, link, env, in.RegistryHost())
 }
 
 // serveHTTP serves until ctx is done, and then lets requests in flight end.

@@ -21,6 +21,7 @@ import (
 	"github.com/berthdev/berth/internal/api/s3"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/beat"
+	"github.com/berthdev/berth/internal/console"
 	"github.com/berthdev/berth/internal/forward"
 	"github.com/berthdev/berth/internal/life"
 	"github.com/berthdev/berth/internal/model"
@@ -54,6 +55,7 @@ type server struct {
 	files    *objects.Objects // of the small S3
 	s3       *s3.Service
 	endpoint *wire.Endpoint
+	console  *console.Console
 	links    *nodelink.Server
 	port     *port
 	life     *life.Life
@@ -155,6 +157,7 @@ func (s *server) open(ctx context.Context) (err error) {
 		Log: log.With("component", "forward")})
 	s.endpoint = wire.NewEndpoint(wire.Config{Keys: s.keys, Access: s.keys, Now: time.Now, Log: log.With("component", "wire"),
 		Services: s.servicesOf(s.home()), Regional: s.regional, Context: freeing, Unavailable: passes})
+	s.openConsole(ctx)
 	return nil
 }
 
@@ -226,6 +229,8 @@ func (s *server) serveLocal(w http.ResponseWriter, r *http.Request) {
 		s.registry.ServeHTTP(w, r)
 	case isSession(r):
 		s.sessions.ServeHTTP(w, r)
+	case console.Claims(r):
+		s.console.ServeHTTP(w, r)
 	default:
 		s.endpoint.ServeHTTP(w, withOrigin(r))
 	}

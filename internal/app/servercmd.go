@@ -55,9 +55,10 @@ func Server(ctx context.Context, c Config, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, `Berth answers at http://%s (account %s, region %s)
+  the console:   %s
   add a node:    berth token node
   add a server:  berth token server
-`, in.Listen, in.Account, in.Region)
+`, in.Listen, in.Account, in.Region, s.consoleLink())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serveHTTP(ctx, apiGate(log, 0).Listener(l), s.handler()) })
 	g.Go(func() error { return s.run(ctx) })

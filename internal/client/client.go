@@ -52,7 +52,7 @@ func New(version string, m Machine) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	c := &common{machine: m}
-	root.AddCommand(c.env(), c.ps(), c.why(), c.logs(), c.build(), c.exec(), c.connect(), versionCommand(version))
+	root.AddCommand(c.env(), c.ps(), c.why(), c.console(), c.logs(), c.build(), c.exec(), c.connect(), versionCommand(version))
 	return root
 }
 

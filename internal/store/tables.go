@@ -168,6 +168,7 @@ var (
 // Schema lists every table.
 func Schema() []Kind {
 	return append(eventKinds(), []Kind{
+		ConsoleSessions.kind(),
 		Clusters.kind(), Nodes.kind(), Instances.kind(), Servers.kind(), Tokens.kind(), ClusterSettings.kind(), Regions.kind(), AccountSettings.kind(), Idempotencies.kind(),
 		Blocks.kind(),
 		Families.kind(), TaskDefinitions.kind(), Tasks.kind(),

@@ -62,6 +62,7 @@ var ladder = []rung{
 	{"serve", []string{"serve", "execstream", "gate", "store", "timeouts", "model"}, "what answers people decides nothing"},
 	{"sim", []string{"api", "control", "plan", "places", "nodelink", "store", "model"}, "a cluster without machines"},
 	{"doctor", []string{"node"}, "the doctor looks at the machine"},
+	{"console", []string{"api/wire", "plan/why", "serve/logstore", "serve/metrics", "store", "model"}, "the console sees the store and asks the API: never a controller, a node or an API's own package"},
 	{"client", []string{"execstream", "plan/why", "serve/build", "join", "peer", "pki", "relay", "timeouts", "model"}, "what works on any machine knows the API, and the way to it"},
 	{"cli", []string{"app", "client", "doctor", "api/iam", "serve/fleet", "model"}, "commands call app"},
 	{"app", []string{""}, "app wires everything"},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"reflect"
 	"runtime/debug"
 	"time"
@@ -223,4 +224,20 @@ func plain(v reflect.Value) any {
 		return out
 	}
 	return v.Interface()
+}
+
+// Identify returns who signed a request without a body that is for no AWS service, such as the console's.
+func (e *Endpoint) Identify(r *http.Request) (Caller, error) {
+	a, refused := readAuthorization(r)
+	if refused != nil {
+		return Caller{}, refused
+	}
+	s, err := e.identify(r, a)
+	if err != nil {
+		return Caller{}, err
+	}
+	if a.presigned {
+		return Caller{}, mismatch() // whoever reads a log could repeat it
+	}
+	return s.caller, s.check(r, hashOf(nil), 0)
 }
