@@ -285,3 +285,56 @@ func believesTheNewAuthority(t *testing.T, dir, own string) {
 		t.Errorf("%+v", now.Peer)
 	}
 }
+
+// TestAPoolOfMachines: a task of a capacity provider waits in PROVISIONING until a machine joins that belongs to it, and runs there.
+func TestAPoolOfMachines(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, client, stop := up(t, dir)
+	defer func() { stop() }()
+	c := client("us-east-1")
+	name, pool := "web", "batch"
+	if _, err := c.CreateCapacityProvider(t.Context(), &ecs.CreateCapacityProviderInput{Name: &pool, AutoScalingGroupProvider: &types.AutoScalingGroupProvider{
+		AutoScalingGroupArn: aws.String("arn:aws:autoscaling:us-east-1:000000000000:autoScalingGroup:1:autoScalingGroupName/any")}}); err != nil {
+		t.Fatal(err)
+	}
+	strategy := []types.CapacityProviderStrategyItem{{CapacityProvider: &pool, Weight: 1}}
+	if _, err := c.PutClusterCapacityProviders(t.Context(), &ecs.PutClusterCapacityProvidersInput{Cluster: aws.String("default"), CapacityProviders: []string{pool},
+		DefaultCapacityProviderStrategy: strategy}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.RegisterTaskDefinition(t.Context(), &ecs.RegisterTaskDefinitionInput{Family: &name, ContainerDefinitions: []types.ContainerDefinition{
+		{Name: &name, Image: &name, Memory: aws.Int32(64)}}}); err != nil {
+		t.Fatal(err)
+	}
+	ran, err := c.RunTask(t.Context(), &ecs.RunTaskInput{TaskDefinition: &name})
+	if err != nil || len(ran.Tasks) != 1 || *ran.Tasks[0].LastStatus != "PROVISIONING" {
+		t.Fatalf("%+v, %v", ran, err)
+	}
+	if _, err := c.CreateService(t.Context(), &ecs.CreateServiceInput{ServiceName: &name, TaskDefinition: &name, DesiredCount: aws.Int32(1), CapacityProviderStrategy: strategy}); err != nil {
+		t.Fatal(err)
+	}
+	var j Joining
+	eventually(t, "no token is made", func() bool {
+		j, err = NewToken(t.Context(), TokenConfig{DataDir: dir, Role: "node", Advertise: freePort(t)})
+		return err == nil
+	})
+	_, stopNode := startNode(NodeConfig{DataDir: filepath.Join(t.TempDir(), "node"), Join: j.URL, Listen: freePort(t), Zone: "b", Attributes: map[string]string{"berth.pool": pool}})
+	defer func() { _ = stopNode() }()
+	eventually(t, "its tasks do not run", func() bool {
+		listed, err := c.ListTasks(t.Context(), &ecs.ListTasksInput{})
+		if err != nil || len(listed.TaskArns) != 2 {
+			return false
+		}
+		got, err := c.DescribeTasks(t.Context(), &ecs.DescribeTasksInput{Tasks: listed.TaskArns})
+		if err != nil {
+			return false
+		}
+		for _, task := range got.Tasks {
+			if *task.LastStatus != "RUNNING" || *task.AvailabilityZone != "us-east-1b" || *task.CapacityProviderName != pool {
+				return false
+			}
+		}
+		return true
+	})
+}

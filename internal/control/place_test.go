@@ -5,11 +5,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // TestWhatFitsNowhereIsNotMade: of a service for which there is not room enough the tasks that fit are made, and of the others
@@ -58,5 +60,63 @@ func TestTasksOfOldThatAreNowhere(t *testing.T) {
 	w.turn(2)
 	if _, there := store.Tasks.Get(w.view(), "old"); there || len(w.running()) != 1 {
 		t.Errorf("running %v, the old one is there: %t", w.running(), there)
+	}
+}
+
+// TestATaskOfAPoolWaitsForAMachine: it is placed as soon as one of its pool has room, stops when that is asked, and ends after half an hour.
+func TestATaskOfAPoolWaitsForAMachine(t *testing.T) {
+	w := newWorld(t)
+	pool := &model.CapacityProvider{Name: "pool"}
+	task := func(id string) *model.Task {
+		return &model.Task{ID: id, Cluster: "default", Family: "web", Revision: 1, Desired: model.Running, LaunchType: types.LaunchTypeEc2, CapacityProvider: "pool",
+			Constraints: []types.PlacementConstraint{pool.Pool()}, CreatedAt: w.now, Version: 1, Observed: model.Observed{Status: model.Provisioning}}
+	}
+	status := func(id string) string {
+		got, ok := store.Tasks.Get(w.view(), id)
+		if !ok {
+			return "gone"
+		}
+		return string(got.Observed.Status) + " " + got.NodeID
+	}
+	w.update(func(tx store.Tx) {
+		for _, id := range []string{"one", "two", "three"} {
+			store.Tasks.Put(tx, task(id))
+		}
+	})
+	w.turn(2)
+	if got := status("one"); got != "PROVISIONING " {
+		t.Errorf("without a machine of its pool: %s", got)
+	}
+	w.update(func(tx store.Tx) {
+		stopped, _ := store.Tasks.Get(tx, "two")
+		asked := *stopped
+		asked.StopRequest = &model.StopRequest{Code: types.TaskStopCodeUserInitiated, Reason: "enough"}
+		store.Tasks.Put(tx, &asked)
+	})
+	w.turn(2)
+	if got := status("two"); got != "STOPPED " {
+		t.Errorf("asked to stop: %s", got)
+	}
+	pooled := func(node, pool string) {
+		w.update(func(tx store.Tx) {
+			n, _ := store.Nodes.Get(tx, node)
+			next := *n
+			next.Attributes = map[string]string{model.AttributePool: pool}
+			store.Nodes.Put(tx, &next)
+		})
+	}
+	pooled("n1", "pool")
+	w.turn(2)
+	if got, _ := store.Tasks.Get(w.view(), "one"); got.NodeID != "n1" {
+		t.Errorf("with a machine: %s", status("one"))
+	}
+	pooled("n1", "other")
+	w.update(func(tx store.Tx) { store.Tasks.Put(tx, task("late")) })
+	w.turn(2)
+	w.now = w.now.Add(timeouts.Provisioning + time.Second)
+	w.turn(2)
+	got, _ := store.Tasks.Get(w.view(), "late")
+	if got.Observed.Status != model.Stopped || got.Observed.StopCode != types.TaskStopCodeTaskFailedToStart || !strings.Contains(got.Observed.StoppedReason, "capacity provider pool") {
+		t.Errorf("after half an hour: %+v", got.Observed)
 	}
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,8 +40,10 @@ func (p *pass) start(v *scene, in *deploy.Input, a deploy.Start) {
 		if provider := task.ChooseProvider(r.CapacityProviderStrategy, placed); provider != "" {
 			placed[provider]++
 			spec.CapacityProvider = provider
-			if strings.HasPrefix(provider, "FARGATE") {
+			if model.FargateProvider(provider) {
 				spec.LaunchType = types.LaunchTypeFargate
+			} else if pool, ok := store.CapacityProviders.Get(p.tx, provider); ok {
+				spec.Constraints = append(slices.Clip(in.Service.Constraints), pool.Pool())
 			}
 		}
 		t := task.New(spec)

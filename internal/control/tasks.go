@@ -11,21 +11,55 @@ import (
 	"github.com/berthdev/berth/internal/plan/deploy"
 	"github.com/berthdev/berth/internal/plan/task"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // standalone looks at a task of no service.
 func (p *pass) standalone(id string) {
 	t, ok := store.Tasks.Get(p.tx, id)
 	if !ok || t.Ended() || t.Service != "" {
+		p.waits(owner{ofTask, id}, false)
 		return
 	}
 	v := &scene{Service: &model.Service{Cluster: t.Cluster, Status: inactive}, tasks: []*model.Task{t}, at: map[string]int{id: 0}}
 	v.targets = slices.Collect(store.Targets.By(p.tx, store.ByTask, id))
-	for _, stage := range []func(*scene){p.stopTasks, p.reach} {
+	for _, stage := range []func(*scene){p.stopTasks, p.provision, p.reach} {
 		if stage(v); p.probing() {
 			return
 		}
 	}
+}
+
+// provision places a task that waits for a machine of its capacity provider, for as long as ECS does.
+func (p *pass) provision(v *scene) {
+	t := v.tasks[0]
+	o := owner{ofTask, t.ID}
+	if t.Ended() || t.NodeID != "" || t.Desired != model.Running || t.CapacityProvider == "" || p.frees {
+		p.waits(o, false)
+		return
+	}
+	end := t.CreatedAt.Add(timeouts.Provisioning)
+	if !p.now.Before(end) {
+		p.waits(o, false)
+		v.put(p, p.ended(t, types.TaskStopCodeTaskFailedToStart, fmt.Sprintf("The task waited %.0f minutes for a container instance of capacity provider %s with room for it. "+
+			"Instances belong to it by their attribute %s.", timeouts.Provisioning.Minutes(), t.CapacityProvider, model.AttributePool)))
+		return
+	}
+	p.look(end)
+	if p.tx.tx == nil {
+		p.tx.wrote = true // places are taken within an Update only
+		return
+	}
+	placed := *t
+	d := p.Places.Place(p.tx.tx, &placed)
+	p.waits(o, d.InstanceID == "")
+	if d.InstanceID == "" {
+		return
+	}
+	placed.InstanceID, placed.NodeID, placed.PlacedAt = d.InstanceID, d.NodeID, p.now
+	placed.Version++
+	v.put(p, &placed)
+	p.say("placed task", "task", t.ID, "node", d.NodeID, "reason", d.Reason)
 }
 
 // stopTasks acts on requests that tasks end. One that no node holds ends at once; the others are desired STOPPED, and reach

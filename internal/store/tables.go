@@ -72,6 +72,8 @@ var (
 		by(ByFamily, func(t *model.Task) string { return t.Cluster + "/" + t.Family }),
 		by(ByState, taskState)).apart(observed)
 
+	CapacityProviders = table[model.CapacityProvider]("capacity-providers")
+
 	Services = table[model.Service]("services",
 		by(ByCluster, func(s *model.Service) string { return s.Cluster }))
 	ServiceRevisions = table[model.ServiceRevision]("revisions")
@@ -175,6 +177,7 @@ func Schema() []Kind {
 		Services.kind(), ServiceRevisions.kind(), Deployments.kind(), ServiceEvents.kind(),
 		LoadBalancers.kind(), Listeners.kind(), Rules.kind(), TargetGroups.kind(), Targets.kind(), TargetHealths.kind(),
 		TargetViews.kind(),
+		CapacityProviders.kind(),
 		DiscoveryNamespaces.kind(), DiscoveryServices.kind(), DiscoveryInstances.kind(), DiscoveryRevisions.kind(), DiscoveryOperations.kind(),
 		IAMUsers.kind(), IAMGroups.kind(), IAMRoles.kind(), IAMPolicies.kind(), AccessKeys.kind(), InstanceProfiles.kind(), OIDCProviders.kind(), IAMAccounts.kind(),
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),

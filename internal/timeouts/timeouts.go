@@ -290,6 +290,8 @@ const (
 	RequestIdle   = 2 * time.Minute
 	RequestDrain  = 5 * time.Second
 	Housekeeping  = time.Hour
+	// Provisioning is how long a task waits for a machine of its capacity provider.
+	Provisioning = 30 * time.Minute
 	// BackupLook is the pause between two looks whether a backup is due, BackupLeast the shortest pause between two that people may ask for.
 	BackupLook  = 10 * time.Second
 	BackupLeast = time.Minute

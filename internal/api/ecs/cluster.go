@@ -35,9 +35,6 @@ func (a *api) createCluster(ctx context.Context, in *sdk.CreateClusterInput) (*s
 	if err := bounded(in); err != nil {
 		return nil, err
 	}
-	if err := checkProviders(in.CapacityProviders, in.DefaultCapacityProviderStrategy); err != nil {
-		return nil, err
-	}
 	settings, err := clusterSettings(nil, in.Settings)
 	if err != nil {
 		return nil, err
@@ -49,6 +46,9 @@ func (a *api) createCluster(ctx context.Context, in *sdk.CreateClusterInput) (*s
 	}
 	var out types.Cluster
 	err = a.store.Update(ctx, func(tx store.Tx) error {
+		if err := checkProviders(tx, in.CapacityProviders, in.DefaultCapacityProviderStrategy); err != nil {
+			return err
+		}
 		c, exists := store.Clusters.Get(tx, name)
 		if exists && c.Status == active {
 			wanted.CreatedAt = c.CreatedAt
@@ -195,6 +195,10 @@ func itself(s string) string { return s }
 
 // changeCluster changes an ACTIVE cluster and draws the result.
 func (a *api) changeCluster(ctx context.Context, ref *string, change func(*model.Cluster) error) (*types.Cluster, error) {
+	return a.changeClusterIn(ctx, ref, func(_ store.Reader, c *model.Cluster) error { return change(c) })
+}
+
+func (a *api) changeClusterIn(ctx context.Context, ref *string, change func(store.Reader, *model.Cluster) error) (*types.Cluster, error) {
 	if value(ref) == "" {
 		return nil, invalid("Cluster should not be null or empty.")
 	}
@@ -208,7 +212,7 @@ func (a *api) changeCluster(ctx context.Context, ref *string, change func(*model
 			return clientError("Cluster was not ACTIVE.")
 		}
 		changed := *c
-		if err := change(&changed); err != nil {
+		if err := change(tx, &changed); err != nil {
 			return err
 		}
 		store.Clusters.Put(tx, &changed)

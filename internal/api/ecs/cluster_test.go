@@ -1,7 +1,10 @@
 package ecs
 
 import (
+	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -107,7 +110,7 @@ func TestCapacityProviders(t *testing.T) {
 		strategy  []types.CapacityProviderStrategyItem
 		text      string
 	}{
-		{[]string{"mine"}, nil, "The specified capacity provider 'mine' was not found. Berth has FARGATE and FARGATE_SPOT."},
+		{[]string{"mine"}, nil, "The specified capacity provider does not exist. Specify a valid name or ARN and try again."},
 		{[]string{"FARGATE"}, []types.CapacityProviderStrategyItem{item("FARGATE_SPOT", 0, 1)},
 			"The specified capacity provider strategy cannot contain a capacity provider that is not associated with the cluster: " +
 				"FARGATE_SPOT."},
@@ -138,5 +141,110 @@ func TestCapacityProviders(t *testing.T) {
 	if len(list.CapacityProviders) != 2 ||
 		*list.CapacityProviders[1].CapacityProviderArn != arnPrefix+"capacity-provider/FARGATE_SPOT" {
 		t.Errorf("described: %+v", list)
+	}
+}
+
+// TestPools: capacity providers of clients are pools of nodes, by an attribute; a task that fits nowhere in its pool waits.
+func TestPools(t *testing.T) {
+	r := newRig(t)
+	group := &types.AutoScalingGroupProvider{AutoScalingGroupArn: new("arn:aws:autoscaling:us-east-1:000000000000:autoScalingGroup:1:autoScalingGroupName/big")}
+	for _, c := range []struct {
+		in   sdk.CreateCapacityProviderInput
+		text string
+	}{
+		{sdk.CreateCapacityProviderInput{AutoScalingGroupProvider: group}, "Capacity provider name can not be null or empty."},
+		{sdk.CreateCapacityProviderInput{Name: new("a b"), AutoScalingGroupProvider: group}, "The specified capacity provider name is invalid. Up to 255"},
+		{sdk.CreateCapacityProviderInput{Name: new("ECSpool"), AutoScalingGroupProvider: group}, "The specified capacity provider name is invalid. The name cannot be prefixed"},
+		{sdk.CreateCapacityProviderInput{Name: new("pool")}, "The Auto Scaling group ARN can not be null or empty."},
+		{sdk.CreateCapacityProviderInput{Name: new("pool"), ManagedInstancesProvider: &types.CreateManagedInstancesProviderConfiguration{}},
+			"Berth does not support capacity providers of managed instances yet."},
+		{sdk.CreateCapacityProviderInput{Name: new("pool"), AutoScalingGroupProvider: &types.AutoScalingGroupProvider{AutoScalingGroupArn: new("x"),
+			ManagedScaling: &types.ManagedScaling{TargetCapacity: new(int32(101))}}}, "The managed scaling targetCapacity must be between 1 and 100."},
+	} {
+		if _, err := r.createCapacityProvider(r.ctx(), &c.in); err == nil || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%v, want %q", err, c.text)
+		}
+	}
+	in := &sdk.CreateCapacityProviderInput{Name: new("pool"), AutoScalingGroupProvider: group, Tags: []types.Tag{{Key: new("a"), Value: new("b")}}}
+	made := ok(r.createCapacityProvider(r.ctx(), in))(t).CapacityProvider
+	if made.Status != "ACTIVE" || made.UpdateStatus != "CREATE_COMPLETE" || *made.AutoScalingGroupProvider.ManagedScaling.TargetCapacity != 100 ||
+		*made.CapacityProviderArn != arnPrefix+"capacity-provider/pool" || len(made.Tags) != 1 {
+		t.Errorf("made: %+v", made)
+	}
+	if _, err := r.createCapacityProvider(r.ctx(), in); err == nil || !strings.Contains(err.Error(), "already exists") {
+		t.Errorf("made twice: %v", err)
+	}
+	updated := ok(r.updateCapacityProvider(r.ctx(), &sdk.UpdateCapacityProviderInput{Name: made.CapacityProviderArn, AutoScalingGroupProvider: &types.AutoScalingGroupProviderUpdate{
+		ManagedScaling: &types.ManagedScaling{TargetCapacity: new(int32(80))}}}))(t).CapacityProvider
+	if s := updated.AutoScalingGroupProvider.ManagedScaling; *s.TargetCapacity != 80 || *s.MaximumScalingStepSize != 10000 || updated.UpdateStatus != "UPDATE_COMPLETE" {
+		t.Errorf("updated: %+v", updated)
+	}
+	list := ok(r.describeCapacityProviders(r.ctx(), &sdk.DescribeCapacityProvidersInput{CapacityProviders: []string{"pool", "none"}}))(t)
+	if len(list.CapacityProviders) != 1 || len(list.CapacityProviders[0].Tags) != 0 || len(list.Failures) != 1 || *list.Failures[0].Reason != "MISSING" {
+		t.Errorf("described: %+v", list)
+	}
+
+	r.node()
+	def := r.define("web", nil)
+	item := func(name string) []types.CapacityProviderStrategyItem {
+		return []types.CapacityProviderStrategyItem{{CapacityProvider: &name, Weight: 1}}
+	}
+	_, err := r.runTask(r.ctx(), &sdk.RunTaskInput{TaskDefinition: &def, CapacityProviderStrategy: item("pool")})
+	refused(t, err, "InvalidParameterException", "The specified capacity provider strategy cannot contain a capacity provider that is not associated with the cluster: pool.")
+	both := []string{"pool", "FARGATE"}
+	ok(r.putClusterCapacityProviders(r.ctx(), &sdk.PutClusterCapacityProvidersInput{Cluster: new("default"), CapacityProviders: both}))(t)
+	_, err = r.runTask(r.ctx(), &sdk.RunTaskInput{TaskDefinition: &def, CapacityProviderStrategy: append(item("pool"), item("FARGATE")...)})
+	refused(t, err, "InvalidParameterException", "A capacity provider strategy cannot contain a mix of capacity providers using Auto Scaling groups and Fargate.")
+	run := func() types.Task {
+		t.Helper()
+		out := ok(r.runTask(r.ctx(), &sdk.RunTaskInput{TaskDefinition: &def, CapacityProviderStrategy: item("pool")}))(t)
+		if len(out.Tasks) != 1 || len(out.Failures) != 0 {
+			t.Fatalf("%+v", out)
+		}
+		return out.Tasks[0]
+	}
+	if task := run(); *task.LastStatus != "PROVISIONING" || task.ContainerInstanceArn != nil || *task.CapacityProviderName != "pool" || task.LaunchType != "EC2" {
+		t.Errorf("without a machine: %+v", task)
+	}
+	r.write(func(tx store.Tx) {
+		for n := range store.Nodes.Scan(tx, "") {
+			pooled := *n
+			pooled.Attributes = maps.Clone(n.Attributes)
+			if pooled.Attributes == nil {
+				pooled.Attributes = map[string]string{}
+			}
+			pooled.Attributes[model.AttributePool] = "big" // the group's name
+			store.Nodes.Put(tx, &pooled)
+		}
+	})
+	if task := run(); task.ContainerInstanceArn == nil {
+		t.Errorf("with a machine: %+v", task)
+	}
+	for what, f := range map[string]func() error{
+		"taken from its cluster": func() error {
+			_, err := r.putClusterCapacityProviders(r.ctx(), &sdk.PutClusterCapacityProvidersInput{Cluster: new("default"), CapacityProviders: []string{}})
+			return err
+		},
+		"deleted": func() error {
+			_, err := r.deleteCapacityProvider(r.ctx(), &sdk.DeleteCapacityProviderInput{CapacityProvider: new("pool")})
+			return err
+		},
+	} {
+		if _, in := errors.AsType[*types.ResourceInUseException](f()); !in {
+			t.Errorf("a provider with tasks is %s", what)
+		}
+	}
+	r.write(func(tx store.Tx) {
+		for task := range store.Tasks.Scan(tx, "") {
+			ended := *task
+			ended.Observed.Status = model.Stopped
+			store.Tasks.Put(tx, &ended)
+		}
+	})
+	ok(r.putClusterCapacityProviders(r.ctx(), &sdk.PutClusterCapacityProvidersInput{Cluster: new("default"), CapacityProviders: []string{}}))(t)
+	gone := ok(r.deleteCapacityProvider(r.ctx(), &sdk.DeleteCapacityProviderInput{CapacityProvider: new("pool")}))(t).CapacityProvider
+	list = ok(r.describeCapacityProviders(r.ctx(), &sdk.DescribeCapacityProvidersInput{CapacityProviders: []string{"pool"}}))(t)
+	if gone.Status != "INACTIVE" || len(list.Failures) != 1 {
+		t.Errorf("deleted: %+v, %+v", gone, list)
 	}
 }

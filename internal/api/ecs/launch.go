@@ -20,10 +20,13 @@ type launch struct {
 	strategy   []types.CapacityProviderStrategyItem
 }
 
-// tasks is the launch type of the tasks themselves: the capacity providers there are belong to Fargate.
+// tasks is the launch type of the tasks themselves. A strategy's capacity providers are all Fargate's, or none.
 func (l launch) tasks() types.LaunchType {
-	if len(l.strategy) > 0 {
+	switch {
+	case len(l.strategy) > 0 && model.FargateProvider(value(l.strategy[0].CapacityProvider)):
 		return types.LaunchTypeFargate
+	case len(l.strategy) > 0:
+		return types.LaunchTypeEc2
 	}
 	return l.launchType
 }

@@ -2,6 +2,7 @@ package ecs
 
 import (
 	"context"
+	"slices"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -222,20 +223,37 @@ func (a *api) runIn(tx store.Tx, q *run, made *ran) error {
 	if a.noMachines != "" {
 		return invalid("No Container Instances were found in your cluster. %s", a.noMachines)
 	}
-	if how.tasks() != types.LaunchTypeFargate && !hasInstances(tx, c.Name) {
+	if how.tasks() != types.LaunchTypeFargate && len(how.strategy) == 0 && !hasInstances(tx, c.Name) {
 		return invalid("No Container Instances were found in your cluster.")
 	}
 	gpu := taskdef.NeedsGPU(&spec.Definition.Definition)
-	byProvider := map[string]int{}
+	byProvider, waiting := map[string]int{}, -1
 	for range q.count {
 		spec.CapacityProvider = task.ChooseProvider(how.strategy, byProvider)
 		byProvider[spec.CapacityProvider]++
+		p, pooled := store.CapacityProviders.Get(tx, spec.CapacityProvider)
+		if pooled {
+			spec.Constraints = append(slices.Clip(q.constraints), p.Pool())
+		}
 		t := task.New(spec)
 		if gpu {
 			made.failures = append(made.failures, failure("", "RESOURCE:GPU"))
 			continue
 		}
 		d := a.places.Place(tx, t)
+		if d.InstanceID == "" && pooled { // it waits for a machine
+			if waiting < 0 {
+				waiting = count(store.Tasks.By(tx, store.ByState, store.TaskPending), func(t *model.Task) bool { return t.Cluster == c.Name })
+			}
+			if waiting++; waiting > maxProvisioning {
+				return clientError("Tasks provisioning capacity limit exceeded.")
+			}
+			t.Observed.Status = model.Provisioning
+			store.Tasks.Put(tx, t)
+			made.tasks = append(made.tasks, t)
+			made.defs[t.TaskDefinition] = &spec.Definition.Definition
+			continue
+		}
 		if d.InstanceID == "" {
 			made.failures = append(made.failures, a.unplaced(c.Name, d.ClosestInstanceID, d.Reason, d.Explanation, how))
 			continue
@@ -245,6 +263,9 @@ func (a *api) runIn(tx store.Tx, q *run, made *ran) error {
 	a.keepToken(tx, q, c.Name, made)
 	return nil
 }
+
+// maxProvisioning is how many tasks of a cluster may wait for machines of capacity providers.
+const maxProvisioning = 500
 
 // unplaced is the failure of a task that fits nowhere. Fargate shows no instances.
 func (a *api) unplaced(cluster, closest, reason, explanation string, how launch) types.Failure {

@@ -105,6 +105,10 @@ func (a *api) taggedResource(r store.Reader, arn string) (tagged, error) {
 		if v, ok := store.InstanceByID(r, cluster, instance); ok && v.Status != inactive {
 			return tagging(v, store.Instances, v.Tags, func(s *model.Instance, t []types.Tag) { s.Tags = t }), nil
 		}
+	case "capacity-provider":
+		if v, ok := store.CapacityProviders.Get(r, id); ok {
+			return tagging(v, store.CapacityProviders, v.Tags, func(s *model.CapacityProvider, t []types.Tag) { s.Tags = t }), nil
+		}
 	case "task-definition":
 		if v, ok := a.revision(r, id); ok {
 			return tagging(v, store.TaskDefinitions, v.Tags, func(s *model.TaskDefinition, t []types.Tag) { s.Tags = t }), nil
