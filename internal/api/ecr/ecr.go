@@ -66,7 +66,7 @@ func New(c Config) *wire.Service {
 		a.Peers = nobody{}
 	}
 	s := &wire.Service{Name: "ecr", Protocol: wire.JSON11, Target: "AmazonEC2ContainerRegistry_V20150921",
-		Types: ecr.TypeRegistry}
+		Types: ecr.TypeRegistry, Asks: a.asks}
 	wire.Handle(s, a.getAuthorizationToken)
 	wire.Handle(s, a.createRepository)
 	wire.Handle(s, a.describeRepositories)

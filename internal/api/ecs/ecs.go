@@ -54,7 +54,7 @@ func New(c Config) *wire.Service {
 	a := newAPI(c)
 	s := &wire.Service{
 		Name: "ecs", Protocol: wire.JSON11, Target: "AmazonEC2ContainerServiceV20141113",
-		Types: sdk.TypeRegistry,
+		Types: sdk.TypeRegistry, Asks: a.asks,
 	}
 	a.registerClusters(s)
 	a.registerTaskDefinitions(s)

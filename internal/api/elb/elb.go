@@ -42,7 +42,7 @@ type api struct{ Config }
 func New(c Config) *wire.Service {
 	a := &api{c}
 	s := &wire.Service{Name: "elasticloadbalancing", Protocol: wire.Query, Version: "2015-12-01",
-		Namespace: "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"}
+		Namespace: "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/", Asks: a.asks}
 	wire.Handle(s, a.createLoadBalancer)
 	wire.Handle(s, a.describeLoadBalancers)
 	wire.Handle(s, a.deleteLoadBalancer)

@@ -60,7 +60,7 @@ type api struct{ Config }
 func New(c Config) *wire.Service {
 	a := &api{c}
 	s := &wire.Service{Name: "logs", Protocol: wire.JSON11, Target: "Logs_20140328",
-		Types: sdk.TypeRegistry}
+		Types: sdk.TypeRegistry, Asks: a.asks}
 	a.handleGroups(s)
 	wire.Handle(s, a.createLogStream)
 	wire.Handle(s, a.deleteLogStream)

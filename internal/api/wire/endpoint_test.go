@@ -301,7 +301,7 @@ func TestSessionsOfRolesAreRefusedAsOnAWS(t *testing.T) {
 	role.Credentials = credentials.NewStaticCredentialsProvider(session.AccessKeyID, session.SecretAccessKey, session.Token)
 	_, err := awsecr.NewFromConfig(role).CreateRepository(ctx, &awsecr.CreateRepositoryInput{RepositoryName: aws.String("x/y")})
 	wiretest.Refused(t, err, "AccessDeniedException", "User: arn:aws:sts::000000000000:assumed-role/app/0123 is not authorized to perform: "+
-		"ecr:CreateRepository on resource: * because no identity-based policy allows the ecr:CreateRepository action")
+		"ecr:CreateRepository on resource: arn:aws:ecr:us-east-1:000000000000:repository/x/y because no identity-based policy allows the ecr:CreateRepository action")
 	_, err = awssts.NewFromConfig(role).GetFederationToken(ctx, &awssts.GetFederationTokenInput{Name: aws.String("x")})
 	wiretest.Refused(t, err, "AccessDenied", "is not authorized to perform: sts:GetFederationToken")
 	_, err = awsec2.NewFromConfig(role).DescribeVpcs(ctx, &awsec2.DescribeVpcsInput{DryRun: aws.Bool(true)})

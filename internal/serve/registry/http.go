@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/store"
 )
 
 // route is one endpoint of the distribution API. Names contain slashes, so the pattern is matched from the end of the path.
@@ -103,7 +104,8 @@ func (r *Registry) authorize(w http.ResponseWriter, req *http.Request) error {
 		challenge(w, req)
 		return refuse(401, "DENIED", err.Error())
 	}
-	if err := r.Auth.AllowToken(password, actionOf(req), r.resourceOf(req)); err != nil {
+	arn, policies := r.resourceOf(req)
+	if err := r.Auth.AllowToken(password, actionOf(req), arn, policies...); err != nil {
 		if refusal, ok := errors.AsType[*model.Error](err); ok {
 			err = errors.New(refusal.Message)
 		}
@@ -112,14 +114,19 @@ func (r *Registry) authorize(w http.ResponseWriter, req *http.Request) error {
 	return nil
 }
 
-// resourceOf is the ARN of the repository that a request is about, "" when it is about none.
-func (r *Registry) resourceOf(req *http.Request) string {
+// resourceOf is the ARN of the repository that a request is about, "" when it is about none, and its policy, where it has one.
+func (r *Registry) resourceOf(req *http.Request) (arn string, policies []string) {
 	for _, rt := range routes {
 		if m := rt.pattern.FindStringSubmatch(req.URL.Path); len(m) > 1 {
-			return r.Scope.ARN("ecr", "repository/"+m[1])
+			r.Store.View(func(tx store.Reader) {
+				if repo, ok := store.Repositories.Get(tx, m[1]); ok && repo.Policy != "" {
+					policies = []string{repo.Policy}
+				}
+			})
+			return r.Scope.ARN("ecr", "repository/"+m[1]), policies
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // actionOf is what ECR calls a request.
