@@ -41,16 +41,17 @@ type journal struct {
 
 // readJournal reads what a process left. A last frame that it did not finish is ignored; no file is an empty table.
 func readJournal(path string) (proxy.Table, map[string]model.TargetHealth, error) {
-	t, known := proxy.Table{Groups: map[string]proxy.Group{}}, map[string]model.TargetHealth{}
+	known := map[string]model.TargetHealth{}
+	var kept proxy.Kept
+	kept.Change(proxy.Delta{All: true})
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return t, known, nil
+		return kept.Table(), known, nil
 	}
 	if err != nil {
-		return t, known, err
+		return kept.Table(), known, err
 	}
 	defer f.Close()
-	balancers := map[string]proxy.Balancer{}
 	r := bufio.NewReaderSize(f, 1<<16)
 	for {
 		var m *link.Message
@@ -64,31 +65,12 @@ func readJournal(path string) (proxy.Table, map[string]model.TargetHealth, error
 		if m.Apply == nil {
 			continue
 		}
-		d := m.Apply.Delta
-		if d.All {
-			clear(balancers)
-			clear(t.Groups)
-		}
-		for _, b := range d.Balancers {
-			balancers[b.ARN] = b
-		}
-		for _, g := range d.Groups {
-			t.Groups[g.ARN] = g
-		}
-		for _, arn := range d.GoneBalancers {
-			delete(balancers, arn)
-		}
-		for _, arn := range d.GoneGroups {
-			delete(t.Groups, arn)
-		}
-	}
-	for _, b := range balancers {
-		t.Balancers = append(t.Balancers, b)
+		kept.Change(m.Apply.Delta)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
 	}
-	return t, known, err
+	return kept.Table(), known, err
 }
 
 func newJournal(path string, now func() (proxy.Table, []model.TargetHealth), log *slog.Logger) *journal {

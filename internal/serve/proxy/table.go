@@ -13,24 +13,27 @@ import (
 type Table struct {
 	Balancers []Balancer
 	Groups    map[string]Group
+	Names     []Name // which the proxy carries, and serve/dns answers
 }
 
 // Whole is the table as the change from anything to it.
 func (t Table) Whole() Delta {
-	return Delta{All: true, Balancers: t.Balancers, Groups: slices.Collect(maps.Values(t.Groups))}
+	return Delta{All: true, Balancers: t.Balancers, Groups: slices.Collect(maps.Values(t.Groups)), Names: t.Names}
 }
 
-// Delta is a change of a table: balancers and groups that came or changed, each as a whole, and the ARNs of those that are gone.
+// Delta is a change of a table: balancers, groups and names that came or changed, each as a whole, and the keys of those that are gone.
 type Delta struct {
 	All                       bool // what is not in it is gone
 	Balancers                 []Balancer
 	Groups                    []Group
 	GoneBalancers, GoneGroups []string
+	Names                     []Name   `json:",omitempty"`
+	GoneNames                 []string `json:",omitempty"`
 }
 
 // Empty tells whether d changes nothing.
 func (d Delta) Empty() bool {
-	return !d.All && len(d.Balancers)+len(d.Groups)+len(d.GoneBalancers)+len(d.GoneGroups) == 0
+	return !d.All && len(d.Balancers)+len(d.Groups)+len(d.GoneBalancers)+len(d.GoneGroups)+len(d.Names)+len(d.GoneNames) == 0
 }
 
 // Balancer is a load balancer.

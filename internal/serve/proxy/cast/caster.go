@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"context"
 	"log/slog"
-	"maps"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -36,12 +34,11 @@ type Config struct {
 type Caster struct {
 	c Config
 
-	mu        sync.Mutex
-	begun     bool
-	balancers map[string]proxy.Balancer
-	groups    map[string]proxy.Group
-	serving   map[string]bool // machines that are to serve load balancers
-	links     map[*link]struct{}
+	mu      sync.Mutex
+	begun   bool
+	table   proxy.Kept
+	serving map[string]bool // machines that are to serve load balancers
+	links   map[*link]struct{}
 }
 
 // link is a machine's connection.
@@ -55,7 +52,7 @@ type link struct {
 
 // New makes a Caster without a table: nobody is told anything before its first Change, which must be a whole one.
 func New(c Config) *Caster {
-	return &Caster{c: c, balancers: map[string]proxy.Balancer{}, groups: map[string]proxy.Group{}, links: map[*link]struct{}{}}
+	return &Caster{c: c, links: map[*link]struct{}{}}
 }
 
 // Serving says which machines are to serve load balancers; the others have an empty table.
@@ -72,30 +69,13 @@ func (c *Caster) Serving(ids map[string]bool) {
 func (c *Caster) Change(d proxy.Delta) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var changed []string
 	if d.All {
 		c.begun = true
-		clear(c.balancers)
-		clear(c.groups)
 		for l := range c.links {
 			l.told = false
 		}
 	}
-	for _, b := range d.Balancers {
-		c.balancers[b.ARN] = b
-		changed = append(changed, b.ARN)
-	}
-	for _, g := range d.Groups {
-		c.groups[g.ARN] = g
-		changed = append(changed, g.ARN)
-	}
-	for _, arn := range d.GoneBalancers {
-		delete(c.balancers, arn)
-	}
-	for _, arn := range d.GoneGroups {
-		delete(c.groups, arn)
-	}
-	changed = slices.Concat(changed, d.GoneBalancers, d.GoneGroups)
+	changed := c.table.Change(d)
 	for l := range c.links {
 		for _, arn := range changed {
 			l.changed[arn] = true
@@ -124,24 +104,13 @@ func (c *Caster) take(l *link) (d proxy.Delta) {
 	whole := !l.told || l.served != serves
 	l.told, l.served = true, serves
 	switch {
-	case whole && !serves:
-		d.All = true
 	case whole:
-		d.All = true
-		d.Balancers, d.Groups = slices.Collect(maps.Values(c.balancers)), slices.Collect(maps.Values(c.groups))
-	case serves:
-		for arn := range changed {
-			b, isBalancer := c.balancers[arn]
-			g, isGroup := c.groups[arn]
-			switch {
-			case isBalancer:
-				d.Balancers = append(d.Balancers, b)
-			case isGroup:
-				d.Groups = append(d.Groups, g)
-			default: // ARNs say which they are to nobody but their owner; neither has both
-				d.GoneBalancers, d.GoneGroups = append(d.GoneBalancers, arn), append(d.GoneGroups, arn)
-			}
-		}
+		d = c.table.Whole()
+	default:
+		d = c.table.Some(changed)
+	}
+	if !serves { // names are answered on every machine
+		d.Balancers, d.Groups, d.GoneBalancers, d.GoneGroups = nil, nil, nil, nil
 	}
 	return d
 }

@@ -27,11 +27,8 @@ type message struct {
 	Problems map[string]string    `json:",omitempty"` // by listener
 }
 
-// maxFrame bounds a frame, bytes; partSize is how many targets and rules one carries.
-const (
-	maxFrame = 16 << 20
-	partSize = 4000
-)
+// maxFrame bounds a frame, bytes.
+const maxFrame = 16 << 20
 
 func send(c net.Conn, m *message) error {
 	data, err := json.Marshal(m)
@@ -71,25 +68,9 @@ func receive(c net.Conn, r io.Reader, silence time.Duration) (*message, error) {
 
 // parts cuts a change into messages of bearable size.
 func parts(d proxy.Delta) (all []*message) {
-	next, size := &proxy.Delta{All: d.All, GoneBalancers: d.GoneBalancers, GoneGroups: d.GoneGroups}, 0
-	room := func(n int) {
-		if size > 0 && size+n > partSize {
-			all = append(all, &message{Delta: next, More: true})
-			next, size = &proxy.Delta{}, 0
-		}
-		size += n
+	for _, part := range d.Parts() {
+		all = append(all, &message{Delta: &part, More: true})
 	}
-	for _, b := range d.Balancers {
-		n := 1
-		for _, l := range b.Listeners {
-			n += 1 + 4*len(l.Rules)
-		}
-		room(n)
-		next.Balancers = append(next.Balancers, b)
-	}
-	for _, g := range d.Groups {
-		room(1 + len(g.Targets))
-		next.Groups = append(next.Groups, g)
-	}
-	return append(all, &message{Delta: next})
+	all[len(all)-1].More = false
+	return all
 }

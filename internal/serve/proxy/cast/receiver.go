@@ -142,8 +142,7 @@ func join(d, part *proxy.Delta) *proxy.Delta {
 	if d == nil {
 		return part
 	}
-	d.Balancers = append(d.Balancers, part.Balancers...)
-	d.Groups = append(d.Groups, part.Groups...)
+	d.Join(*part)
 	return d
 }
 

@@ -36,23 +36,21 @@ type Client struct {
 	epoch string
 	wake  chan struct{}
 
-	mu        sync.Mutex
-	balancers map[string]proxy.Balancer
-	groups    map[string]proxy.Group
-	begun     bool            // a whole table has come
-	all       bool            // the whole table is to be said
-	changed   map[string]bool // ARNs of balancers and groups that are to be said
-	seq       uint64          // of what was sent last
-	conn      *Conn           // of Serve
-	asked     map[uint64]chan proxy.Snapshot
-	number    uint64
+	mu      sync.Mutex
+	table   proxy.Kept
+	begun   bool            // a whole table has come
+	all     bool            // the whole table is to be said
+	changed map[string]bool // keys of what is to be said
+	seq     uint64          // of what was sent last
+	conn    *Conn           // of Serve
+	asked   map[uint64]chan proxy.Snapshot
+	number  uint64
 }
 
 // NewClient makes a Client without a table: nothing is fed before its first Change, which must be a whole one.
 func NewClient(c ClientConfig) *Client {
 	c.Silence = cmp.Or(c.Silence, timeouts.ProxySilence)
-	return &Client{c: c, epoch: rand.Text(), wake: make(chan struct{}, 1), balancers: map[string]proxy.Balancer{}, groups: map[string]proxy.Group{},
-		changed: map[string]bool{}, asked: map[uint64]chan proxy.Snapshot{}}
+	return &Client{c: c, epoch: rand.Text(), wake: make(chan struct{}, 1), changed: map[string]bool{}, asked: map[uint64]chan proxy.Snapshot{}}
 }
 
 // Change notes a change of the table and has it sent; it does not wait for the proxy. Changes that come while it is away, or busy, are
@@ -61,25 +59,10 @@ func (c *Client) Change(d proxy.Delta) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if d.All {
-		clear(c.balancers)
-		clear(c.groups)
 		c.begun, c.all = true, true
 	}
-	for _, b := range d.Balancers {
-		c.balancers[b.ARN] = b
-		c.changed[b.ARN] = true
-	}
-	for _, g := range d.Groups {
-		c.groups[g.ARN] = g
-		c.changed[g.ARN] = true
-	}
-	for _, arn := range d.GoneBalancers {
-		delete(c.balancers, arn)
-		c.changed[arn] = true
-	}
-	for _, arn := range d.GoneGroups {
-		delete(c.groups, arn)
-		c.changed[arn] = true
+	for _, key := range c.table.Change(d) {
+		c.changed[key] = true
 	}
 	c.nudge()
 }
@@ -98,22 +81,8 @@ func (c *Client) take() (d proxy.Delta, seq uint64) {
 	if !c.begun || !c.all && len(c.changed) == 0 {
 		return d, 0
 	}
-	if c.all {
-		d.All = true
-		d.Balancers, d.Groups = slices.Collect(maps.Values(c.balancers)), slices.Collect(maps.Values(c.groups))
-	} else {
-		for arn := range c.changed {
-			b, isBalancer := c.balancers[arn]
-			g, isGroup := c.groups[arn]
-			switch {
-			case isBalancer:
-				d.Balancers = append(d.Balancers, b)
-			case isGroup:
-				d.Groups = append(d.Groups, g)
-			default: // ARNs say which they are to nobody but their owner; neither has both
-				d.GoneBalancers, d.GoneGroups = append(d.GoneBalancers, arn), append(d.GoneGroups, arn)
-			}
-		}
+	if d = c.table.Some(c.changed); c.all {
+		d = c.table.Whole()
 	}
 	c.all = false
 	clear(c.changed)

@@ -159,7 +159,7 @@ func TestPartsJoinToTheWhole(t *testing.T) {
 		if p.More != (i < len(all)-1) {
 			t.Errorf("part %d of %d: more %v", i, len(all), p.More)
 		}
-		join(&got, p.Delta)
+		got.Join(p.Delta)
 	}
 	if !reflect.DeepEqual(got, d) || slices.ContainsFunc(all, func(a *Apply) bool { return a.Seq != 3 }) {
 		t.Error("the parts are not the whole")

@@ -70,41 +70,11 @@ type Counted struct {
 	Snapshot proxy.Snapshot
 }
 
-// partSize is how many targets and rules one message may carry: some hundred bytes each.
-const partSize = 4000
-
 // Parts cuts a delta into messages of bearable size.
 func Parts(epoch string, seq uint64, d proxy.Delta) (all []*Apply) {
-	next, size := &Apply{Epoch: epoch, Seq: seq}, 0
-	next.Delta.All, next.Delta.GoneBalancers, next.Delta.GoneGroups = d.All, d.GoneBalancers, d.GoneGroups
-	weigh := func(n int) {
-		if size > 0 && size+n > partSize {
-			next.More = true
-			all = append(all, next)
-			next, size = &Apply{Epoch: epoch, Seq: seq}, 0
-		}
-		size += n
+	for _, part := range d.Parts() {
+		all = append(all, &Apply{Epoch: epoch, Seq: seq, More: true, Delta: part})
 	}
-	for i := range d.Balancers {
-		n := 1
-		for _, l := range d.Balancers[i].Listeners {
-			n += 1 + 4*len(l.Rules)
-		}
-		weigh(n)
-		next.Delta.Balancers = append(next.Delta.Balancers, d.Balancers[i])
-	}
-	for i := range d.Groups {
-		weigh(1 + len(d.Groups[i].Targets))
-		next.Delta.Groups = append(next.Delta.Groups, d.Groups[i])
-	}
-	return append(all, next)
-}
-
-// join puts the next part of a delta to the others.
-func join(d *proxy.Delta, part proxy.Delta) {
-	d.All = d.All || part.All
-	d.Balancers = append(d.Balancers, part.Balancers...)
-	d.Groups = append(d.Groups, part.Groups...)
-	d.GoneBalancers = append(d.GoneBalancers, part.GoneBalancers...)
-	d.GoneGroups = append(d.GoneGroups, part.GoneGroups...)
+	all[len(all)-1].More = false
+	return all
 }

@@ -256,7 +256,7 @@ func (c *session) take(m *Message) error {
 // apply takes a change, once its last part has come, unless it came before. A feeder that was replaced is not heard.
 func (s *Server) apply(c *session, a *Apply) {
 	if c.partial != nil && c.partial.Epoch == a.Epoch && c.partial.Seq == a.Seq {
-		join(&c.partial.Delta, a.Delta)
+		c.partial.Delta.Join(a.Delta)
 	} else {
 		c.partial = a
 	}
