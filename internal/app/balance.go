@@ -104,6 +104,7 @@ func openFront(in *Instance, c NodeConfig, r *remote, log *slog.Logger) *front {
 		log.Warn("neither the cluster's API nor its load balancers answer on this machine; choose another address with --listen", "error", err)
 		return nil
 	}
+	in.names = f.keeper.AnswerNames
 	f.receiver = cast.NewReceiver(cast.ReceiverConfig{Servers: r.known, Dial: r.dialer.Dial, Apply: f.keeper, Log: f.log})
 	return f
 }

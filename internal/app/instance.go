@@ -82,6 +82,8 @@ type Instance struct {
 	Node       *NodeSettings `json:"node,omitempty"`      // what `berth node` keeps; nil on a server
 	dir        string
 	saved      bool // it was there
+	// names has the proxy's process answer tasks' DNS questions at an address; nil: there is none.
+	names func(address string) bool
 }
 
 // ErrNoInstance says that a data directory holds no Berth.

@@ -20,7 +20,6 @@ import (
 	"github.com/berthdev/berth/internal/node/agent/logdriver"
 	"github.com/berthdev/berth/internal/node/agent/metadata"
 	"github.com/berthdev/berth/internal/node/agent/network"
-	"github.com/berthdev/berth/internal/node/agent/resolver"
 	"github.com/berthdev/berth/internal/node/cgroup"
 	"github.com/berthdev/berth/internal/node/daemon"
 	"github.com/berthdev/berth/internal/node/embedded"
@@ -28,6 +27,7 @@ import (
 	"github.com/berthdev/berth/internal/node/quota"
 	"github.com/berthdev/berth/internal/node/vitals"
 	"github.com/berthdev/berth/internal/serve/build"
+	"github.com/berthdev/berth/internal/serve/dns"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
@@ -184,9 +184,11 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 		p.close()
 		return nil, err
 	}
+	gateway := p.network.Gateway().String()
+	names := in.names != nil && in.names(net.JoinHostPort(gateway, "53"))
 	m := &machine{runtimeVersion: "containerd", across: &across{p.network, in.NodeID, p.overlay, log.With("component", "network"), public}, gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
 		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), FileSystems: in.fileSystems, RunDir: filepath.Join(in.RunDir(), "files"),
-			HostMetadataURL: "http://" + outside.Addr().String(), NameServer: p.network.Gateway().String()},
+			HostMetadataURL: "http://" + outside.Addr().String(), NameServer: gateway, Names: names},
 		close: func() {
 			if err := logs.Close(); err != nil {
 				log.Warn("cannot close the log driver", "error", err)
@@ -210,12 +212,14 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 	watch := vitals.New(vitals.Config{Dir: in.dir, Runtime: p.daemon.Heard, Log: log.With("component", "vitals")})
 	up.vitals(watch)
 	m.loops = append(m.loops, watch.Run)
-	m.loops = append(m.loops, p.nameServer(log)...)
+	if !names {
+		m.loops = append(m.loops, p.nameServer(log)...)
+	}
 	m.loops = append(m.loops, p.daemon.Supervise, p.overlay.Run, p.collectImages, p.sweep, p.serveBuilds)
 	return m, nil
 }
 
-// nameServer answers the DNS questions of tasks at the gateway. Where another program has the port on all addresses, that answers.
+// nameServer answers the DNS questions of tasks at the gateway, but for names of namespaces, where no proxy's process does. Where another program has the port on all addresses, that answers.
 func (p *platform) nameServer(log *slog.Logger) []func(context.Context) error {
 	log = log.With("component", "resolver")
 	address := net.JoinHostPort(p.network.Gateway().String(), "53")
@@ -228,7 +232,7 @@ func (p *platform) nameServer(log *slog.Logger) []func(context.Context) error {
 		log.Info("tasks are not given a name server, unless the program that has the port is one", "address", address, "reason", err)
 		return nil
 	}
-	r := resolver.New(resolver.Config{ResolvConf: "/etc/resolv.conf", Log: log})
+	r := dns.New(dns.Config{ResolvConf: "/etc/resolv.conf", Log: log})
 	loops := []func(context.Context) error{func(ctx context.Context) error { return r.ServePackets(ctx, packets) }}
 	streams, err := net.Listen("tcp4", address)
 	if err != nil {

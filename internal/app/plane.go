@@ -51,6 +51,9 @@ func openPlane(in *Instance, c Config, log *slog.Logger) (*plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w; choose another with --listen", in.Listen, err)
 	}
+	if p.keeper != nil {
+		in.names = p.keeper.AnswerNames
+	}
 	return p, nil
 }
 

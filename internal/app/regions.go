@@ -133,10 +133,11 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 		ssm.New(ssm.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "ssm")}),
 		secretsmanager.New(secretsmanager.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now,
 			Log: s.log.With("component", "secretsmanager")}),
-		discovery.New(discovery.Config{Store: r.store, Scope: r.scope, Now: time.Now, HasVPC: func(tx store.Reader, id string) bool {
-			_, ok := store.VPCs.Get(tx, id)
-			return ok || id == network.VPC
-		}}),
+		discovery.New(discovery.Config{Store: r.store, Scope: r.scope, Now: time.Now, DNS: r == s.homeRegion,
+			HasVPC: func(tx store.Reader, id string) bool {
+				_, ok := store.VPCs.Get(tx, id)
+				return ok || id == network.VPC
+			}}),
 		cloudwatch.New(cloudwatch.Config{Store: r.store, Scope: r.scope, Series: s.series.In(r.scope.Region), Transit: s.judge(r).Transit, Now: time.Now,
 			Put: func(batch []model.Sample) { s.measured(r.scope.Region, batch) }, Log: s.log.With("component", "cloudwatch")}),
 		ec2.New(ec2.Config{Store: r.store, Network: network, Now: time.Now, NewID: newID, Log: s.log.With("component", "ec2")}),

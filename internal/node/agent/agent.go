@@ -50,6 +50,9 @@ type Config struct {
 
 	// NameServer is where containers ask when the machine's name servers are on its loopback, which they do not reach; "" means nowhere.
 	NameServer string
+	// Names: the name server at NameServer is this machine's own, knows the names of namespaces, and is there for as long as tasks run: it is
+	// the only one that containers in a namespace of their own are given.
+	Names bool
 	// ResolvConf and Hosts are the machine's files, "" means those in /etc.
 	ResolvConf string
 	Hosts      string

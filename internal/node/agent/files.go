@@ -116,6 +116,9 @@ func (t *task) resolvConf(c *container) []byte {
 			}
 		}
 	}
+	if t.agent.cfg.Names && (t.mode == types.NetworkModeAwsvpc || t.mode == types.NetworkModeBridge) {
+		r.servers = []string{t.agent.cfg.NameServer}
+	}
 	if len(r.servers) == 0 && t.mode != types.NetworkModeHost && t.agent.cfg.NameServer != "" {
 		r.servers = []string{t.agent.cfg.NameServer}
 	}

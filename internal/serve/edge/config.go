@@ -24,6 +24,8 @@ type Config struct {
 	// Addresses are those of this machine at which load balancers answer.
 	Addresses []string
 	Pace      model.Pace
+	// NameServer is the address at which the DNS questions of this machine's tasks are answered, such as 10.0.0.1:53; "" where there are none.
+	NameServer string
 	// LogFile is appended to, and set aside when it has grown.
 	LogFile string
 	// Cgroup is the cgroup to join, so that the process does not end with that of its caller; "" stays.

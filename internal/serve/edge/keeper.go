@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -150,6 +151,27 @@ func (k *Keeper) hold(all bool, open map[string]int, closed []string) {
 		}
 	}
 	maps.Copy(k.sockets, open)
+}
+
+// AnswerNames has the process answer the DNS questions of this machine's tasks at an address such as 10.0.0.1:53. false: another program
+// has the port, and is left to answer. Call it before Start.
+func (k *Keeper) AnswerNames(address string) bool {
+	k.mu.Lock()
+	_, held := k.sockets[packetName(address)]
+	k.mu.Unlock()
+	if !held {
+		at, err := net.ResolveUDPAddr("udp4", address)
+		if err != nil {
+			return false
+		}
+		c, err := net.ListenUDP("udp4", at)
+		if err != nil {
+			return false
+		}
+		_ = c.Close() // it was free
+	}
+	k.c.NameServer = address
+	return true
 }
 
 // Start makes sure that a process with this Config serves: one of another program or config is replaced without a request's failing.

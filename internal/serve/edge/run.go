@@ -17,6 +17,7 @@ import (
 
 	"github.com/berthdev/berth/internal/gate"
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/serve/dns"
 	"github.com/berthdev/berth/internal/serve/proxy"
 	"github.com/berthdev/berth/internal/serve/proxy/link"
 	"github.com/berthdev/berth/internal/timeouts"
@@ -28,6 +29,7 @@ type edge struct {
 	log     *slog.Logger
 	sockets *sockets
 	proxy   *proxy.Proxy
+	names   *dns.Resolver
 	api     *api
 	http    *http.Server // of the API's port
 	journal *journal
@@ -182,7 +184,12 @@ func (e *edge) open() error {
 			e.link.Health(h)
 		},
 		OnProblem: func(listener, problem string) { e.link.Problem(listener, problem) }})
-	e.journal = newJournal(e.c.table(), func() (proxy.Table, []model.TargetHealth) { return e.proxy.Table(), e.proxy.Health() }, e.log)
+	e.names = dns.New(dns.Config{ResolvConf: "/etc/resolv.conf", Log: e.log.With("component", "resolver")})
+	e.journal = newJournal(e.c.table(), func() (proxy.Table, []model.TargetHealth) {
+		t := e.proxy.Table()
+		t.Names = e.names.Names()
+		return t, e.proxy.Health()
+	}, e.log)
 	e.link = link.NewServer(link.ServerConfig{Hello: link.Hello{Fingerprint: e.c.Fingerprint, Version: e.c.Version, PID: os.Getpid()},
 		Change: e.change, Health: e.proxy.Health, Problems: e.proxy.Problems, Busy: e.proxy.Busy, Count: e.proxy.Snapshot, Sockets: e.sockets.list,
 		Succeeded: func() { e.end <- succeeded }, Quit: func() { e.end <- quit }, Log: e.log})
@@ -192,6 +199,8 @@ func (e *edge) open() error {
 		return fmt.Errorf("listen on %s: %w", e.c.Listen, err)
 	}
 	e.proxy.Apply(table)
+	e.names.Change(table.Whole())
+	e.answerNames()
 	if err := e.journal.begin(); err != nil {
 		e.log.Error("what is served cannot be kept on disk", "error", err)
 	}
@@ -207,10 +216,32 @@ func (e *edge) open() error {
 	return nil
 }
 
+// answerNames answers tasks' DNS questions for as long as the process lives; a predecessor that still runs answers some of them. Where another
+// program has the port, that answers.
+func (e *edge) answerNames() {
+	if e.c.NameServer == "" {
+		return
+	}
+	packets, err := e.sockets.ListenPackets(e.c.NameServer)
+	if err != nil {
+		e.log.Warn("tasks are not given a name server, unless the program that has the port is one", "address", e.c.NameServer, "reason", err)
+		return
+	}
+	go func() { _ = e.names.ServePackets(context.Background(), packets) }()
+	streams, err := e.sockets.Listen(e.c.NameServer)
+	if err != nil {
+		e.log.Warn("tasks are given a name server over UDP only", "address", e.c.NameServer, "reason", err)
+		return
+	}
+	bounded := gate.New(gate.Config{Name: "the tasks' name server", Total: gate.Part(1024, 32), PerSource: 64, Log: e.log}).Listener(streams)
+	go func() { _ = e.names.ServeStreams(context.Background(), bounded) }()
+}
+
 // change makes a change of the table.
 func (e *edge) change(d proxy.Delta) {
 	e.before.announce(e.epoch, d)
 	e.proxy.Change(d)
+	e.names.Change(d)
 	e.journal.change(d)
 	if d.All {
 		e.sockets.seal()

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -19,19 +21,26 @@ import (
 type sockets struct {
 	changed func() // may be nil
 
-	mu     sync.Mutex
-	spare  map[string]*net.TCPListener // handed over, and not asked for yet
-	open   map[string]*socket
-	handed bool // somebody else serves them: closing ends this process's own part only
+	mu      sync.Mutex
+	spare   map[string]*net.TCPListener // handed over, and not asked for yet
+	open    map[string]*socket
+	packets map[string]*net.UDPConn // by packetName: those of UDP, which stay for as long as the process
+	handed  bool                    // somebody else serves them: closing ends this process's own part only
 }
 
 func newSockets() *sockets {
-	return &sockets{spare: map[string]*net.TCPListener{}, open: map[string]*socket{}}
+	return &sockets{spare: map[string]*net.TCPListener{}, open: map[string]*socket{}, packets: map[string]*net.UDPConn{}}
 }
+
+// packetName is what the socket of an address is called when it is one of UDP.
+func packetName(address string) string { return "udp:" + address }
 
 // adopt takes a descriptor that was handed over; one that is not usable is closed.
 func (s *sockets) adopt(name string, fd int) error {
 	f := os.NewFile(uintptr(fd), name)
+	if strings.HasPrefix(name, packetName("")) {
+		return s.adoptPackets(name, f)
+	}
 	l, err := net.FileListener(f)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("the socket of %s that was handed over: %w", name, err)
@@ -47,6 +56,46 @@ func (s *sockets) adopt(name string, fd int) error {
 	}
 	s.spare[name] = tcp
 	return nil
+}
+
+func (s *sockets) adoptPackets(name string, f *os.File) error {
+	c, err := net.FilePacketConn(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("the socket of %s that was handed over: %w", name, err)
+	}
+	udp, ok := c.(*net.UDPConn)
+	if !ok {
+		return errors.Join(fmt.Errorf("the socket of %s that was handed over is none of UDP", name), c.Close())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.packets[name] != nil {
+		return udp.Close() // a duplicate of what is here
+	}
+	s.packets[name] = udp
+	return nil
+}
+
+// ListenPackets opens an address for UDP, or takes the socket of that name that was handed over. Questions that come while a killed process
+// is started anew wait in the duplicate of whoever keeps it.
+func (s *sockets) ListenPackets(address string) (*net.UDPConn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := packetName(address)
+	if c := s.packets[name]; c != nil {
+		return c, nil
+	}
+	at, err := net.ResolveUDPAddr("udp4", address)
+	if err != nil {
+		return nil, err
+	}
+	c, err := net.ListenUDP("udp4", at)
+	if err != nil {
+		return nil, err
+	}
+	s.packets[name] = c
+	s.tell()
+	return c, nil
 }
 
 // Listen opens an address, or takes the socket of that name that was handed over.
@@ -111,7 +160,7 @@ func (s *sockets) close(name string) {
 func (s *sockets) list() (all []link.Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	add := func(name string, l *net.TCPListener) {
+	add := func(name string, l syscall.Conn) {
 		all = append(all, link.Socket{Name: name, Identity: l, Descriptor: func() (int, func(), error) {
 			fd, err := duplicate(l)
 			return fd, func() { _ = unix.Close(fd) }, err
@@ -122,6 +171,9 @@ func (s *sockets) list() (all []link.Socket) {
 	}
 	for name, l := range s.spare {
 		add(name, l)
+	}
+	for name, c := range s.packets {
+		add(name, c)
 	}
 	return all
 }
@@ -172,8 +224,8 @@ func shut(l *net.TCPListener) {
 	}
 }
 
-// duplicate makes a descriptor of a listener, which the caller closes. It leaves the socket as it is; File would make it blocking.
-func duplicate(l *net.TCPListener) (fd int, err error) {
+// duplicate makes a descriptor of a socket, which the caller closes. It leaves the socket as it is; File would make it blocking.
+func duplicate(l syscall.Conn) (fd int, err error) {
 	raw, err := l.SyscallConn()
 	if err != nil {
 		return -1, err

@@ -23,15 +23,16 @@ func Build(r store.Reader) proxy.Table {
 	for g := range store.TargetGroups.Scan(r, "") {
 		t.Groups[g.ARN] = group(r, g)
 	}
+	t.Names = names(r)
 	return t
 }
 
-// touched are the balancers and groups that changes concern, by their ARNs.
-type touched struct{ balancers, groups map[string]bool }
+// touched are the balancers, groups and names that changes concern, by their keys.
+type touched struct{ balancers, groups, names map[string]bool }
 
 // touch finds what of the table a batch of changes concerns.
 func touch(r store.Reader, changes []store.Change) touched {
-	t := touched{map[string]bool{}, map[string]bool{}}
+	t := touched{map[string]bool{}, map[string]bool{}, map[string]bool{}}
 	for _, c := range changes {
 		for _, row := range []any{c.Old, c.New} {
 			switch row := row.(type) {
@@ -47,6 +48,8 @@ func touch(r store.Reader, changes []store.Change) touched {
 				t.groups[row.ARN] = true
 			case *model.Target:
 				t.groups[row.TargetGroupARN] = true
+			default:
+				t.name(r, row)
 			}
 		}
 	}
@@ -67,6 +70,13 @@ func (t touched) delta(r store.Reader) (d proxy.Delta) {
 			d.Groups = append(d.Groups, group(r, g))
 		} else {
 			d.GoneGroups = append(d.GoneGroups, arn)
+		}
+	}
+	for key := range t.names {
+		if n, ok := name(r, key); ok {
+			d.Names = append(d.Names, n)
+		} else {
+			d.GoneNames = append(d.GoneNames, key)
 		}
 	}
 	return d

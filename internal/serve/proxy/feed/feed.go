@@ -32,7 +32,8 @@ type Applier interface{ Change(proxy.Delta) }
 // Run keeps p serving what the store says until ctx is done.
 func (f *Feed) Run(ctx context.Context, p Applier) error {
 	changes := f.store.Watch(ctx, store.LoadBalancers.All(), store.Listeners.All(), store.Rules.All(), store.TargetGroups.All(),
-		store.Targets.All(), store.Nodes.All(), store.Servers.All(), store.ClusterSettings.All())
+		store.Targets.All(), store.Nodes.All(), store.Servers.All(), store.ClusterSettings.All(),
+		store.DiscoveryNamespaces.All(), store.DiscoveryServices.All(), store.DiscoveryInstances.All())
 	f.apply(p, store.Batch{All: true})
 	ctx, cancel := context.WithCancel(ctx)
 	var writing sync.WaitGroup

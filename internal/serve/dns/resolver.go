@@ -1,9 +1,10 @@
-// Package resolver answers the DNS questions of tasks on a machine whose own name servers listen on its loopback, where tasks do not
-// reach them. It reads no question: it carries them to the machine's name servers and the answers back.
-package resolver
+// Package dns answers the DNS questions of tasks: those about names of namespaces (Cloud Map) by itself, all others by asking the machine's
+// name servers, whose questions and answers it carries unread. It answers at the tasks' gateway, in the process that outlives the server.
+package dns
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berthdev/berth/internal/serve/proxy"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
@@ -28,8 +30,8 @@ type Config struct {
 // The bounds of questions that wait for an answer: in total, and of one source. What exceeds them is not answered, and asked again by
 // whoever wants to know.
 const (
-	maxAsked     = 256
-	maxPerSource = 64
+	maxAsked     = 4096
+	maxPerSource = 256
 )
 
 const (
@@ -39,7 +41,8 @@ const (
 
 // Resolver carries questions. Its methods may be called from many goroutines.
 type Resolver struct {
-	c Config
+	c     Config
+	names names
 
 	mu    sync.Mutex
 	asked map[netip.Addr]int // questions that wait, by source
@@ -59,6 +62,15 @@ func New(c Config) *Resolver {
 	}
 	return &Resolver{c: c, asked: map[netip.Addr]int{}}
 }
+
+// Change takes a change of the table: its names.
+func (r *Resolver) Change(d proxy.Delta) { r.names.change(d) }
+
+// Names are those that it answers.
+func (r *Resolver) Names() []proxy.Name { return r.names.all() }
+
+// packet is what an answer over UDP may have without EDNS, bytes.
+const packet = 512
 
 // servers are the machine's name servers; a machine that names none has one on its loopback.
 func (r *Resolver) servers() []string {
@@ -116,7 +128,14 @@ func (r *Resolver) ServePackets(ctx context.Context, conn *net.UDPConn) error {
 			continue
 		}
 		source := from.Addr().Unmap()
-		if n < 12 || !r.enter(source) { // 12 bytes are the header of DNS
+		if n < 12 { // 12 bytes are the header of DNS
+			continue
+		}
+		if answer := r.names.answer(buf[:n], source, packet); answer != nil {
+			_, _ = conn.WriteToUDPAddrPort(answer, from)
+			continue
+		}
+		if !r.enter(source) {
 			continue
 		}
 		question := append([]byte(nil), buf[:n]...)
@@ -189,31 +208,69 @@ func (r *Resolver) ServeStreams(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// stream joins a task's connection to one with the first server that takes it, for as long as some questions take.
+// idle is how long a connection may be silent.
+const idle = 10 * time.Second
+
+// stream answers the questions of one connection, one after another.
 func (r *Resolver) stream(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	var source netip.Addr
+	if at, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		source = at.AddrPort().Addr().Unmap()
+	}
+	for {
+		_ = conn.SetDeadline(time.Now().Add(idle))
+		question, err := readMessage(conn)
+		if err != nil {
+			return
+		}
+		answer := r.names.answer(question, source, 0)
+		if answer == nil {
+			answer = r.carry(ctx, question)
+		}
+		if answer == nil || writeMessage(conn, answer) != nil {
+			return
+		}
+	}
+}
+
+// carry asks the machine's name servers over TCP; nil when none answers.
+func (r *Resolver) carry(ctx context.Context, question []byte) []byte {
 	for _, server := range r.servers() {
 		dialer := net.Dialer{Timeout: r.c.Timeout}
 		up, err := dialer.DialContext(ctx, "tcp", server)
 		if err != nil {
 			continue
 		}
-		defer up.Close()
-		end := time.Now().Add(5 * r.c.Timeout)
-		_ = conn.SetDeadline(end)
-		_ = up.SetDeadline(end)
-		stop := context.AfterFunc(ctx, func() { conn.Close(); up.Close() })
-		defer stop()
-		var there sync.WaitGroup
-		there.Go(func() {
-			_, _ = io.Copy(up, conn)
-			if c, ok := up.(*net.TCPConn); ok {
-				_ = c.CloseWrite()
-			}
-		})
-		_, _ = io.Copy(conn, up)
-		conn.Close()
-		there.Wait()
-		return
+		_ = up.SetDeadline(time.Now().Add(5 * r.c.Timeout))
+		var answer []byte
+		if err = writeMessage(up, question); err == nil {
+			answer, err = readMessage(up)
+		}
+		up.Close()
+		if err == nil {
+			return answer
+		}
 	}
+	return nil
+}
+
+// readMessage reads a message as TCP carries it: after its length.
+func readMessage(r io.Reader) ([]byte, error) {
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	m := make([]byte, binary.BigEndian.Uint16(head[:]))
+	if len(m) < 12 {
+		return nil, errors.New("too short for DNS")
+	}
+	_, err := io.ReadFull(r, m)
+	return m, err
+}
+
+func writeMessage(w io.Writer, m []byte) error {
+	_, err := w.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...))
+	return err
 }

@@ -1,8 +1,7 @@
-package resolver
+package dns
 
 import (
 	"context"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -53,8 +52,8 @@ func newServer(t *testing.T, mute bool) *server {
 			}
 			go func() {
 				defer c.Close()
-				data, _ := io.ReadAll(c)
-				c.Write(append(data, '!'))
+				data, _ := readMessage(c)
+				writeMessage(c, append(data, '!'))
 			}()
 		}
 	}()
@@ -104,13 +103,15 @@ func ask(t *testing.T, network, address, question string) string {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, ok := c.(*net.TCPConn); ok {
+		if err := writeMessage(c, []byte(question)); err != nil {
+			t.Fatal(err)
+		}
+		data, _ := readMessage(c)
+		return string(data)
+	}
 	if _, err := c.Write([]byte(question)); err != nil {
 		t.Fatal(err)
-	}
-	if tcp, ok := c.(*net.TCPConn); ok {
-		tcp.CloseWrite()
-		data, _ := io.ReadAll(c)
-		return string(data)
 	}
 	buf := make([]byte, 4096)
 	n, err := c.Read(buf)
