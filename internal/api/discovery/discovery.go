@@ -1,6 +1,6 @@
-// Package discovery is Cloud Map's API (servicediscovery): namespaces, services and instances, found by DiscoverInstances. Instances of
-// ECS's services are registered by control. Health checks by Route 53, public namespaces, which need the world's DNS, and private ones while
-// nobody answers their names are refused by name.
+// Package discovery is Cloud Map's API (servicediscovery): namespaces, services and instances, found by DiscoverInstances and, those
+// of private namespaces, by DNS (serve/dns). Instances of ECS's services are registered by control. Health checks by Route 53 and public
+// namespaces, which need the world's DNS, are refused by name.
 package discovery
 
 import (
@@ -25,7 +25,8 @@ type Config struct {
 	Store store.Store
 	Scope model.Scope
 	Now   func() time.Time
-	// DNS: names of private namespaces are answered at tasks' resolvers. While they are not, such namespaces are refused.
+	// DNS: names of private namespaces are answered at tasks' resolvers. Where they are not (a region without machines) such namespaces are
+	// refused.
 	DNS bool
 	// HasVPC tells whether a VPC exists.
 	HasVPC func(r store.Reader, id string) bool

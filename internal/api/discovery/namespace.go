@@ -37,7 +37,7 @@ func (a *api) createPrivateDnsNamespace(ctx context.Context, in *sdk.CreatePriva
 		return nil, err
 	}
 	if !a.DNS {
-		return nil, invalid("Berth does not answer DNS names of private namespaces yet: create an HTTP namespace, whose instances DiscoverInstances finds.")
+		return nil, invalid("Berth answers DNS names in the region of its machines only: create an HTTP namespace here, whose instances DiscoverInstances finds.")
 	}
 	ttl := int64(defaultSOATTL)
 	if p := in.Properties; p != nil && p.DnsProperties != nil && p.DnsProperties.SOA != nil && p.DnsProperties.SOA.TTL != nil {

@@ -110,7 +110,7 @@ func serve() {
 		fmt.Fprint(w, from)
 	})
 	mux.HandleFunc("/ask", func(w http.ResponseWriter, r *http.Request) { // asks another, and says what that says
-		client := http.Client{Timeout: 2 * time.Second}
+		client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}} // each time by its name
 		res, err := client.Get(r.URL.Query().Get("url"))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
