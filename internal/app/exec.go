@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
-	ssmsdk "github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/berthdev/berth/internal/api/ecs"
 	"github.com/berthdev/berth/internal/api/ssm"
@@ -230,9 +229,9 @@ func withOrigin(r *http.Request) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), hostKey{}, at))
 }
 
-// systems is the service "ssm".
-func (s *server) systems() *wire.Service {
-	service := &wire.Service{Name: "ssm", Protocol: wire.JSON11, Target: "AmazonSSM", Types: ssmsdk.TypeRegistry}
+// systems is the service "ssm": the Parameter Store, and what ECS Exec's clients ask of it.
+func (s *server) systems(r *region) *wire.Service {
+	service := ssm.New(ssm.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "ssm")})
 	ssm.HandleSessions(service, s.sessionsOf())
 	return service
 }

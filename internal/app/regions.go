@@ -19,7 +19,6 @@ import (
 	"github.com/berthdev/berth/internal/api/kms"
 	"github.com/berthdev/berth/internal/api/logs"
 	"github.com/berthdev/berth/internal/api/secretsmanager"
-	"github.com/berthdev/berth/internal/api/ssm"
 	"github.com/berthdev/berth/internal/api/sts"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/control"
@@ -130,7 +129,6 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 		elb.New(elb.Config{Store: r.store, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "elb"), VPC: network.VPC,
 			Subnets: subnets, SecurityGroup: network.SecurityGroup, Networks: network.Rows()}),
 		kms.New(kms.Config{Store: r.store, Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "kms")}),
-		ssm.New(ssm.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "ssm")}),
 		secretsmanager.New(secretsmanager.Config{Store: r.store, Vault: r.vault(), Ring: r.keys, Scope: r.scope, Now: time.Now,
 			Log: s.log.With("component", "secretsmanager")}),
 		discovery.New(discovery.Config{Store: r.store, Scope: r.scope, Now: time.Now, DNS: r == s.homeRegion,
@@ -144,7 +142,7 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 		sts.New(sts.Config{Store: s.store, Scope: s.in.Scope(), Now: time.Now, Sessions: s.keys}),
 		iam.New(iam.Config{Store: s.store, Scope: s.in.Scope(), Now: time.Now, Keys: s.keys}),
 		eks.New(),
-		s.systems(),
+		s.systems(r),
 	}
 }
 
