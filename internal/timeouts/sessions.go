@@ -12,6 +12,8 @@ const (
 	// ExecCall is what a node has to answer a call for a session; ExecAsk what another server has to pass it on.
 	ExecCall = 10 * time.Second
 	ExecAsk  = 5 * time.Second
+	// RouterAnswer is what a task's log router has to acknowledge lines.
+	RouterAnswer = 5 * time.Second
 	// ShakeHands is what a client has to take part in the handshake.
 	ShakeHands = 30 * time.Second
 	// ResendLeast and ResendMost bound the pause before a message that was not acknowledged is sent again, ResendTick is how often that is

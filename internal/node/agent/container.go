@@ -98,6 +98,7 @@ func containersOf(task *model.Task, def *types.TaskDefinition) []*container {
 		d := overridden(def.ContainerDefinitions[i], task.Overrides)
 		all = append(all, &container{def: d, id: runtimeID(task.ID, deref(d.Name))})
 	}
+	afterRouter(all)
 	return all
 }
 

@@ -21,6 +21,7 @@ func (t *task) environment(c *container, hostname string) []string {
 		env.set("AWS_EXECUTION_ENV", "AWS_ECS_EC2")
 	}
 	t.metadata(env, c)
+	t.firelensEnv(env, c)
 	for _, kv := range t.agent.cfg.Env {
 		if key, value, ok := strings.Cut(kv, "="); ok {
 			env.set(key, value)

@@ -26,6 +26,8 @@ type LogSpec struct {
 	Container string
 	Dir       string                  // of this container's log files; deleted with the task's record
 	Config    *types.LogConfiguration // nil: json-file
+	// Firelens is how the lines reach the task's log router; nil when they go elsewhere.
+	Firelens *FirelensSpec
 	// Resume says that the container was opened before this agent started: its stream exists and must not be asked for.
 	Resume bool
 }

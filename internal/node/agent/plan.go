@@ -100,7 +100,14 @@ func (t *task) plan(c *container) plan {
 		p.dir = t.filesDir()
 	}
 	p.folders, spec.Mounts = t.mounts(c, 0)
-	for _, g := range t.generated(c, spec.Hostname) {
+	if f, m, ok := t.routerMount(c); ok {
+		p.folders, spec.Mounts = append(p.folders, f), append(spec.Mounts, m)
+	}
+	generated := t.generated(c, spec.Hostname)
+	if g, ok := t.routerFile(c); ok {
+		generated = append(generated, g)
+	}
+	for _, g := range generated {
 		taken := func(m Mount) bool { return m.Destination == g.destination }
 		if slices.ContainsFunc(spec.Mounts, taken) {
 			continue // the user's own

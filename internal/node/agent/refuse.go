@@ -35,6 +35,9 @@ func refuse(task *model.Task, def *types.TaskDefinition, all []*container) *Erro
 			return err
 		}
 	}
+	if err := refuseFirelens(all); err != nil {
+		return err
+	}
 	return checkOrder(all)
 }
 
@@ -44,7 +47,6 @@ func refuseContainer(task *model.Task, c *container) *Error {
 		asked      bool
 		what, cure string
 	}{
-		{d.FirelensConfiguration != nil, "firelensConfiguration", "use the log driver awslogs or json-file"},
 		{len(d.ResourceRequirements) > 0, "resourceRequirements (GPUs)", "remove them"},
 		{len(d.CredentialSpecs) > 0, "credentialSpecs", "remove them"},
 		{deref(d.DisableNetworking) && task.NetworkMode != types.NetworkModeNone, "disableNetworking", "use the network mode none"},

@@ -88,7 +88,7 @@ func (t *task) openLogs(c *container, again bool) {
 		return
 	}
 	c.logs = busy
-	spec := LogSpec{ID: c.id, TaskID: t.id, Container: c.name(), Dir: t.logDir(c), Config: t.logConfig(c), Resume: again}
+	spec := LogSpec{ID: c.id, TaskID: t.id, Container: c.name(), Dir: t.logDir(c), Config: t.logConfig(c), Resume: again, Firelens: t.firelens(c)}
 	var files LogFiles
 	ctx := t.starts
 	if again {

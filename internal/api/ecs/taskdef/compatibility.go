@@ -192,9 +192,7 @@ func runnableContainer(c *types.ContainerDefinition) error {
 	switch log := c.LogConfiguration; {
 	case len(c.CredentialSpecs) > 0:
 		what = "credentialSpecs"
-	case c.FirelensConfiguration != nil:
-		what = "firelensConfiguration"
-	case log != nil && log.LogDriver != types.LogDriverAwslogs && log.LogDriver != types.LogDriverJsonFile:
+	case log != nil && log.LogDriver != types.LogDriverAwslogs && log.LogDriver != types.LogDriverJsonFile && log.LogDriver != types.LogDriverAwsfirelens:
 		what = "the log driver " + string(log.LogDriver)
 	default:
 		return nil

@@ -90,6 +90,10 @@ func (d *Driver) newFollower(spec agent.LogSpec, t target, files agent.LogFiles)
 		f.out = &sinkOutput{sink: d.cfg.Sink, group: t.group, stream: t.stream, source: &f.source}
 		return f, nil
 	}
+	if t.routed {
+		f.out = &fluent{spec: spec}
+		return f, nil
+	}
 	f.out = &jsonFile{path: filepath.Join(spec.Dir, "container.log"), maxSize: t.maxSize, maxFile: t.maxFile}
 	return f, nil
 }

@@ -23,6 +23,8 @@ type target struct {
 	maxSize int64 // json-file: bytes at which the file is rotated
 	maxFile int
 
+	routed bool // to the task's log router
+
 	blocking bool
 	buffer   int64 // max-buffer-size; 0 when it is not given
 }
@@ -34,7 +36,7 @@ const maxWaiting = 256 << 20
 // containers that do not wait, as in Docker.
 func (t target) bound() bound.Bound {
 	b := bound.Bound{Bytes: maxWaiting, Blocking: t.blocking}
-	if t.group == "" {
+	if t.group == "" && !t.routed {
 		b.Bytes = min(b.Bytes, t.maxSize*int64(t.maxFile))
 	}
 	if t.buffer > 0 && !t.blocking {
@@ -59,12 +61,17 @@ func targetOf(spec agent.LogSpec) (target, error) {
 	var t target
 	var err error
 	switch c.LogDriver {
+	case types.LogDriverAwsfirelens:
+		if spec.Firelens == nil {
+			return t, fmt.Errorf("container %s uses the log driver awsfirelens without a log router", spec.Container)
+		}
+		t = target{routed: true}
 	case types.LogDriverAwslogs:
 		t, err = awslogsTarget(spec, c.Options)
 	case types.LogDriverJsonFile:
 		t, err = jsonFileTarget(c.Options)
 	default:
-		return t, fmt.Errorf("container %s uses the log driver %s, which Berth does not support; use awslogs or json-file",
+		return t, fmt.Errorf("container %s uses the log driver %s, which Berth does not support; use awslogs, awsfirelens or json-file",
 			spec.Container, c.LogDriver)
 	}
 	if err != nil {
