@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -25,7 +26,17 @@ func firewall() []Finding {
 			return found("nftables", Fail, "nftables lacks what networks of tasks need: "+err.Error()+".", load)
 		}
 	}
-	return append(ok("nftables", "nftables answers."), forwardPolicy(chains, legacyFilter())...)
+	return slices.Concat(ok("nftables", "nftables answers."), forwardPolicy(chains, legacyFilter()), zones(chains))
+}
+
+// zones looks for firewalld, whose zones decide what other machines may send.
+func zones(chains []*nftables.Chain) []Finding {
+	const name = "firewalld"
+	if !slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == "firewalld" }) {
+		return nil
+	}
+	return ok(name, "firewalld is on. What tasks send goes through: Berth accepts its devices bv* before the zones, and again after a reload. For a fleet the zone of this "+
+		"machine's device needs the ports: firewall-cmd --permanent --add-port=4567/tcp --add-port=4567/udp --add-port=4569/udp (a server's also 4568/tcp).")
 }
 
 // legacyFilter tells whether the old iptables, which nftables does not see, has a table of filters.

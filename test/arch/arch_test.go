@@ -61,7 +61,7 @@ var ladder = []rung{
 	{"serve/scaling", []string{"serve/metrics", "plan/alarm", "plan/scaling", "plan/schedule", "store", "timeouts", "model"}, "the leader scales services"},
 	{"serve", []string{"serve", "execstream", "gate", "store", "timeouts", "model"}, "what answers people decides nothing"},
 	{"sim", []string{"api", "control", "plan", "places", "nodelink", "store", "model"}, "a cluster without machines"},
-	{"doctor", []string{"node"}, "the doctor looks at the machine"},
+	{"doctor", []string{"node", "join", "peer", "pki"}, "the doctor looks at the machine, and at others from there"},
 	{"console", []string{"api/wire", "plan/why", "serve/logstore", "serve/metrics", "store", "model"}, "the console sees the store and asks the API: never a controller, a node or an API's own package"},
 	{"client", []string{"execstream", "plan/why", "serve/build", "join", "peer", "pki", "relay", "timeouts", "model"}, "what works on any machine knows the API, and the way to it"},
 	{"cli", []string{"app", "client", "doctor", "api/iam", "serve/fleet", "model"}, "commands call app"},
