@@ -148,6 +148,9 @@ func (f *fuzz) fill(b *box) harm {
 // healing is how long after a harm has ended everything must be as it should: machines.md §11.3.
 const healing = 10 * time.Second
 
+// slow is how long healing takes before the run says what it waits for.
+const slow = 5 * time.Second
+
 // booting is added where a machine starts, or a process that Berth waits for: this machine is slow and shared.
 const booting = 20 * time.Second
 
@@ -194,9 +197,14 @@ func (f *fuzz) round(n int) {
 
 // healed waits until what runs is what should.
 func (f *fuzz) healed(limit time.Duration) (err error) {
-	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+	began, said := time.Now(), ""
+	for deadline := began.Add(limit); ; time.Sleep(100 * time.Millisecond) {
 		if err = f.whole(); err == nil || time.Now().After(deadline) {
 			return err
+		}
+		if took := time.Since(began); took > slow && err.Error() != said {
+			said = err.Error()
+			f.t.Logf("not healed after %v: %s", took.Round(100*time.Millisecond), said)
 		}
 	}
 }
