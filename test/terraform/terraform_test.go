@@ -28,6 +28,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 )
 
 // plugins is a mirror with the AWS provider.
@@ -284,5 +286,12 @@ func (b *berth) inventory() string {
 	count("task definitions", len(definitions.TaskDefinitionArns), err)
 	logs, err := cloudwatchlogs.NewFromConfig(conf).DescribeLogGroups(ctx, &cloudwatchlogs.DescribeLogGroupsInput{})
 	count("log groups", len(logs.LogGroups), err)
+	people := iam.NewFromConfig(conf)
+	roles, err := people.ListRoles(ctx, &iam.ListRolesInput{})
+	count("roles", len(roles.Roles), err)
+	users, err := people.ListUsers(ctx, &iam.ListUsersInput{})
+	count("users", len(users.Users), err)
+	policies, err := people.ListPolicies(ctx, &iam.ListPoliciesInput{Scope: iamtypes.PolicyScopeTypeLocal})
+	count("policies", len(policies.Policies), err)
 	return strings.Join(all, "\n")
 }
