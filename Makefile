@@ -126,6 +126,7 @@ bench: build browser
 	BERTH_INTEGRATION=1 BERTH_BIN=$(CURDIR)/bin/berth go test -run '^$$' -bench . -benchtime 1x -timeout 30m -p 1 ./test/e2e/...
 	go test -run '^$$' -bench . -p 1 ./internal/serve/... ./internal/store/... ./internal/control/... \
 	  ./internal/places/... ./internal/plan/placement/...
+	BERTH_BENCH=1 go test -run '^$$' -bench Decide ./internal/plan/policy
 
 ## dist: dist/ with archives and packages for every platform, checksums and a bill of materials. Installs a cross compiler on Debian.
 dist: deps

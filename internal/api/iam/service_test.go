@@ -356,6 +356,94 @@ func TestSimulate(t *testing.T) {
 	wiretest.Refused(t, err, "InvalidInput", "Invalid Entity Arn")
 }
 
+// TestRegistryPasswords: a user's password at the registry is good for what its policies allow, repository by repository, and for what a
+// repository's own policy gives; it is good for nothing once the user is gone.
+func TestRegistryPasswords(t *testing.T) {
+	r := newRig(t)
+	r.user("ann")
+	doc := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecr:BatchGetImage","Resource":"arn:aws:ecr:*:*:repository/app/*"}]}`
+	wiretest.Must[*sdk.PutUserPolicyOutput](t)(r.PutUserPolicy(ctx, &sdk.PutUserPolicyInput{UserName: aws.String("ann"), PolicyName: aws.String("p"), PolicyDocument: &doc}))
+	password, _ := r.keys.IssueRegistryToken(wire.Caller{Account: scope.Account, ARN: "arn:aws:iam::000000000000:user/ann"}, time.Hour)
+	if who, err := r.keys.CheckRegistryToken(password); err != nil || who != "arn:aws:iam::000000000000:user/ann" {
+		t.Errorf("%s %v", who, err)
+	}
+	repo := func(name string) string { return scope.ARN("ecr", "repository/"+name) }
+	given := `{"Version":"2008-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:user/ann"},"Action":"ecr:BatchGetImage"}]}`
+	taken := `{"Version":"2008-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"ecr:BatchGetImage"}]}`
+	for _, c := range []struct {
+		action, repo string
+		policies     []string
+		allowed      bool
+	}{
+		{"ecr:BatchGetImage", "app/web", nil, true}, {"ecr:BatchGetImage", "db", nil, false}, {"ecr:PutImage", "app/web", nil, false},
+		{"ecr:BatchGetImage", "db", []string{given}, true}, {"ecr:BatchGetImage", "app/web", []string{taken}, false},
+		{"ecr:BatchGetImage", "app/web", []string{"no policy"}, false},
+	} {
+		if err := r.keys.AllowToken(password, c.action, repo(c.repo), c.policies...); (err == nil) != c.allowed {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	owner, _ := r.keys.IssueRegistryToken(wire.Caller{}, time.Hour)
+	if err := r.keys.AllowToken(owner, "ecr:PutImage", repo("db")); err != nil {
+		t.Error(err)
+	}
+	r.keys.Off = true
+	if err := r.keys.AllowToken(password, "ecr:PutImage", repo("db")); err != nil {
+		t.Errorf("with --iam off: %v", err)
+	}
+	r.keys.Off = false
+	wiretest.Must[*sdk.DeleteUserPolicyOutput](t)(r.DeleteUserPolicy(ctx, &sdk.DeleteUserPolicyInput{UserName: aws.String("ann"), PolicyName: aws.String("p")}))
+	keys := wiretest.Must[*sdk.ListAccessKeysOutput](t)(r.ListAccessKeys(ctx, &sdk.ListAccessKeysInput{UserName: aws.String("ann")})).AccessKeyMetadata
+	wiretest.Must[*sdk.DeleteAccessKeyOutput](t)(r.DeleteAccessKey(ctx, &sdk.DeleteAccessKeyInput{UserName: aws.String("ann"), AccessKeyId: keys[0].AccessKeyId}))
+	wiretest.Must[*sdk.DeleteUserOutput](t)(r.DeleteUser(ctx, &sdk.DeleteUserInput{UserName: aws.String("ann")}))
+	if _, err := r.keys.CheckRegistryToken(password); err == nil {
+		t.Error("the password of nobody")
+	}
+}
+
+// TestMayAssume: a task gets the credentials of a role that lets tasks take it on, or that IAM does not know.
+func TestMayAssume(t *testing.T) {
+	r := newRig(t)
+	r.role("app")
+	wiretest.Must[*sdk.CreateRoleOutput](t)(r.CreateRole(ctx, &sdk.CreateRoleInput{RoleName: aws.String("ec2"), Path: aws.String("/x/"), AssumeRolePolicyDocument: aws.String(
+		strings.ReplaceAll(ecsTrust, "ecs-tasks", "ec2"))}))
+	for arn, want := range map[string]bool{"role/app": true, "role/nobody": true, "role/x/ec2": false, "role/y/app": false} {
+		err := r.keys.MayAssume("arn:aws:iam::000000000000:"+arn, "ecs-tasks.amazonaws.com")
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "ECS was unable to assume the role") {
+			t.Errorf("%s: %v", arn, err)
+		}
+	}
+}
+
+// BenchmarkAllow is a whole decision: who calls, what bounds them, and the answer.
+func BenchmarkAllow(b *testing.B) {
+	keys, err := iam.Open(filepath.Join(b.TempDir(), "key"), scope, time.Now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := mem.New(store.Schema())
+	defer s.Close()
+	keys.Store = s
+	role := &model.IAMRole{IAMIdentity: model.IAMIdentity{Name: "app", Path: "/", ID: "AROA1", ARN: "arn:aws:iam::000000000000:role/app",
+		Inline:   []model.InlinePolicy{{Name: "p", Document: s3Read}},
+		Attached: []string{"arn:aws:iam::aws:policy/AmazonECS_FullAccess", "arn:aws:iam::aws:policy/ReadOnlyAccess"}}}
+	if err := s.Update(ctx, func(tx store.Tx) error { store.IAMRoles.Put(tx, role); return nil }); err != nil {
+		b.Fatal(err)
+	}
+	session := keys.Issue(role.ARN, "s", time.Hour)
+	_, caller, err := keys.Secret(session.AccessKeyID, session.Token)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ask := wire.Ask{Action: "ecs:DescribeTasks", Resources: []string{"arn:aws:ecs:us-east-1:000000000000:task/default/x"}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := keys.Allow(caller, ask); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func TestPagesAndAccount(t *testing.T) {
 	r := newRig(t)
 	for i := range 5 {

@@ -83,7 +83,8 @@ func article(s Source) string {
 // Decide says whether a subject may do what it asks, in AWS's order: an explicit denial anywhere; a resource's policy that names the
 // very user or session; the union of the identity's policies and the resource's; the boundary; the session's policies.
 func Decide(s *Subject, r *Request) (d Decision) {
-	e := evaluation{s, r, strings.ToLower(r.Action), &d}
+	e := evaluation{s: s, r: r, action: strings.ToLower(r.Action), d: &d}
+	e.service, _, _ = strings.Cut(e.action, ":")
 	identity := e.attached(IdentityBased, s.Identity)
 	granted := notNamed
 	for _, p := range r.Policies {
@@ -118,10 +119,10 @@ func Decide(s *Subject, r *Request) (d Decision) {
 
 // evaluation is one decision on its way.
 type evaluation struct {
-	s      *Subject
-	r      *Request
-	action string // in small letters
-	d      *Decision
+	s               *Subject
+	r               *Request
+	action, service string // in small letters
+	d               *Decision
 }
 
 func (e *evaluation) attached(by Source, all []Attached) (best naming) {
@@ -180,12 +181,25 @@ func (e *evaluation) statement(by Source, s *Statement) naming {
 }
 
 func (e *evaluation) aboutAction(s *Statement) bool {
-	for i := range s.actions {
-		if fits, _ := s.actions[i].match(e.action, nil); fits {
-			return !s.notActions
+	found := false
+	if s.only != "" && s.only != e.service {
+		return s.notActions
+	}
+	if s.of == nil {
+		found = matchAny(s.actions, e.action)
+	} else {
+		found = matchAny(s.of[e.service], e.action) || matchAny(s.of[""], e.action)
+	}
+	return found != s.notActions && len(s.actions) > 0
+}
+
+func matchAny(all []pattern, s string) bool {
+	for i := range all {
+		if fits, _ := all[i].match(s, nil); fits {
+			return true
 		}
 	}
-	return s.notActions && len(s.actions) > 0
+	return false
 }
 
 // aboutResource: a resource's policy need not name the resource.

@@ -11,6 +11,8 @@ type pattern struct {
 	exact bool // it has neither: raw is the text
 	any   bool // it is just *
 	head  string
+	// must is its longest literal text, which whatever fits holds; "" for patterns with variables.
+	must string
 	// parts, when the pattern is not exact.
 	parts []part
 	vars  bool
@@ -61,11 +63,19 @@ func (p *pattern) finish() {
 	case len(p.parts) == 1 && p.parts[0].kind == star:
 		p.any = true
 	}
+	p.head = ""
 	if len(p.parts) > 0 && p.parts[0].kind == literal {
 		p.head = p.parts[0].text
 	}
+	p.must = ""
 	for _, q := range p.parts {
 		p.vars = p.vars || q.kind == variable
+		if q.kind == literal && len(q.text) > len(p.must) {
+			p.must = q.text
+		}
+	}
+	if p.vars {
+		p.must = ""
 	}
 }
 
@@ -165,6 +175,9 @@ func (p *pattern) match(s string, keys Keys) (fits, known bool) {
 		if !p.vars {
 			return false, true
 		}
+	}
+	if p.must != "" && len(p.must) > len(p.head) && !strings.Contains(s, p.must) {
+		return false, true
 	}
 	parts, ok := p.resolve(keys)
 	if !ok {

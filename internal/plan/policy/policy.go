@@ -18,7 +18,11 @@ type Statement struct {
 	// Start and End are where its text is in the document, bytes.
 	Start, End int
 
-	actions      []pattern
+	actions []pattern
+	// of holds, for statements with many actions, those of each service by its name, and under "" those of any; nil for the others.
+	of map[string][]pattern
+	// only is the service that all its actions are of; "" when they are of several.
+	only         string
 	notActions   bool
 	resources    []resource
 	notResources bool

@@ -94,6 +94,7 @@ func (s *Statement) compile(v *value, variables bool) error {
 	for _, a := range actions {
 		s.actions = append(s.actions, compilePattern(a, false, true))
 	}
+	s.sort()
 	resources, isNot, err := either(v, "Resource", "NotResource")
 	if err != nil {
 		return err
@@ -115,6 +116,35 @@ func (s *Statement) compile(v *value, variables bool) error {
 		s.conditions, err = readConditions(c, variables)
 	}
 	return err
+}
+
+// manyActions is from how many actions on they are looked up by their service.
+const manyActions = 16
+
+// sort notes of which services the actions are, and sorts many by them.
+func (s *Statement) sort() {
+	for i, p := range s.actions {
+		service, _, whole := strings.Cut(p.head, ":")
+		if !whole || i > 0 && service != s.only {
+			s.only = ""
+			break
+		}
+		s.only = service
+	}
+	if len(s.actions) < manyActions {
+		return
+	}
+	s.of = map[string][]pattern{}
+	for _, p := range s.actions {
+		service, _, whole := strings.Cut(p.head, ":")
+		if !whole {
+			service = ""
+			if p.exact { // without a colon it is no action
+				continue
+			}
+		}
+		s.of[service] = append(s.of[service], p)
+	}
 }
 
 // either reads an element or its opposite.
