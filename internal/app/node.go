@@ -17,6 +17,7 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/node/agent/fake"
+	"github.com/berthdev/berth/internal/node/agent/logdriver"
 	"github.com/berthdev/berth/internal/node/overlay"
 	"github.com/berthdev/berth/internal/nodelink"
 )
@@ -67,10 +68,11 @@ func openNode(ctx context.Context, in *Instance, up uplink, version string, log 
 }
 
 // openFake is a machine in memory: for user interfaces, demonstrations and tests without root.
-func openFake(_ context.Context, _ *Instance, _ uplink, _ *slog.Logger) (*machine, error) {
+func openFake(_ context.Context, _ *Instance, up uplink, log *slog.Logger) (*machine, error) {
 	m := fake.New(fake.Config{})
-	return &machine{Config: agent.Config{Runtime: m.Runtime, Images: m.Images, Network: m.Network, Logs: m.Logs}, runtimeVersion: "fake",
-		close: func() { m.Runtime.Close() }}, nil
+	logs := logdriver.New(logdriver.Config{Sink: up.logs, Log: log.With("component", "logs")}) // what they write is read as of real ones
+	return &machine{Config: agent.Config{Runtime: m.Runtime, Images: m.Images, Network: m.Network, Logs: logs}, runtimeVersion: "fake",
+		close: func() { m.Runtime.Close(); _ = logs.Close() }}, nil
 }
 
 // run manages tasks until ctx is done.

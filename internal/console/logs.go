@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"slices"
 	"strings"
@@ -98,6 +99,9 @@ func (t *tailing) page(ctx context.Context, group string, from *logstore.Positio
 	}
 	searched := 0
 	for e, err := range t.logs.Scan(ctx, group, q) {
+		if errors.Is(err, logstore.ErrNoGroup) && len(t.want.Groups) > 1 {
+			break // the others have lines
+		}
 		if err != nil {
 			return nil, nil, false, missing(group, err)
 		}
@@ -117,7 +121,7 @@ func (t *tailing) page(ctx context.Context, group string, from *logstore.Positio
 }
 
 func missing(group string, err error) error {
-	if strings.Contains(err.Error(), logstore.ErrNoGroup.Error()) {
+	if errors.Is(err, logstore.ErrNoGroup) {
 		return model.Errorf("ResourceNotFoundException", "There is no log group %s.", group)
 	}
 	return err

@@ -44,7 +44,10 @@ func slowStop(t *Task) time.Duration {
 
 // ended explains an end. The error that came first is the cause, wherever it stands: in the task's reason or in a container's.
 func ended(t *Task) Finding {
-	if f, ok := named(t, nil, t.Reason); ok {
+	if f, ok := named(t, blamed(t), t.Reason); ok {
+		if c := blamed(t); c != nil {
+			f.Container = c.Name
+		}
 		return f
 	}
 	for i := range t.Containers {
@@ -69,6 +72,20 @@ func ended(t *Task) Finding {
 		return Finding{Name: string(t.StopCode), Level: Warning, Cause: "An essential container ended, so the task did.", Cures: []Cure{logs(t, nil)}}
 	}
 	return Finding{Name: "Ended", Level: Fine, Cause: or(t.Reason, "It has ended.")}
+}
+
+// blamed is the container that the task's own reason is about: the only one, or the one whose reason has the same name.
+func blamed(t *Task) *Container {
+	if len(t.Containers) == 1 {
+		return &t.Containers[0]
+	}
+	name, _, _ := strings.Cut(t.Reason, ": ")
+	for i := range t.Containers {
+		if own, _, ok := strings.Cut(t.Containers[i].Reason, ": "); ok && own == name {
+			return &t.Containers[i]
+		}
+	}
+	return nil
 }
 
 // named explains an error by the name that its text begins with.

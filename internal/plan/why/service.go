@@ -225,6 +225,7 @@ var events = []struct {
 }{
 	{"was unable to start a task because the task definition", "The task definition of the deployment is gone.", []Cure{{Text: "Update the service to another task definition.", Do: "revision"}}},
 	{"was unable to stop or start tasks during a deployment", "minimumHealthyPercent and maximumPercent leave the deployment no room to move.", []Cure{{Text: "Raise maximumPercent, or lower minimumHealthyPercent.", Do: "percent"}}},
+	{"tasks under protection", "The service has fewer tasks to run, and those that are left protect themselves from being ended.", []Cure{{Text: "Wait until their protection ends, or end it with update-task-protection."}}},
 	{"could not be looked after", "Berth itself failed at this service, and tries again.", []Cure{{Text: "The server's log says more; report it if it stays.", Command: "berth doctor"}}},
 	{"cannot be stopped", "A container does not end, not even when it is killed.", []Cure{{Text: "Its process hangs in the kernel: mend the disk or NFS server it waits for, or restart the machine.", Command: "berth doctor"}}},
 	{"runs on, but the shim", "A container runs, and its shim does not answer.", []Cure{{Text: "Nothing needs to be done while it serves; it ends when its process does."}}},

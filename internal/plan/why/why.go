@@ -5,7 +5,6 @@
 package why
 
 import (
-	"cmp"
 	"slices"
 	"time"
 )
@@ -57,11 +56,9 @@ func (f Finding) Sentence() string {
 	return f.Cause + " " + f.Cures[0].Text
 }
 
-// Worst sorts findings, the worst first, and of one level the oldest first.
+// Worst sorts findings, the worst first; those of one level stay as they are: causes before what follows from them.
 func Worst(fs []Finding) []Finding {
-	slices.SortStableFunc(fs, func(a, b Finding) int {
-		return cmp.Or(int(b.Level-a.Level), a.Since.Compare(b.Since), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortStableFunc(fs, func(a, b Finding) int { return int(b.Level - a.Level) })
 	return fs
 }
 

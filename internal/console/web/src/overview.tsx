@@ -31,13 +31,13 @@ export function Overview() {
   const traffic = useTraffic();
   if (error) return <Problem error={error} />;
   const found = [...trouble.map((t) => ({ key: t.k, where: t.where, to: t.href, f: t.finding, s: null as ServiceRow | null })),
-    ...services.flatMap((s) => bad(s.findings).map((f) => ({ key: s.k + f.name + f.cause, where: s.name, to: servicePath(s.cluster, s.name), f, s })))].sort((a, b) => (rank[a.f.level] ?? 2) - (rank[b.f.level] ?? 2) || (a.key < b.key ? -1 : 1));
+    ...services.flatMap((s) => bad(s.findings).slice(0, 1).map((f) => ({ key: s.k + f.name + f.cause, where: s.name, to: servicePath(s.cluster, s.name), f, s })))].sort((a, b) => (rank[a.f.level] ?? 2) - (rank[b.f.level] ?? 2) || (a.key < b.key ? -1 : 1));
   const rolling = services.filter((s) => s.rollout === "IN_PROGRESS");
   return <>
     <Head title="Overview" status={ready && <Status level={found.some((f) => f.f.level === "bad") ? "bad" : found.length ? "warn" : "fine"}>{found.length ? `${plural(found.length, "thing")} ${found.length === 1 ? "needs" : "need"} you` : services.length ? `All ${plural(services.length, "service")} are steady.` : "Ready."}</Status>} />
     {found.length > 0 && <section aria-label="What needs you">{found.slice(0, 30).map((x) => <FindingLine key={x.key} f={x.f} where={x.where} to={x.to} since={x.f.since && ago(Date.parse(x.f.since))}
       onCure={(c) => x.s ? cureAction(c, { service: x.s, def: `${x.s.family}:${x.s.rev}`, container: x.f.container, cluster: x.s.cluster }) : c.do === "nodes" || c.do === "balancers" ? cureAction(c, { def: "", cluster: "" }) : undefined} />)}</section>}
-    <div class="two">
+    <div class="two wide">
       <Section title={`Services ${services.length}`}>{ready && <Services rows={services} traffic={traffic} cluster limit={14} />}</Section>
       <div>
         <Section title="Capacity" side={<Link to="/nodes">Map</Link>}>

@@ -89,13 +89,14 @@ export function Table<T extends { k: string }>({ rows, cols, label, to, text, em
   }
   held.current = shown.map((r) => r.k);
   useLayoutEffect(() => {
-    const el = box.current!;
+    const el = box.current;
+    if (!el) return;
     const see = () => setHeight(el.clientHeight);
     see();
     const o = new ResizeObserver(see);
     o.observe(el);
     return () => o.disconnect();
-  }, []);
+  }, [rows.length === 0]);
   const first = Math.max(0, Math.floor(top / h) - 8), count = Math.ceil(height / h) + 16;
   const open = (r: T) => to && go(to(r));
   const key = (e: KeyboardEvent) => {
