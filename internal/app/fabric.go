@@ -49,6 +49,22 @@ func (f *fabric) Settle(ctx context.Context, node, zone string, says model.Addre
 	return told, err
 }
 
+// pathSettleIn is where a server asks the leader for a node's addresses of users' subnets.
+const pathSettleIn = "/v1/nodes/addresses-in"
+
+// SettleIn implements nodelink.Fabric, as Settle.
+func (f *fabric) SettleIn(ctx context.Context, node string, says model.Addresses) (told map[string]model.SubnetBlocks, err error) {
+	told, err = f.Keeper.SettleIn(ctx, node, says)
+	if errors.Is(err, store.ErrNotLeader) {
+		err = f.call(ctx, pathSettleIn, settling{Node: node, Says: says}, &told)
+	}
+	return told, err
+}
+
+func (s *server) settleIn(ctx context.Context, _ string, in settling) (map[string]model.SubnetBlocks, error) {
+	return s.fabric.Keeper.SettleIn(ctx, in.Node, in.Says)
+}
+
 func (s *server) settle(ctx context.Context, _ string, in settling) ([]netip.Prefix, error) {
 	return s.fabric.Keeper.Settle(ctx, in.Node, in.Zone, in.Says)
 }

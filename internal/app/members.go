@@ -38,7 +38,7 @@ type entered struct{ Members []etcd.Member }
 type removing struct{ Server string } // an id, a beginning of one that is unique, or a host's name
 
 func (s *server) memberAsks() asks {
-	return asks{pathEnter: typed(s.letIn), pathRow: typed(s.noteServer), pathRemove: typed(s.remove), pathSettle: typed(s.settle), pathHealth: typed(s.noteHealth),
+	return asks{pathEnter: typed(s.letIn), pathRow: typed(s.noteServer), pathRemove: typed(s.remove), pathSettle: typed(s.settle), pathSettleIn: typed(s.settleIn), pathHealth: typed(s.noteHealth),
 		pathAuthority: typed(s.takeAuthority), pathElection: typed(s.setElection),
 		pathMaster:  typed(s.giveMaster),
 		pathSamples: typed(s.noteSamples),

@@ -15,9 +15,10 @@ const (
 
 // Block is a range of the VPC's addresses that one node gives to its tasks. Written by the server, as plan/blocks decides.
 type Block struct {
-	CIDR  string // a /26, such as 172.31.0.64/26
-	Node  string // its id
-	First bool   // the node's gateway and its end of the overlay have their addresses from this one; it stays for as long as the node
+	CIDR   string // a /26, such as 172.31.0.64/26
+	Node   string // its id
+	Subnet string `json:",omitempty"` // of a user's VPC; "": it is the default VPC's
+	First  bool   // the node's gateway and its end of the overlay have their addresses from this one; it stays for as long as the node
 	// GivenAt is when the node got it.
 	GivenAt time.Time
 	// Recalled: the node is to let go of it, and has not said yet that it has.
@@ -37,18 +38,26 @@ func (b *Block) Prefix() netip.Prefix {
 
 // BlockUse is what a node says of a block from which it gives addresses.
 type BlockUse struct {
-	Block netip.Prefix
-	Used  int // addresses that tasks have, or had a moment ago
+	Block  netip.Prefix
+	Subnet string `json:",omitempty"` // of a user's VPC
+	Used   int    // addresses that tasks have, or had a moment ago
 	// Empty is for how long it has had no task; 0 while it has one.
 	Empty time.Duration
 }
 
 // Addresses is what a node has of the VPC's addresses, and what it needs.
 type Addresses struct {
-	Has  []BlockUse // every block from which it gives addresses; its gateway's comes first
-	Want int        // addresses that tasks wait for
+	Has    []BlockUse     // every block from which it gives addresses; its gateway's comes first
+	Want   int            // addresses that tasks wait for
+	WantIn map[string]int `json:",omitempty"` // and those of users' subnets, by subnet
 	// Avoid are networks that the machine reaches otherwise: blocks there would hide them.
 	Avoid []netip.Prefix
+}
+
+// SubnetBlocks are the blocks of a user's subnet of which a node gives addresses.
+type SubnetBlocks struct {
+	Range  netip.Prefix // the subnet's
+	Blocks []netip.Prefix
 }
 
 // Peer is a machine as others reach its tasks.

@@ -15,8 +15,15 @@ type Group struct {
 
 // Guard is what a machine is to enforce: the groups of its tasks, and those that their rules name.
 type Guard struct {
-	Tasks  map[string][]string // the groups of each of its tasks in awsvpc mode, by task id
-	Groups map[string]Group    // by id
+	Tasks  map[string]TaskGuard // its tasks in awsvpc mode, by task id
+	Groups map[string]Group     // by id
+}
+
+// TaskGuard is what a task is to its machine's network.
+type TaskGuard struct {
+	Groups []string
+	// Subnet is where it gets its address; "": the default VPC.
+	Subnet string `json:",omitempty"`
 }
 
 // GroupsChange changes which security groups the node enforces. What comes with More is to be done with what follows it. A Full one replaces
@@ -24,8 +31,8 @@ type Guard struct {
 type GroupsChange struct {
 	Full bool
 	More bool
-	// Tasks are the groups of each of the node's tasks; nil: as before.
-	Tasks  map[string][]string
+	// Tasks are all of the node's; nil: as before.
+	Tasks  map[string]TaskGuard
 	Put    []GroupChange
 	Remove []string
 }

@@ -25,7 +25,9 @@ type Addresses struct {
 // Blocks are the blocks of which the node gives addresses from now on, that of its gateway first.
 type Blocks struct {
 	Blocks []netip.Prefix
-	Failed string // why it is not known; the node goes on with what it has
+	// In are those of users' subnets, by subnet.
+	In     map[string]model.SubnetBlocks `json:",omitempty"`
+	Failed string                        // why it is not known; the node goes on with what it has
 }
 
 // Peers changes which other machines there are. What comes with More is to be done with what follows it. A Full one replaces everything.
@@ -45,6 +47,8 @@ const peersAtATime = 1000
 type Fabric interface {
 	// Settle returns the blocks that the node is to have, that of its gateway first.
 	Settle(ctx context.Context, node, zone string, says model.Addresses) ([]netip.Prefix, error)
+	// SettleIn returns the blocks of users' subnets that the node is to have, by subnet.
+	SettleIn(ctx context.Context, node string, says model.Addresses) (map[string]model.SubnetBlocks, error)
 	// Follow tells of the peers, all of them first. The caller closes what it gets.
 	Follow() Following
 	// Encrypted tells whether what is between machines is to be encrypted.
@@ -65,7 +69,8 @@ type Following interface {
 type Network interface {
 	Addresses() model.Addresses
 	AddressesChanged() <-chan struct{} // receives when Addresses has something to say that should not wait
-	SetBlocks([]netip.Prefix) error
+	// SetBlocks has addresses given from these blocks; in are those of users' subnets.
+	SetBlocks(all []netip.Prefix, in map[string]model.SubnetBlocks) error
 	SetPeers(peers []model.Peer, encrypt bool)
 	SetGroups(model.Guard) error
 }
@@ -105,6 +110,9 @@ func (s *Server) settle(ctx context.Context, node string, conn Conn, a *Addresse
 	} else if blocks, err := s.Fabric.Settle(ctx, node, a.Zone, a.Addresses); err != nil {
 		out.Failed = err.Error()
 		s.Log.Warn("a node gets no addresses", "node", node, "error", err)
+	} else if out.In, err = s.Fabric.SettleIn(ctx, node, a.Addresses); err != nil {
+		out.Failed = err.Error()
+		s.Log.Warn("a node gets no addresses of subnets", "node", node, "error", err)
 	} else {
 		out.Blocks = blocks
 	}
@@ -187,7 +195,7 @@ func (s *clientSession) hearBlocks(b *Blocks) {
 		s.c.Log.Warn("the server gives this node no addresses", "reason", b.Failed)
 		return
 	}
-	if err := s.c.Network.SetBlocks(b.Blocks); err != nil {
+	if err := s.c.Network.SetBlocks(b.Blocks, b.In); err != nil {
 		s.c.Log.Error("cannot use the blocks of addresses that the server gives", "error", err)
 	}
 }

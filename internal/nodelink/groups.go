@@ -85,7 +85,7 @@ func cut(change model.GroupsChange) (all []model.GroupsChange) {
 // guard is what a session has heard of security groups; members are kept as sets.
 type guard struct {
 	heard   bool
-	tasks   map[string][]string
+	tasks   map[string]model.TaskGuard
 	groups  map[string]model.Group
 	members map[string]map[netip.Addr]bool
 }
@@ -94,7 +94,7 @@ type guard struct {
 func (s *clientSession) hearGroups(m *model.GroupsChange) {
 	g := &s.groups
 	if m.Full {
-		*g = guard{heard: true, tasks: map[string][]string{}, groups: map[string]model.Group{}, members: map[string]map[netip.Addr]bool{}}
+		*g = guard{heard: true, tasks: map[string]model.TaskGuard{}, groups: map[string]model.Group{}, members: map[string]map[netip.Addr]bool{}}
 	}
 	if s.c.Network == nil || !g.heard {
 		return

@@ -33,6 +33,7 @@ type Groups struct {
 type member struct {
 	node   string
 	groups []string
+	subnet string     // "": of the default VPC
 	addr   netip.Addr // the zero one while it has none
 }
 
@@ -108,7 +109,7 @@ func (g *Groups) all() {
 func (g *Groups) lookTask(r store.Reader, id string) {
 	old, was := g.tasks[id]
 	now, is := memberOf(r, id)
-	if was == is && old.node == now.node && old.addr == now.addr && slices.Equal(old.groups, now.groups) {
+	if was == is && old.node == now.node && old.addr == now.addr && old.subnet == now.subnet && slices.Equal(old.groups, now.groups) {
 		return
 	}
 	if was {
@@ -148,6 +149,9 @@ func memberOf(r store.Reader, id string) (m member, ok bool) {
 		return m, false
 	}
 	m = member{node: t.NodeID, groups: store.GroupsOf(r, t)}
+	if s, ok := store.Subnets.Get(r, t.Observed.Interface.SubnetID); ok && (s.Subnet.DefaultForAz == nil || !*s.Subnet.DefaultForAz) {
+		m.subnet = s.ID
+	}
 	if t.Observed.Interface.Status != "DELETED" {
 		m.addr, _ = netip.ParseAddr(t.Observed.Interface.IPv4) // none yet: the zero one
 	}
@@ -202,7 +206,7 @@ type GroupsSubscription struct {
 
 	// Under groups.mu: what the node was told.
 	full  bool
-	tasks map[string][]string
+	tasks map[string]model.TaskGuard
 	sent  map[string]*told
 }
 
@@ -248,14 +252,16 @@ func (s *GroupsSubscription) Take() (change model.GroupsChange, ok bool) {
 		return change, false
 	}
 	change.Full, s.full = !s.full, true
-	tasks := map[string][]string{}
+	tasks, groups := map[string]model.TaskGuard{}, map[string][]string{}
 	for id := range g.byNode[s.node] {
-		tasks[id] = g.tasks[id].groups
+		t := g.tasks[id]
+		tasks[id], groups[id] = model.TaskGuard{Groups: t.groups, Subnet: t.subnet}, t.groups
 	}
-	if change.Full || !maps.EqualFunc(tasks, s.tasks, slices.Equal) {
+	same := func(a, b model.TaskGuard) bool { return a.Subnet == b.Subnet && slices.Equal(a.Groups, b.Groups) }
+	if change.Full || !maps.EqualFunc(tasks, s.tasks, same) {
 		change.Tasks, s.tasks = tasks, maps.Clone(tasks)
 	}
-	needed := secgroups.Needed(tasks, func(id string) []model.SecurityGroupRule {
+	needed := secgroups.Needed(groups, func(id string) []model.SecurityGroupRule {
 		if row := g.rules[id]; row != nil {
 			return row.Rules
 		}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
@@ -88,7 +89,7 @@ func TestNodesHearOfTheGroupsThatTheyNeed(t *testing.T) {
 		})
 		expect("gone", "alb[]0 db[]1 web[10.0.0.1]2 1", "0")
 		a.mu.Lock()
-		if r := a.guard.Groups["web"].Rules[0]; r.ID+r.Description != "" || !reflect.DeepEqual(a.guard.Tasks["4"], []string{"web"}) {
+		if r := a.guard.Groups["web"].Rules[0]; r.ID+r.Description != "" || !reflect.DeepEqual(a.guard.Tasks["4"].Groups, []string{"web"}) {
 			t.Errorf("the node was told %+v of %v", r, a.guard.Tasks)
 		}
 		a.mu.Unlock()
@@ -119,5 +120,66 @@ func TestAGroupOfThousands(t *testing.T) {
 			t.Errorf("%d members", got)
 		}
 		a.stop()
+	})
+}
+
+// TestSubnetsHaveBlocksOfTheirOwn: a node gets blocks of a user's subnet when a task of its needs an address there, others' ways lead there,
+// and they come back when they are empty or the subnet is gone.
+func TestSubnetsHaveBlocksOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "172.31.0.0/16")
+		cidr := "10.0.1.0/24"
+		w.update(func(tx store.Tx) {
+			store.Subnets.Put(tx, &model.Subnet{ID: "subnet-1", VPC: "vpc-1", Subnet: ec2types.Subnet{CidrBlock: &cidr}})
+			own := task("1", "a", "", "web")
+			own.Observed.Interface.SubnetID = "subnet-1"
+			store.Tasks.Put(tx, own)
+		})
+		a := w.join("a", "192.0.2.1")
+		synctest.Wait()
+		b := w.join("b", "192.0.2.2")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := a.guard.Tasks["1"].Subnet; got != "subnet-1" {
+			t.Errorf("the task's subnet is %q", got)
+		}
+		say := func(n *node, want int, used int, empty time.Duration) {
+			n.mu.Lock()
+			n.wantIn, n.empty = map[string]int{"subnet-1": want}, empty
+			for _, s := range n.in {
+				for _, p := range s.Blocks {
+					n.used[p] = used
+				}
+			}
+			n.mu.Unlock()
+			n.changed <- struct{}{}
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		say(a, 1, 0, 0)
+		say(b, 1, 0, 0)
+		if fmt.Sprint(a.in, b.in) != "map[subnet-1:{10.0.1.0/24 [10.0.1.0/28]}] map[subnet-1:{10.0.1.0/24 [10.0.1.16/28]}]" {
+			t.Errorf("%v and %v", a.in, b.in)
+		}
+		if want := "a 192.0.2.1 [172.31.0.0/26 10.0.1.0/28]; b 192.0.2.2 [172.31.0.64/26 10.0.1.16/28]; "; a.knows() != want {
+			t.Errorf("a knows %s", a.knows())
+		}
+		say(a, 0, 11, 0)
+		if len(a.in["subnet-1"].Blocks) != 2 {
+			t.Errorf("a full node has %v", a.in)
+		}
+		w.update(func(tx store.Tx) { store.Subnets.Delete(tx, "subnet-1") })
+		say(b, 0, 0, time.Second)
+		say(b, 0, 0, time.Second)
+		if len(b.in) != 0 {
+			t.Errorf("a block of a subnet that is gone stays: %v", b.in)
+		}
+		w.store.View(func(r store.Reader) {
+			if _, ok := store.Blocks.Get(r, "10.0.1.16/28"); ok {
+				t.Error("its row stays")
+			}
+		})
+		a.stop()
+		b.stop()
 	})
 }

@@ -127,7 +127,7 @@ func peerOf(r store.Reader, node string) (p model.Peer, ok bool) {
 	}
 	blocks := held(r, node)
 	for b := range store.Blocks.By(r, store.ByNode, node) { // a task may have got an address there just now
-		if b.Recalled {
+		if b.Recalled || b.Subnet != "" {
 			blocks = append(blocks, b.Prefix())
 		}
 	}

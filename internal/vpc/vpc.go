@@ -105,7 +105,7 @@ func apply(tx store.Tx, node string, actions []blocks.Action, now time.Time) {
 		old, ok := store.Blocks.Get(tx, a.Block.String())
 		switch {
 		case a.Kind == blocks.Give:
-			store.Blocks.Put(tx, &model.Block{CIDR: a.Block.String(), Node: node, First: a.First, GivenAt: now})
+			store.Blocks.Put(tx, &model.Block{CIDR: a.Block.String(), Node: node, Subnet: a.Subnet, First: a.First, GivenAt: now})
 			continue
 		case !ok:
 			continue
@@ -134,7 +134,7 @@ func held(r store.Reader, node string) []netip.Prefix {
 	var first netip.Prefix
 	for b := range store.Blocks.By(r, store.ByNode, node) {
 		switch {
-		case b.Recalled:
+		case b.Recalled, b.Subnet != "":
 		case b.First:
 			first = b.Prefix()
 		default:

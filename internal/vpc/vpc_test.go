@@ -76,8 +76,11 @@ type node struct {
 	blocks  []netip.Prefix
 	peers   []model.Peer
 	guard   model.Guard
+	in      map[string]model.SubnetBlocks
+	wantIn  map[string]int
 	changed chan struct{}
 	stop    context.CancelFunc
+	empty   time.Duration
 }
 
 func (n *node) Addresses() (a model.Addresses) {
@@ -86,13 +89,19 @@ func (n *node) Addresses() (a model.Addresses) {
 	for _, b := range n.blocks {
 		a.Has = append(a.Has, model.BlockUse{Block: b, Used: n.used[b]})
 	}
+	for subnet, s := range n.in {
+		for _, b := range s.Blocks {
+			a.Has = append(a.Has, model.BlockUse{Block: b, Subnet: subnet, Used: n.used[b], Empty: n.empty})
+		}
+	}
+	a.WantIn = n.wantIn
 	return a
 }
 func (n *node) AddressesChanged() <-chan struct{} { return n.changed }
-func (n *node) SetBlocks(all []netip.Prefix) error {
+func (n *node) SetBlocks(all []netip.Prefix, in map[string]model.SubnetBlocks) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.blocks = all
+	n.blocks, n.in = all, in
 	return nil
 }
 func (n *node) SetPeers(all []model.Peer, _ bool) {

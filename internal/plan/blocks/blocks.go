@@ -47,6 +47,7 @@ type Action struct {
 	Kind   Kind
 	Block  netip.Prefix // the zero one for Short
 	First  bool         // of Give
+	Subnet string       // of a user's VPC; "": the default VPC
 	Reason string
 }
 
@@ -69,10 +70,12 @@ func Plan(n Node, given []*model.Block, t Times) []Action {
 	p := &plan{node: n, times: t, mine: map[netip.Prefix]*model.Block{}, says: map[netip.Prefix]model.BlockUse{}}
 	for _, b := range given {
 		p.taken = append(p.taken, b.Prefix())
-		if b.Node == n.ID {
+		if b.Node == n.ID && b.Subnet == "" {
 			p.mine[b.Prefix()] = b
 		}
 	}
+	n.Says.Has = slices.DeleteFunc(slices.Clone(n.Says.Has), func(u model.BlockUse) bool { return u.Subnet != "" }) // see PlanIn
+	p.node = n
 	for _, u := range n.Says.Has {
 		p.says[u.Block] = u
 	}
@@ -102,7 +105,7 @@ type held struct {
 }
 
 func (p *plan) act(k Kind, b netip.Prefix, first bool, format string, args ...any) {
-	p.actions = append(p.actions, Action{k, b, first, fmt.Sprintf(format, args...)})
+	p.actions = append(p.actions, Action{Kind: k, Block: b, First: first, Reason: fmt.Sprintf(format, args...)})
 }
 
 // settle compares what the node says with what it was given.
@@ -207,17 +210,19 @@ func (p *plan) give() {
 }
 
 // free is the first block that nobody has and that hides nothing.
-func (p *plan) free() (netip.Prefix, bool) {
+func (p *plan) free() (netip.Prefix, bool) { return p.freeOf(Bits) }
+
+func (p *plan) freeOf(bits int) (netip.Prefix, bool) {
 	exact := make(map[netip.Prefix]bool, len(p.taken))
 	var odd []netip.Prefix // of another size
 	for _, t := range p.taken {
-		if exact[t] = true; t.Bits() != Bits {
+		if exact[t] = true; t.Bits() != bits {
 			odd = append(odd, t)
 		}
 	}
 	odd = append(odd, p.node.Says.Avoid...)
 	for _, pool := range p.node.Pools {
-		for b, ok := netip.PrefixFrom(pool.Masked().Addr(), Bits), pool.Bits() <= Bits; ok && pool.Contains(b.Addr()); b, ok = next(b) {
+		for b, ok := netip.PrefixFrom(pool.Masked().Addr(), bits), pool.Bits() <= bits; ok && pool.Contains(b.Addr()); b, ok = next(b) {
 			if !exact[b] && !overlaps(b, odd) {
 				return b, true
 			}

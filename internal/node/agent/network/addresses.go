@@ -22,15 +22,19 @@ import (
 // block is a range that addresses are given from.
 type block struct {
 	prefix netip.Prefix
-	shut   bool      // gives no more: it is to be returned once it is empty
-	tasks  int       // how many addresses tasks have
-	empty  time.Time // since when none
+	subnet string       // of a user's VPC; "": the default VPC
+	whole  netip.Prefix // that subnet's range
+	shut   bool         // gives no more: it is to be returned once it is empty
+	tasks  int          // how many addresses tasks have
+	empty  time.Time    // since when none
 }
 
 // storedBlocks is what is remembered of the blocks over a reboot.
 type storedBlocks struct {
 	Gateway netip.Addr     `json:"gateway"`
 	Blocks  []netip.Prefix `json:"blocks"`
+	// Subnets are the blocks of users' VPCs, by subnet.
+	Subnets map[string]model.SubnetBlocks `json:"subnets,omitempty"`
 }
 
 func blocksFile(stateDir string) string { return filepath.Join(stateDir, "blocks.json") }
@@ -50,7 +54,15 @@ func readBlocks(stateDir string) (s storedBlocks, ok bool) {
 func (n *Network) saveBlocks() error {
 	s := storedBlocks{Gateway: n.gateway}
 	for _, b := range n.blocks {
-		s.Blocks = append(s.Blocks, b.prefix)
+		if b.subnet == "" {
+			s.Blocks = append(s.Blocks, b.prefix)
+			continue
+		}
+		if s.Subnets == nil {
+			s.Subnets = map[string]model.SubnetBlocks{}
+		}
+		in := s.Subnets[b.subnet]
+		s.Subnets[b.subnet] = model.SubnetBlocks{Range: b.whole, Blocks: append(in.Blocks, b.prefix)}
 	}
 	data, err := json.Marshal(s)
 	if err != nil {
@@ -72,11 +84,17 @@ func (n *Network) blockOf(a netip.Addr) *block {
 }
 
 // setBlocks has addresses given from these blocks, of which nothing is remembered. n.mu is held.
-func (n *Network) setBlocks(all []netip.Prefix) {
+func (n *Network) setBlocks(all []netip.Prefix, in map[string]model.SubnetBlocks) {
 	n.blocks = nil
 	for _, p := range all {
 		n.blocks = append(n.blocks, &block{prefix: p, empty: time.Now()})
 	}
+	for subnet, s := range in {
+		for _, p := range s.Blocks {
+			n.blocks = append(n.blocks, &block{prefix: p, subnet: subnet, whole: s.Range, empty: time.Now()})
+		}
+	}
+	n.sortBlocks()
 	for a := range n.byAddr {
 		if b := n.blockOf(a); b != nil {
 			b.tasks++
@@ -116,22 +134,55 @@ func (n *Network) freed() {
 	n.more = make(chan struct{})
 }
 
-// candidates are the addresses that may be given, those after the one that was given last first. n.mu is held.
-func (n *Network) candidates() iter.Seq[netip.Addr] {
+func (n *Network) sortBlocks() {
+	slices.SortFunc(n.blocks, func(a, b *block) int { return a.prefix.Addr().Compare(b.prefix.Addr()) })
+}
+
+// first and last are the bounds of what tasks get of a block: the first addresses of a subnet are nobody's, and its last.
+func (b *block) bounds() (first, end netip.Addr) {
+	first = b.prefix.Addr()
+	if b.subnet == "" || b.prefix.Contains(b.whole.Addr()) {
+		for range model.BlockReserved {
+			first = first.Next()
+		}
+	}
+	end = lastOf(b.prefix)
+	if b.subnet != "" && end != lastOf(b.whole) {
+		end = end.Next()
+	}
+	return first, end
+}
+
+// lastOf is the last address of a range.
+func lastOf(p netip.Prefix) netip.Addr {
+	if next, ok := after(p); ok {
+		return next.Addr().Prev()
+	}
+	return netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// candidates are the addresses of a subnet that may be given, those after the one that was given last first. n.mu is held.
+func (n *Network) candidates(subnet string) iter.Seq[netip.Addr] {
+	var all []*block
+	for _, b := range n.blocks {
+		if b.subnet == subnet {
+			all = append(all, b)
+		}
+	}
+	if len(all) == 0 {
+		return func(func(netip.Addr) bool) {}
+	}
 	return func(yield func(netip.Addr) bool) {
-		start := max(0, slices.IndexFunc(n.blocks, func(b *block) bool { return b.prefix.Contains(n.last) }))
-		for i := range len(n.blocks) + 1 { // the block of the last address twice: its end first, and its beginning at the end
-			b := n.blocks[(start+i)%len(n.blocks)]
+		start := max(0, slices.IndexFunc(all, func(b *block) bool { return b.prefix.Contains(n.last) }))
+		for i := range len(all) + 1 { // the block of the last address twice: its end first, and its beginning at the end
+			b := all[(start+i)%len(all)]
 			if b.shut {
 				continue
 			}
-			a := b.prefix.Addr()
-			for range model.BlockReserved {
-				a = a.Next()
-			}
-			for ; b.prefix.Contains(a.Next()); a = a.Next() { // the last is broadcast
+			a, end := b.bounds()
+			for ; a.Less(end); a = a.Next() {
 				passed := b.prefix.Contains(n.last) && a.Compare(n.last) <= 0
-				if i == 0 && passed || i == len(n.blocks) && !passed {
+				if i == 0 && passed || i == len(all) && !passed {
 					continue
 				}
 				if !yield(a) {
@@ -143,10 +194,10 @@ func (n *Network) candidates() iter.Seq[netip.Addr] {
 }
 
 // allocate gives id an address. Addresses go round, and rest for a while, so that one is not used again soon. n.mu is held.
-func (n *Network) allocate(id string) (a netip.Addr, ok bool) {
+func (n *Network) allocate(id, subnet string) (a netip.Addr, ok bool) {
 	now := time.Now()
 	var since time.Time
-	for c := range n.candidates() {
+	for c := range n.candidates(subnet) {
 		if _, used := n.byAddr[c]; used {
 			continue
 		}
@@ -166,26 +217,34 @@ func (n *Network) allocate(id string) (a netip.Addr, ok bool) {
 	n.last = a
 	n.occupy(a, id)
 	_ = writeFile(n.lastFile(), []byte(a.String())) // a lost note means an early reuse
-	if n.crowded(now) {
+	if n.crowded(now, subnet) {
 		n.tell()
 	}
 	return a, true
 }
 
-// crowded tells whether the next block is due. n.mu is held.
-func (n *Network) crowded(now time.Time) bool {
-	used, room := len(n.byAddr), 0
+// crowded tells whether the next block of a subnet is due. n.mu is held.
+func (n *Network) crowded(now time.Time, subnet string) bool {
+	used, room := 0, 0
 	for _, b := range n.blocks {
-		if !b.shut {
+		switch {
+		case b.subnet != subnet:
+			continue
+		case !b.shut && subnet == "":
 			room += 1<<(32-b.prefix.Bits()) - model.BlockReserved - 1
+		case !b.shut:
+			room += 1 << (32 - b.prefix.Bits())
 		}
+		used += b.tasks
 	}
 	for a, left := range n.resting {
 		if now.Sub(left) >= timeouts.AddressRest {
 			delete(n.resting, a)
+		} else if b := n.blockOf(a); b != nil && b.subnet == subnet {
+			used++
 		}
 	}
-	return (used+len(n.resting))*100 >= room*80
+	return used*100 >= room*80
 }
 
 // tell has the servers told what there is to say of addresses.
@@ -199,17 +258,17 @@ func (n *Network) tell() {
 // AddressesChanged receives when Addresses has something to say that should not wait.
 func (n *Network) AddressesChanged() <-chan struct{} { return n.changed }
 
-// await gives id an address, and waits for the next block when all are taken.
-func (n *Network) await(ctx context.Context, id string) (netip.Addr, error) {
+// await gives id an address of a subnet, and waits for the next block when all are taken.
+func (n *Network) await(ctx context.Context, id, subnet string) (netip.Addr, error) {
 	var timeout <-chan time.Time
 	for {
 		n.mu.Lock()
-		a, ok := n.allocate(id)
+		a, ok := n.allocate(id, subnet)
 		if ok {
 			n.mu.Unlock()
 			return a, nil
 		}
-		n.wanted++
+		n.wanted[subnet]++
 		more := n.more
 		n.mu.Unlock()
 		n.tell()
@@ -225,9 +284,13 @@ func (n *Network) await(ctx context.Context, id string) (netip.Addr, error) {
 			err = &agent.Error{Name: "ResourceInitializationError", Message: fmt.Sprintf(
 				"no address is free in this node's %d blocks of addresses, and no server has given it another; stop tasks, or give the VPC one more range",
 				len(n.blocks))}
+			if subnet != "" {
+				err = &agent.Error{Name: "ResourceInitializationError", Message: "no address of " + subnet +
+					" is free on this node, and no server has given it any: the subnet is full, or this machine reaches its range otherwise"}
+			}
 		}
 		n.mu.Lock()
-		n.wanted--
+		n.wanted[subnet]--
 		n.mu.Unlock()
 		if err != nil {
 			return netip.Addr{}, err
@@ -241,18 +304,30 @@ func (n *Network) Addresses() model.Addresses {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
-	n.crowded(now) // forgets who has rested
+	n.crowded(now, "") // forgets who has rested
 	rest := map[netip.Prefix]int{}
 	for a := range n.resting {
+		if b := n.blockOf(a); b != nil && b.subnet != "" {
+			rest[b.prefix]++
+			continue
+		}
 		rest[blockAt(a)]++
 	}
-	out := model.Addresses{Want: n.wanted, Avoid: avoid}
+	out := model.Addresses{Want: n.wanted[""], Avoid: avoid}
+	for subnet, count := range n.wanted {
+		if subnet != "" && count > 0 {
+			if out.WantIn == nil {
+				out.WantIn = map[string]int{}
+			}
+			out.WantIn[subnet] = count
+		}
+	}
 	for _, b := range n.blocks {
-		if b.prefix.Bits() < model.BlockBits { // a subnet of its own choice: it claims what it uses
+		if b.subnet == "" && b.prefix.Bits() < model.BlockBits { // a subnet of its own choice: it claims what it uses
 			out.Has = append(out.Has, n.claims(b, rest)...)
 			continue
 		}
-		use := model.BlockUse{Block: b.prefix, Used: b.tasks + rest[b.prefix]}
+		use := model.BlockUse{Block: b.prefix, Subnet: b.subnet, Used: b.tasks + rest[b.prefix]}
 		if use.Used == 0 {
 			use.Empty = now.Sub(b.empty)
 		}
@@ -313,9 +388,9 @@ func Taken(c Config) ([]netip.Prefix, error) {
 	return n.avoid()
 }
 
-// SetBlocks has addresses given from these blocks, and from no others. One that is missing and has tasks is kept for them; an empty
-// one is forgotten. A block that would hide what this machine reaches otherwise is not taken.
-func (n *Network) SetBlocks(told []netip.Prefix) error {
+// SetBlocks has addresses given from these blocks, and from no others; in are those of users' subnets. One that is missing and has tasks is
+// kept for them; an empty one is forgotten. A block that would hide what this machine reaches otherwise is not taken.
+func (n *Network) SetBlocks(told []netip.Prefix, in map[string]model.SubnetBlocks) error {
 	unlock, err := lockMachine()
 	if err != nil {
 		return err
@@ -330,6 +405,7 @@ func (n *Network) SetBlocks(told []netip.Prefix) error {
 	n.mu.Lock()
 	before := slices.Clone(n.blocks)
 	changed := n.merge(told, avoid)
+	changed = n.mergeIn(in, avoid) || changed
 	if changed {
 		err = n.saveBlocks()
 	}
@@ -351,6 +427,10 @@ func (n *Network) merge(told, avoid []netip.Prefix) (changed bool) {
 	var next []*block
 	known := map[netip.Prefix]*block{}
 	for _, b := range n.blocks {
+		if b.subnet != "" {
+			next = append(next, b) // see mergeIn
+			continue
+		}
 		known[b.prefix] = b
 		if b.prefix.Bits() < model.BlockBits { // claimed block by block
 			changed = true
@@ -381,7 +461,43 @@ func (n *Network) merge(told, avoid []netip.Prefix) (changed bool) {
 		}
 		changed = true
 	}
-	slices.SortFunc(next, func(a, b *block) int { return a.prefix.Addr().Compare(b.prefix.Addr()) })
 	n.blocks = next
+	n.sortBlocks()
+	return changed
+}
+
+// mergeIn makes the blocks of users' subnets what is told. n.mu is held.
+func (n *Network) mergeIn(told map[string]model.SubnetBlocks, avoid []netip.Prefix) (changed bool) {
+	want := map[netip.Prefix]*block{}
+	for subnet, s := range told {
+		for _, p := range s.Blocks {
+			want[p] = &block{prefix: p, subnet: subnet, whole: s.Range, empty: time.Now()}
+		}
+	}
+	var next []*block
+	for _, b := range n.blocks {
+		w := want[b.prefix]
+		switch {
+		case b.subnet == "":
+		case w != nil && w.subnet == b.subnet:
+			b.shut = false
+			delete(want, b.prefix)
+		case b.tasks > 0:
+			b.shut = true
+		default:
+			changed = true
+			continue
+		}
+		next = append(next, b)
+	}
+	for p, b := range want {
+		if overlapsAny(p, avoid) {
+			n.log.Warn("a block of a subnet is not taken: this machine reaches that network otherwise", "block", p, "subnet", b.subnet)
+			continue
+		}
+		next, changed = append(next, b), true
+	}
+	n.blocks = next
+	n.sortBlocks()
 	return changed
 }

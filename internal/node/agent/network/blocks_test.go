@@ -48,7 +48,7 @@ func TestASubnetBecomesBlocks(t *testing.T) {
 	at := n.Subnet().Addr().As4()
 	at[2] += 2
 	next := netip.PrefixFrom(netip.AddrFrom4(at), 26)
-	if err := n.SetBlocks([]netip.Prefix{first, next}); err != nil {
+	if err := n.SetBlocks([]netip.Prefix{first, next}, nil); err != nil {
 		t.Fatal(err)
 	}
 	check(n)

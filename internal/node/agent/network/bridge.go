@@ -171,7 +171,7 @@ func (n *Network) chooseAddresses() error {
 	}
 	if ok && (len(n.byAddr) > 0 || !overlapsAny(blockAt(stored.Gateway), taken)) {
 		n.gateway, n.subnet = stored.Gateway, netip.PrefixFrom(stored.Gateway, subnetBits).Masked()
-		n.setBlocks(stored.Blocks)
+		n.setBlocks(stored.Blocks, stored.Subnets)
 		return n.saveBlocks()
 	}
 	if err := os.Remove(blocksFile(n.c.StateDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -181,7 +181,7 @@ func (n *Network) chooseAddresses() error {
 		return err
 	}
 	n.gateway = n.subnet.Addr().Next()
-	n.setBlocks([]netip.Prefix{n.subnet})
+	n.setBlocks([]netip.Prefix{n.subnet}, nil)
 	data, err := json.Marshal(storedSubnet{n.subnet})
 	if err != nil {
 		return err

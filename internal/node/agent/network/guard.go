@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/node/agent"
 	"github.com/berthdev/berth/internal/plan/secgroups"
 	"github.com/berthdev/berth/internal/timeouts"
 )
@@ -93,7 +94,7 @@ func (n *Network) guarded() secgroups.Input {
 		switch {
 		case !r.Addr.IsValid() || r.leaving:
 		case r.Mode == types.NetworkModeAwsvpc:
-			in.Tasks[r.Addr] = n.guard.told.Tasks[r.TaskID]
+			in.Tasks[r.Addr] = n.guard.told.Tasks[r.TaskID].Groups
 		default:
 			in.Machines = append(in.Machines, r.Addr)
 		}
@@ -101,28 +102,30 @@ func (n *Network) guarded() secgroups.Input {
 	return in
 }
 
-// awaitGroups waits until the groups of a task are known, for a while: without them it is reached by nobody, and reaches nobody.
-func (n *Network) awaitGroups(ctx context.Context, r *record) error {
-	if !n.c.Groups || r.Mode != types.NetworkModeAwsvpc {
-		return nil
+// awaitGroups waits until the groups and the subnet ("": one of the default VPC) of a task are known.
+func (n *Network) awaitGroups(ctx context.Context, spec agent.NetworkSpec) (subnet string, err error) {
+	if !n.c.Groups || spec.Mode != types.NetworkModeAwsvpc {
+		return "", nil
 	}
 	timeout := time.NewTimer(timeouts.GroupsWait)
 	defer timeout.Stop()
 	for {
 		n.mu.Lock()
-		_, known := n.guard.told.Tasks[r.TaskID]
-		news := n.guard.news
+		task, known := n.guard.told.Tasks[spec.TaskID]
+		news, silent := n.guard.news, !n.guard.known
 		n.mu.Unlock()
 		if known {
-			return nil
+			return task.Subnet, nil
 		}
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return ctx.Err()
+			return "", ctx.Err()
 		case <-timeout.C:
-			n.log.Warn("no server has said which security groups a task has; nothing passes to it or from it until one does", "task", r.TaskID)
-			return nil
+			if silent { // the servers may be older than security groups
+				return "", nil
+			}
+			return "", &agent.Error{Name: "ResourceInitializationError", Message: "no server has said which security groups the task has"}
 		}
 	}
 }

@@ -48,7 +48,7 @@ var allOut = rule(true, "-1", -1, "0.0.0.0/0", "")
 
 // shop is a guard: web is reached by load balancers on 80, db by web on 5432, and evil may ask everybody.
 func shop(db ...model.SecurityGroupRule) model.Guard {
-	return model.Guard{Tasks: map[string][]string{"web": {"sg-web"}, "db": {"sg-db"}, "evil": {"sg-evil"}},
+	return model.Guard{Tasks: map[string]model.TaskGuard{"web": {Groups: []string{"sg-web"}}, "db": {Groups: []string{"sg-db"}}, "evil": {Groups: []string{"sg-evil"}}},
 		Groups: map[string]model.Group{
 			"sg-alb":  {ID: "sg-alb", Machines: true},
 			"sg-web":  {ID: "sg-web", Rules: []model.SecurityGroupRule{rule(false, "tcp", 80, "", "sg-alb"), allOut}},

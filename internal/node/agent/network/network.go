@@ -7,6 +7,7 @@ package network
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -73,8 +74,8 @@ type Network struct {
 	last    netip.Addr            // address given last
 	blocks  []*block              // that addresses are given from, by their addresses; see addresses.go
 	resting map[netip.Addr]time.Time
-	wanted  int           // how many wait for an address
-	more    chan struct{} // closed when there may be one
+	wanted  map[string]int // how many wait for an address, by subnet
+	more    chan struct{}  // closed when there may be one
 	changed chan struct{}
 	setting sync.Mutex
 	guard   guard
@@ -183,7 +184,7 @@ func open(c Config) (*Network, error) {
 		return nil, errors.Join(fmt.Errorf("network: open nftables: %w", err), conn.CloseLasting())
 	}
 	return &Network{c: c, log: c.Log, link: link, resolvConf: "/etc/resolv.conf", nft: firewall{conn: conn, id: c.ID, refused: map[string]bool{}}, shield: shield{id: c.ID, metadata: c.MetadataPort, conn: groups}, records: map[string]*record{},
-		byAddr: map[netip.Addr]string{}, resting: map[netip.Addr]time.Time{}, more: make(chan struct{}), changed: make(chan struct{}, 1), held: map[portKey]held{}, busy: map[string]*sync.Mutex{}}, nil
+		byAddr: map[netip.Addr]string{}, resting: map[netip.Addr]time.Time{}, wanted: map[string]int{}, more: make(chan struct{}), changed: make(chan struct{}, 1), held: map[portKey]held{}, busy: map[string]*sync.Mutex{}}, nil
 }
 
 // give closes n and returns err.
@@ -264,10 +265,19 @@ const OverlayPort = 4569
 // SelfTestPort is where a machine answers others, at its gateway's address and through the overlay, that ask whether they reach it.
 const SelfTestPort = 4569
 
-// vethName is the device of the task at a; no two addresses of a subnet differ in their first byte only.
-func vethName(id string, a netip.Addr) string {
-	b := a.As4()
-	return DevicePrefix(id) + hex.EncodeToString(b[1:])
+// vethName is the device of the task at a. No two addresses of the default VPC, whose addresses begin with gateway's first byte, differ in
+// their first byte only; those of other VPCs are spelled in letters that no hexadecimal number has.
+func (n *Network) vethName(a netip.Addr) string {
+	b, home := a.As4(), n.gateway.As4()
+	if b[0] == home[0] {
+		return DevicePrefix(n.c.ID) + hex.EncodeToString(b[1:])
+	}
+	const letters = "ghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" // 46 of them: six say 2^33
+	v, name := uint64(binary.BigEndian.Uint32(b[:])), make([]byte, 6)
+	for i := range name {
+		name[i], v = letters[v%uint64(len(letters))], v/uint64(len(letters))
+	}
+	return DevicePrefix(n.c.ID) + string(name)
 }
 
 func (n *Network) netnsDir() string { return filepath.Join(n.c.RunDir, "netns") }

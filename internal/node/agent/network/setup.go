@@ -42,14 +42,15 @@ func (n *Network) Setup(ctx context.Context, spec agent.NetworkSpec) (agent.Netw
 	if err := removeNamespace(n.NetnsPath(spec.ID)); err != nil {
 		return agent.NetworkInfo{}, err
 	}
-	r, err := n.begin(ctx, spec)
+	subnet, err := n.awaitGroups(ctx, spec)
 	if err != nil {
 		return agent.NetworkInfo{}, err
 	}
-	err = n.awaitGroups(ctx, r)
-	if err == nil {
-		err = n.enforce() // before the first packet
+	r, err = n.begin(ctx, spec, subnet)
+	if err != nil {
+		return agent.NetworkInfo{}, err
 	}
+	err = n.enforce() // before the first packet
 	if err == nil {
 		err = n.make(r)
 	}
@@ -94,10 +95,10 @@ func cleanName(name string) string {
 }
 
 // begin writes down what the network will be given.
-func (n *Network) begin(ctx context.Context, spec agent.NetworkSpec) (*record, error) {
+func (n *Network) begin(ctx context.Context, spec agent.NetworkSpec, subnet string) (*record, error) {
 	r := &record{ID: spec.ID, TaskID: spec.TaskID, Mode: spec.Mode}
 	if spec.Mode != types.NetworkModeNone {
-		addr, err := n.await(ctx, spec.ID)
+		addr, err := n.await(ctx, spec.ID, subnet)
 		if err != nil {
 			return nil, err
 		}
@@ -146,7 +147,7 @@ func (n *Network) make(r *record) error {
 // connect makes a veth pair from this machine to eth0 inside the namespace ns, whose netlink is in.
 func (n *Network) connect(r *record, in *netlink.Handle, ns int) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = vethName(n.c.ID, r.Addr), n.mtu, macOf(n.gateway)
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = n.vethName(r.Addr), n.mtu, macOf(n.gateway)
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(ns), PeerHardwareAddr: macOf(r.Addr),
 		PeerMTU: uint32(n.mtu)}
 	err := n.link.LinkAdd(veth)
@@ -226,7 +227,7 @@ func (n *Network) reach(r *record) error {
 	if r.Mode == types.NetworkModeNone {
 		return nil
 	}
-	name := vethName(n.c.ID, r.Addr)
+	name := n.vethName(r.Addr)
 	l, err := n.link.LinkByName(name)
 	if isGone(err) {
 		l, err = n.adopt(r, name)
@@ -290,7 +291,7 @@ func (n *Network) teardown(id string) error {
 		return fmt.Errorf("take back the ports of %s: %w", id, err)
 	}
 	if r.Addr.IsValid() {
-		if l, err := n.link.LinkByName(vethName(n.c.ID, r.Addr)); err == nil {
+		if l, err := n.link.LinkByName(n.vethName(r.Addr)); err == nil {
 			err = n.link.LinkDel(l)
 			if err != nil && !isGone(err) {
 				return fmt.Errorf("remove the veth of %s: %w", id, err)

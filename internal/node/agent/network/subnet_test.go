@@ -3,8 +3,10 @@ package network
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -84,12 +86,12 @@ func TestAddressesGoRound(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.gateway = netip.MustParseAddr("10.9.8.1")
-		n.setBlocks([]netip.Prefix{netip.MustParsePrefix("10.9.8.0/28"), netip.MustParsePrefix("10.9.9.32/28")})
+		n.setBlocks([]netip.Prefix{netip.MustParsePrefix("10.9.8.0/28"), netip.MustParsePrefix("10.9.9.32/28")}, nil)
 		const usable = 2 * (16 - model.BlockReserved - 1)
 		var order []netip.Addr
 		t.Repeat(map[string]func(*rapid.T){
 			"take": func(t *rapid.T) {
-				a, ok := n.allocate("x")
+				a, ok := n.allocate("x", "")
 				if len(n.byAddr) < usable && !ok || ok && len(n.byAddr) > usable {
 					t.Fatalf("%d of %d taken: %v %v", len(n.byAddr), usable, a, ok)
 				}
@@ -129,7 +131,7 @@ func TestAddressesGoRound(t *testing.T) {
 
 // memory is a Network that touches nothing but dir.
 func memory(dir string) *Network {
-	return &Network{byAddr: map[netip.Addr]string{}, resting: map[netip.Addr]time.Time{}, more: make(chan struct{}), changed: make(chan struct{}, 1),
+	return &Network{wanted: map[string]int{}, byAddr: map[netip.Addr]string{}, resting: map[netip.Addr]time.Time{}, more: make(chan struct{}), changed: make(chan struct{}, 1),
 		log: slog.New(slog.DiscardHandler), c: Config{RunDir: dir, StateDir: dir}}
 }
 
@@ -137,7 +139,7 @@ func TestBlocksComeAndGo(t *testing.T) {
 	p := netip.MustParsePrefix
 	n := memory(t.TempDir())
 	n.gateway = netip.MustParseAddr("172.31.0.1")
-	n.setBlocks([]netip.Prefix{p("172.31.0.0/20")}) // as an instance that has met no server
+	n.setBlocks([]netip.Prefix{p("172.31.0.0/20")}, nil) // as an instance that has met no server
 	n.occupy(netip.MustParseAddr("172.31.0.9"), "a")
 	n.occupy(netip.MustParseAddr("172.31.3.70"), "b")
 	says := func() (all []netip.Prefix) {
@@ -167,7 +169,7 @@ func TestBlocksComeAndGo(t *testing.T) {
 		}
 	}
 	for range 200 {
-		if a, ok := n.allocate("x"); ok && p("172.31.3.64/26").Contains(a) {
+		if a, ok := n.allocate("x", ""); ok && p("172.31.3.64/26").Contains(a) {
 			t.Fatalf("%s was given, and its block is to be returned", a)
 		}
 	}
@@ -186,9 +188,9 @@ func TestAStartWaitsForTheNextBlock(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.gateway = netip.MustParseAddr("10.9.8.1")
-		n.setBlocks([]netip.Prefix{netip.MustParsePrefix("10.9.8.0/26")})
+		n.setBlocks([]netip.Prefix{netip.MustParsePrefix("10.9.8.0/26")}, nil)
 		for {
-			if _, ok := n.allocate("x"); !ok {
+			if _, ok := n.allocate("x", ""); !ok {
 				break
 			}
 		}
@@ -200,12 +202,12 @@ func TestAStartWaitsForTheNextBlock(t *testing.T) {
 		began := time.Now()
 		got := make(chan error)
 		go func() {
-			_, err := n.await(t.Context(), "y")
+			_, err := n.await(t.Context(), "y", "")
 			got <- err
 		}()
 		synctest.Wait()
-		if len(n.changed) != 1 || n.wanted != 1 {
-			t.Errorf("%d wait", n.wanted)
+		if len(n.changed) != 1 || n.wanted[""] != 1 {
+			t.Errorf("%d wait", n.wanted[""])
 		}
 		n.mu.Lock()
 		n.merge([]netip.Prefix{netip.MustParsePrefix("10.9.8.0/26"), netip.MustParsePrefix("10.9.9.0/26")}, nil)
@@ -215,11 +217,11 @@ func TestAStartWaitsForTheNextBlock(t *testing.T) {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		for {
-			if _, ok := n.allocate("x"); !ok {
+			if _, ok := n.allocate("x", ""); !ok {
 				break
 			}
 		}
-		if _, err := n.await(t.Context(), "z"); err == nil || !strings.Contains(err.Error(), "no address is free") || time.Since(began) != timeouts.AddressWait {
+		if _, err := n.await(t.Context(), "z", ""); err == nil || !strings.Contains(err.Error(), "no address is free") || time.Since(began) != timeouts.AddressWait {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 	})
@@ -231,11 +233,89 @@ func TestDeviceNamesFit(t *testing.T) {
 		if got := BridgeName(id); len(got) > 15 {
 			t.Errorf("the bridge's name %s is too long", got)
 		}
-		if x, y := vethName(id, a), vethName(id, b); len(x) > 15 || x == y {
+		n := &Network{c: Config{ID: id}, gateway: netip.MustParseAddr("172.31.0.1")}
+		if x, y := n.vethName(a), n.vethName(b); len(x) > 15 || x == y {
 			t.Errorf("veth names %s and %s", x, y)
+		}
+		if x, y := n.vethName(a), n.vethName(netip.MustParseAddr("10.31.15.250")); len(y) > 15 || x == y || y == n.vethName(netip.MustParseAddr("10.31.15.251")) {
+			t.Errorf("veth names of two VPCs: %s and %s", x, y)
 		}
 	}
 	if _, err := open(Config{ID: "abcdefgh", StateDir: "x", RunDir: "y"}); err == nil {
 		t.Error("an id of 8 characters was taken")
 	}
+}
+
+// A task in a subnet of a user's VPC gets an address of that, waits until its node has a block there, and leaves the others' alone.
+func TestAddressesOfSubnets(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		n := memory(dir)
+		if err := os.MkdirAll(n.recordDir(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		p := netip.MustParsePrefix
+		n.gateway = netip.MustParseAddr("172.31.0.1")
+		n.setBlocks([]netip.Prefix{p("172.31.0.0/26")}, nil)
+		got := make(chan netip.Addr)
+		go func() {
+			a, err := n.await(t.Context(), "t", "subnet-1")
+			if err != nil {
+				t.Error(err)
+			}
+			got <- a
+		}()
+		synctest.Wait()
+		if says := n.Addresses(); says.WantIn["subnet-1"] != 1 || says.Want != 0 {
+			t.Errorf("it says %+v", says)
+		}
+		whole := p("10.0.1.0/27")
+		told := map[string]model.SubnetBlocks{"subnet-1": {Range: whole, Blocks: []netip.Prefix{p("10.0.1.0/28"), p("10.0.1.16/28")}}}
+		n.mu.Lock()
+		n.merge([]netip.Prefix{p("172.31.0.0/26")}, nil)
+		if !n.mergeIn(told, nil) || n.mergeIn(told, nil) {
+			t.Error("blocks are new once")
+		}
+		n.freed()
+		n.mu.Unlock()
+		if a := <-got; a != netip.MustParseAddr("10.0.1.4") {
+			t.Errorf("the first address is %s", a)
+		}
+		count := 1
+		for ; ; count++ {
+			a, ok := n.allocate(fmt.Sprint("x", count), "subnet-1")
+			if !ok {
+				break
+			}
+			if !whole.Contains(a) || a == netip.MustParseAddr("10.0.1.31") {
+				t.Fatalf("%s was given", a)
+			}
+		}
+		if count != 27 {
+			t.Errorf("%d addresses of a /27", count)
+		}
+		if a, ok := n.allocate("y", ""); !ok || !p("172.31.0.0/26").Contains(a) {
+			t.Errorf("%s, %v of the default VPC", a, ok)
+		}
+		if err := n.saveBlocks(); err != nil {
+			t.Fatal(err)
+		}
+		if s, ok := readBlocks(dir); !ok || !reflect.DeepEqual(s.Subnets, told) || len(s.Blocks) != 1 {
+			t.Errorf("remembered: %+v", s)
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.mergeIn(nil, nil); len(n.blocks) != 3 {
+			t.Error("blocks with tasks are gone")
+		}
+		for a, id := range maps.Clone(n.byAddr) {
+			if whole.Contains(a) {
+				n.vacate(a)
+				_ = id
+			}
+		}
+		if n.mergeIn(nil, nil); len(n.blocks) != 1 {
+			t.Error("empty blocks stay")
+		}
+	})
 }
