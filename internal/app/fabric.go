@@ -28,8 +28,8 @@ type fabric struct {
 
 func (s *server) newFabric(log *slog.Logger) *fabric {
 	network, _ := s.in.network(s.in.Scope()) // the instance was checked when it was opened
-	return &fabric{vpc.New(vpc.Config{Store: s.store, Ranges: s.in.ranges(s.gateway), Log: log}), vpc.NewPeers(s.store),
-		vpc.NewGroups(s.store, network.Rows(), network.SecurityGroup), s.call}
+	keeper := vpc.New(vpc.Config{Store: s.store, Ranges: s.in.ranges(s.gateway), Log: log})
+	return &fabric{keeper, vpc.NewPeers(s.store), vpc.NewGroups(s.store, network.Rows(), network.SecurityGroup, keeper), s.call}
 }
 
 // pathSettle is where a server asks the leader for a node's addresses.

@@ -4,7 +4,8 @@ import "net/netip"
 
 // Group is a security group as machines enforce it.
 type Group struct {
-	ID string
+	ID  string
+	VPC string
 	// Rules are without ids, descriptions and tags.
 	Rules []SecurityGroupRule
 	// Members are the addresses of its tasks on all machines.
@@ -17,6 +18,8 @@ type Group struct {
 type Guard struct {
 	Tasks  map[string]TaskGuard // its tasks in awsvpc mode, by task id
 	Groups map[string]Group     // by id
+	// VPCs are the ranges of all VPCs, by id: tasks of one do not reach those of another.
+	VPCs map[string][]netip.Prefix
 }
 
 // TaskGuard is what a task is to its machine's network.
@@ -32,7 +35,9 @@ type GroupsChange struct {
 	Full bool
 	More bool
 	// Tasks are all of the node's; nil: as before.
-	Tasks  map[string]TaskGuard
+	Tasks map[string]TaskGuard
+	// VPCs are the ranges of all VPCs; nil: as before.
+	VPCs   map[string][]netip.Prefix
 	Put    []GroupChange
 	Remove []string
 }
@@ -40,8 +45,9 @@ type GroupsChange struct {
 // GroupChange is a group that is new, or what changed of one.
 type GroupChange struct {
 	ID string
-	// Changed: Rules and Machines are as here; else they are as before.
+	// Changed: VPC, Rules and Machines are as here; else they are as before.
 	Changed     bool
+	VPC         string              `json:",omitempty"`
 	Rules       []SecurityGroupRule `json:",omitempty"`
 	Machines    bool                `json:",omitempty"`
 	Add, Remove []netip.Addr        `json:",omitempty"` // members

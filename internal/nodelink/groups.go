@@ -63,7 +63,7 @@ func cut(change model.GroupsChange) (all []model.GroupsChange) {
 	}
 	for _, p := range put {
 		for {
-			part := model.GroupChange{ID: p.ID, Changed: p.Changed, Rules: p.Rules, Machines: p.Machines}
+			part := model.GroupChange{ID: p.ID, Changed: p.Changed, VPC: p.VPC, Rules: p.Rules, Machines: p.Machines}
 			n := min(room, len(p.Add))
 			part.Add, p.Add, room = p.Add[:n], p.Add[n:], room-n
 			n = min(room, len(p.Remove))
@@ -87,6 +87,7 @@ type guard struct {
 	heard   bool
 	tasks   map[string]model.TaskGuard
 	groups  map[string]model.Group
+	vpcs    map[string][]netip.Prefix
 	members map[string]map[netip.Addr]bool
 }
 
@@ -112,12 +113,15 @@ func (g *guard) apply(m *model.GroupsChange) {
 	if m.Tasks != nil {
 		g.tasks = m.Tasks
 	}
+	if m.VPCs != nil {
+		g.vpcs = m.VPCs
+	}
 	for _, p := range m.Put {
 		if g.members[p.ID] == nil {
 			g.members[p.ID] = map[netip.Addr]bool{}
 		}
 		if p.Changed {
-			g.groups[p.ID] = model.Group{ID: p.ID, Rules: p.Rules, Machines: p.Machines}
+			g.groups[p.ID] = model.Group{ID: p.ID, VPC: p.VPC, Rules: p.Rules, Machines: p.Machines}
 		}
 		for _, a := range p.Add {
 			g.members[p.ID][a] = true
@@ -134,7 +138,7 @@ func (g *guard) apply(m *model.GroupsChange) {
 
 // guard is what is heard so far, in a form that is not changed later.
 func (g *guard) guard() model.Guard {
-	out := model.Guard{Tasks: maps.Clone(g.tasks), Groups: make(map[string]model.Group, len(g.groups))}
+	out := model.Guard{Tasks: maps.Clone(g.tasks), VPCs: maps.Clone(g.vpcs), Groups: make(map[string]model.Group, len(g.groups))}
 	for id, group := range g.groups {
 		group.Members = slices.SortedFunc(maps.Keys(g.members[id]), netip.Addr.Compare)
 		out.Groups[id] = group

@@ -18,6 +18,7 @@ type Groups struct {
 	store store.Store
 	rows  *store.Computed
 	hosts string
+	keep  *Keeper
 
 	mu      sync.Mutex
 	begun   bool
@@ -25,6 +26,7 @@ type Groups struct {
 	byNode  map[string]map[string]bool
 	members map[string]map[netip.Addr]string // by group: the task that has the address
 	rules   map[string]*model.SecurityGroup
+	vpcs    map[string][]netip.Prefix
 	lbs     map[string][]string // by ARN: the groups of a load balancer
 	subs    map[*GroupsSubscription]bool
 }
@@ -37,14 +39,15 @@ type member struct {
 	addr   netip.Addr // the zero one while it has none
 }
 
-// NewGroups makes Groups that Run fills. rows are the default VPC's that are not stored; hosts is the group that machines are in.
-func NewGroups(s store.Store, rows *store.Computed, hosts string) *Groups {
-	return &Groups{store: s, rows: rows, hosts: hosts, subs: map[*GroupsSubscription]bool{}}
+// NewGroups makes Groups that Run fills. rows are the default VPC's that are not stored; hosts is the group that machines are in; keep, which
+// may be nil, knows the default VPC's ranges.
+func NewGroups(s store.Store, rows *store.Computed, hosts string, keep *Keeper) *Groups {
+	return &Groups{store: s, rows: rows, hosts: hosts, keep: keep, subs: map[*GroupsSubscription]bool{}}
 }
 
 // Run follows the store until ctx ends.
 func (g *Groups) Run(ctx context.Context) error {
-	watch := g.store.Watch(ctx, store.Tasks.All(), store.SecurityGroups.All(), store.LoadBalancers.All())
+	watch := g.store.Watch(ctx, store.Tasks.All(), store.SecurityGroups.All(), store.LoadBalancers.All(), store.VPCs.All(), store.ClusterSettings.All())
 	g.all()
 	for range watch.C() {
 		batch := watch.Take()
@@ -67,6 +70,8 @@ func (g *Groups) Run(ctx context.Context) error {
 						if row != nil {
 							g.lookGroup(r, row.ID)
 						}
+					case *model.VPC, *model.Settings:
+						g.lookVPCs(r)
 					case *model.LoadBalancer:
 						if row != nil {
 							g.lookBalancer(r, row.ARN)
@@ -88,6 +93,7 @@ func (g *Groups) all() {
 		g.begun = true
 		g.tasks, g.byNode, g.members = map[string]member{}, map[string]map[string]bool{}, map[string]map[netip.Addr]string{}
 		g.rules, g.lbs = map[string]*model.SecurityGroup{}, map[string][]string{}
+		g.lookVPCs(r)
 		for row := range store.SecurityGroups.Scan(r, "") {
 			g.rules[row.ID] = row
 		}
@@ -167,6 +173,29 @@ func (g *Groups) lookGroup(r store.Reader, id string) {
 	g.changed([]string{id})
 }
 
+// lookVPCs reads the ranges of all VPCs.
+func (g *Groups) lookVPCs(r store.Reader) {
+	all := map[string][]netip.Prefix{}
+	for v := range store.VPCs.Scan(r, "") {
+		all[v.ID] = v.Ranges()
+		if v.VPC.IsDefault == nil || !*v.VPC.IsDefault || g.keep == nil {
+			continue
+		}
+		for _, p := range g.keep.ranges(r) {
+			if !slices.Contains(all[v.ID], p) {
+				all[v.ID] = append(all[v.ID], p)
+			}
+		}
+	}
+	if maps.EqualFunc(all, g.vpcs, slices.Equal) {
+		return
+	}
+	g.vpcs = all
+	for s := range g.subs {
+		s.tell()
+	}
+}
+
 func (g *Groups) lookBalancer(r store.Reader, arn string) {
 	old := g.lbs[arn]
 	delete(g.lbs, arn)
@@ -207,6 +236,7 @@ type GroupsSubscription struct {
 	// Under groups.mu: what the node was told.
 	full  bool
 	tasks map[string]model.TaskGuard
+	vpcs  map[string][]netip.Prefix
 	sent  map[string]*told
 }
 
@@ -261,6 +291,9 @@ func (s *GroupsSubscription) Take() (change model.GroupsChange, ok bool) {
 	if change.Full || !maps.EqualFunc(tasks, s.tasks, same) {
 		change.Tasks, s.tasks = tasks, maps.Clone(tasks)
 	}
+	if change.Full || !maps.EqualFunc(g.vpcs, s.vpcs, slices.Equal) {
+		change.VPCs, s.vpcs = g.vpcs, g.vpcs
+	}
 	needed := secgroups.Needed(groups, func(id string) []model.SecurityGroupRule {
 		if row := g.rules[id]; row != nil {
 			return row.Rules
@@ -278,7 +311,7 @@ func (s *GroupsSubscription) Take() (change model.GroupsChange, ok bool) {
 			delete(s.sent, id)
 		}
 	}
-	return change, change.Full || change.Tasks != nil || len(change.Put)+len(change.Remove) > 0
+	return change, change.Full || change.Tasks != nil || change.VPCs != nil || len(change.Put)+len(change.Remove) > 0
 }
 
 // group is what the node has yet to hear of a group.
@@ -289,6 +322,7 @@ func (s *GroupsSubscription) group(id string) (put model.GroupChange, differs bo
 	if was == nil || was.rules != g.rules[id] || was.machines != machines {
 		put.Changed, put.Machines = true, machines
 		if row := g.rules[id]; row != nil {
+			put.VPC = row.VPC
 			for _, r := range row.Rules {
 				r.ID, r.Description, r.Tags = "", "", nil
 				put.Rules = append(put.Rules, r)

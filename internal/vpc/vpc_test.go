@@ -51,7 +51,7 @@ type world struct {
 func newWorld(t *testing.T, ranges ...string) *world {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := mem.New(store.Schema())
-	f := fabric{vpc.New(vpc.Config{Store: s, Ranges: prefixes(ranges...)}), vpc.NewPeers(s), vpc.NewGroups(s, nil, "hosts")}
+	f := fabric{vpc.New(vpc.Config{Store: s, Ranges: prefixes(ranges...)}), vpc.NewPeers(s), vpc.NewGroups(s, nil, "hosts", nil)}
 	w := &world{t, ctx, s, f, nodelink.NewServer(nodelink.ServerConfig{Store: s, Fabric: f})}
 	done := make(chan struct{})
 	go func() { defer close(done); f.peers.Run(ctx) }()

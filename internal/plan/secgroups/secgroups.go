@@ -25,10 +25,14 @@ type Input struct {
 	Groups map[string]model.Group
 	// Machines are the addresses of machines: those that load balancers, and tasks without an address of their own, speak from.
 	Machines []netip.Addr
+	// VPCs are the ranges of all VPCs: a task reaches no address of another VPC than that of its groups but the machines'.
+	VPCs map[string][]netip.Prefix
 }
 
-// Rule lets a packet pass. Peer and Set are what the other end is: one of them, or neither for any.
+// Rule lets a packet pass. Peer and Set are what the other end is: one of them, or neither for any. With Drop it is dropped, where the
+// other end is in Peer and not in Set.
 type Rule struct {
+	Drop     bool
 	Protocol int // -1: any
 	// From and To bound the port; From < 0: any. Of ICMP they are type and code, either of which may be -1.
 	From, To int32
@@ -61,9 +65,11 @@ func Build(in Input) Table {
 			if _, made := t.Chains[name]; made {
 				continue
 			}
-			t.Chains[name] = rules(in.Groups, names, egress)
+			t.Chains[name] = append(apart(in, names), rules(in.Groups, names, egress)...)
 			for _, r := range t.Chains[name] {
-				if _, made := t.Sets[r.Set]; r.Set != "" && !made {
+				if _, made := t.Sets[r.Set]; r.Set == machines && !made {
+					t.Sets[r.Set] = sorted(slices.Clone(in.Machines))
+				} else if r.Set != "" && !made {
 					t.Sets[r.Set] = members(in, local, strings.TrimPrefix(r.Set, setPrefix))
 				}
 			}
@@ -85,7 +91,33 @@ func chain(way string, groups []string) string {
 	return way + "-" + hex.EncodeToString(sum[:8])
 }
 
-const setPrefix = "g-"
+const setPrefix, machines = "g-", "machines"
+
+// apart are the rules that keep those of a VPC from those of others.
+func apart(in Input, names []string) []Rule {
+	own := map[string]bool{}
+	for _, g := range names {
+		if vpc := in.Groups[g].VPC; vpc != "" {
+			own[vpc] = true
+		}
+	}
+	all := []Rule{}
+	for vpc, ranges := range in.VPCs {
+		if len(own) == 0 || own[vpc] {
+			continue
+		}
+		for _, p := range ranges {
+			all = append(all, Rule{Drop: true, Protocol: -1, From: -1, To: -1, Peer: p, Set: machines})
+		}
+	}
+	slices.SortFunc(all, compare)
+	return slices.Compact(all)
+}
+
+func sorted(all []netip.Addr) []netip.Addr {
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
+}
 
 // members are the addresses of a group; an unknown one has none.
 func members(in Input, local map[string][]netip.Addr, group string) []netip.Addr {
@@ -93,8 +125,7 @@ func members(in Input, local map[string][]netip.Addr, group string) []netip.Addr
 	if in.Groups[group].Machines {
 		all = append(all, in.Machines...)
 	}
-	slices.SortFunc(all, netip.Addr.Compare)
-	return slices.Compact(all)
+	return sorted(all)
 }
 
 // rules are those of all the groups together, each once, in an order that does not change.

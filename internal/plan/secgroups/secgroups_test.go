@@ -23,8 +23,14 @@ type packet struct {
 // passes is what the filter does with a packet, by the table alone.
 func (t Table) passes(p packet) bool {
 	judge := func(chain string, ok bool, peer netip.Addr) bool {
+		for _, r := range t.Chains[chain] {
+			_, excepted := slices.BinarySearchFunc(t.Sets[r.Set], peer, netip.Addr.Compare)
+			if ok && r.Drop && r.Peer.Contains(peer) && !excepted {
+				return false
+			}
+		}
 		return !ok || slices.ContainsFunc(t.Chains[chain], func(r Rule) bool {
-			if r.Protocol >= 0 && r.Protocol != p.protocol || r.From >= 0 && r.Protocol != ICMP && (p.port < r.From || p.port > r.To) {
+			if r.Drop || r.Protocol >= 0 && r.Protocol != p.protocol || r.From >= 0 && r.Protocol != ICMP && (p.port < r.From || p.port > r.To) {
 				return false
 			}
 			if r.Set != "" {
@@ -42,6 +48,16 @@ func (t Table) passes(p packet) bool {
 // allowed is what AWS's documentation says, without a table.
 func allowed(in Input, p packet) bool {
 	judge := func(groups []string, egress bool, peer netip.Addr) bool {
+		own, known := false, false
+		for _, g := range groups {
+			known = known || in.Groups[g].VPC != ""
+			own = own || slices.ContainsFunc(in.VPCs[in.Groups[g].VPC], func(p netip.Prefix) bool { return p.Contains(peer) })
+		}
+		for _, ranges := range in.VPCs {
+			if known && !own && !slices.Contains(in.Machines, peer) && slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(peer) }) {
+				return false
+			}
+		}
 		for _, g := range groups {
 			for _, r := range in.Groups[g].Rules {
 				number := map[string]int{"tcp": 6, "udp": 17, "-1": -1}[r.Protocol]
@@ -121,6 +137,9 @@ func TestWhatNoPacketMatches(t *testing.T) {
 func input(t *rapid.T) Input {
 	groups := []string{"a", "b", "c", "d"}
 	in := Input{Tasks: map[netip.Addr][]string{}, Groups: map[string]model.Group{}, Machines: []netip.Addr{addr(1), addr(2)}}
+	if rapid.Bool().Draw(t, "two VPCs") {
+		in.VPCs = map[string][]netip.Prefix{"v": {netip.MustParsePrefix("10.0.0.0/29")}, "w": {netip.MustParsePrefix("10.0.0.8/29"), netip.MustParsePrefix("10.1.0.0/16")}}
+	}
 	rule := rapid.Custom(func(t *rapid.T) model.SecurityGroupRule {
 		r := model.SecurityGroupRule{Egress: rapid.Bool().Draw(t, "egress"), Protocol: rapid.SampledFrom([]string{"tcp", "udp", "-1"}).Draw(t, "protocol"), From: -1, To: -1}
 		if r.Protocol != "-1" {
@@ -139,7 +158,7 @@ func input(t *rapid.T) Input {
 		return r
 	})
 	for _, g := range groups[:rapid.IntRange(0, 4).Draw(t, "groups")] {
-		row := model.Group{ID: g, Rules: rapid.SliceOfN(rule, 0, 5).Draw(t, "rules"), Machines: rapid.Bool().Draw(t, "machines")}
+		row := model.Group{ID: g, VPC: "v", Rules: rapid.SliceOfN(rule, 0, 5).Draw(t, "rules"), Machines: rapid.Bool().Draw(t, "machines")}
 		for _, n := range rapid.SliceOfN(rapid.IntRange(1, 16), 0, 4).Draw(t, "members") {
 			row.Members = append(row.Members, addr(n))
 		}

@@ -89,7 +89,7 @@ func (n *Network) enforce() error {
 func (n *Network) guarded() secgroups.Input {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	in := secgroups.Input{Tasks: map[netip.Addr][]string{}, Groups: n.guard.told.Groups, Machines: append([]netip.Addr{n.gateway}, n.guard.machines...)}
+	in := secgroups.Input{Tasks: map[netip.Addr][]string{}, Groups: n.guard.told.Groups, VPCs: n.guard.told.VPCs, Machines: append([]netip.Addr{n.gateway}, n.guard.machines...)}
 	for _, r := range n.records {
 		switch {
 		case !r.Addr.IsValid() || r.leaving:

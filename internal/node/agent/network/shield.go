@@ -193,6 +193,10 @@ func (s *shield) chain(t *nftables.Table, x secgroups.ChainChange) {
 	}
 	f := firewall{id: s.id, conn: s.conn}
 	for _, r := range x.Rules {
+		if r.Drop {
+			f.rule(c, matching(r, peer), verdict(expr.VerdictDrop))
+			continue
+		}
 		f.rule(c, matching(r, peer), verdict(allow))
 	}
 	f.rule(c, verdict(expr.VerdictDrop))
@@ -201,6 +205,9 @@ func (s *shield) chain(t *nftables.Table, x secgroups.ChainChange) {
 // matching is what a rule matches; the other end's address is at the offset peer.
 func matching(r secgroups.Rule, peer uint32) (all []expr.Any) {
 	switch {
+	case r.Drop:
+		return append(address(peer, r.Peer), &expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: peer, Len: 4},
+			&expr.Lookup{SourceRegister: reg1, SetName: r.Set, Invert: true})
 	case r.Set != "":
 		all = append(all, &expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: peer, Len: 4},
 			&expr.Lookup{SourceRegister: reg1, SetName: r.Set})
