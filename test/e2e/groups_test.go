@@ -82,12 +82,11 @@ func (e *estate) network(groups ...string) *types.NetworkConfiguration {
 	return &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{Subnets: e.subnets, SecurityGroups: groups}}
 }
 
-// shell runs a task that goes on, in groups, and returns its id and its address.
+// shell runs a task in groups in which programs can be run, and returns its id and its address.
 func (e *estate) shell(groups ...string) (id, address string) {
 	e.t.Helper()
-	def := e.register("shell", types.NetworkModeAwsvpc, types.ContainerDefinition{Name: aws.String("shell"), Image: aws.String("shell:1"),
-		EntryPoint: []string{"/bin/sh", "-c"}, Command: []string{`trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done`}})
-	out, err := e.ecs().RunTask(context.Background(), &ecs.RunTaskInput{TaskDefinition: &def, NetworkConfiguration: e.network(groups...)})
+	def := e.register("shell", types.NetworkModeAwsvpc, types.ContainerDefinition{Name: aws.String("shell"), Image: aws.String("app:1")})
+	out, err := e.ecs().RunTask(context.Background(), &ecs.RunTaskInput{TaskDefinition: &def, NetworkConfiguration: e.network(groups...), EnableExecuteCommand: true})
 	if err != nil || len(out.Tasks) != 1 {
 		e.t.Fatalf("%+v %v", out, err)
 	}
@@ -110,8 +109,11 @@ func addressOf(t types.Task) string {
 
 // asks has a task ask an address for its page.
 func (e *estate) asks(task, address string) error {
-	out, err := e.cli("exec", task, "--", "wget", "-q", "-T", "1", "-O", "-", "http://"+address+"/")
-	if err == nil && !strings.HasPrefix(out, "one ") {
+	out, err := e.cli("exec", task, "--", "/web", "fetch", "http://"+address+"/", "500ms")
+	if !strings.HasPrefix(out, "fetch") {
+		e.t.Errorf("a task could not ask: %q %v", out, err)
+	}
+	if err == nil && strings.TrimSpace(out) != "fetched 200" {
 		err = fmt.Errorf("it answered %q", out)
 	}
 	return err
@@ -122,7 +124,6 @@ func (e *estate) asks(task, address string) error {
 func TestSecurityGroupsOfAUsersVPC(t *testing.T) {
 	b := start(t)
 	b.importImage("app:1")
-	b.importBusybox(t, "shell:1")
 	e := b.estate(91)
 	e.allow(e.web, e.alb, 80)
 	ctx, balancers, port := context.Background(), elb.NewFromConfig(b.config()), int32(freePort(t))
@@ -194,7 +195,7 @@ func TestSecurityGroupsOfAUsersVPC(t *testing.T) {
 	if err := e.asks(foreign, address); err == nil {
 		t.Errorf("a task of another VPC (%s) reaches the task", theirs)
 	}
-	out, err := b.ecs().RunTask(ctx, &ecs.RunTaskInput{TaskDefinition: aws.String("shell"), NetworkConfiguration: network})
+	out, err := b.ecs().RunTask(ctx, &ecs.RunTaskInput{TaskDefinition: aws.String("shell"), NetworkConfiguration: network, EnableExecuteCommand: true})
 	if err != nil {
 		t.Fatal(err)
 	}

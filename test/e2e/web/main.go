@@ -67,7 +67,11 @@ func main() {
 		}
 		fmt.Println()
 	case "fetch":
-		res, err := http.Get(os.Args[2])
+		client := http.Client{}
+		if len(os.Args) > 3 {
+			client.Timeout, _ = time.ParseDuration(os.Args[3])
+		}
+		res, err := client.Get(os.Args[2])
 		if err != nil {
 			fmt.Println("fetch failed:", err)
 			os.Exit(3)
