@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/serve/proxy"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // Feed is both directions. Make one, give its Health and Problem to proxy.New, then Run it.
@@ -91,6 +93,9 @@ func (f *Feed) heed(r store.Reader, c store.Change) {
 		is, _ := c.New.(*model.Node)
 		if was.Agent() != is.Agent() || is == nil {
 			f.doubt(r, c.Key)
+			if is != nil && !is.Agent() && !is.Lost() { // its view counts for a while
+				f.later(c.Key)
+			}
 		}
 	case store.Servers.Name():
 		if c.New == nil {
@@ -103,6 +108,13 @@ func (f *Feed) heed(r store.Reader, c store.Change) {
 			f.Again()
 		}
 	}
+}
+
+// later has them judged when the view of a machine whose agent is away counts no more.
+func (f *Feed) later(viewer string) {
+	time.AfterFunc(timeouts.LostGrace+timeouts.FeedRetry, func() {
+		f.store.View(func(r store.Reader) { f.doubt(r, viewer) })
+	})
 }
 
 // doubt has the targets judged anew of which a machine said something.
@@ -122,10 +134,15 @@ func (f *Feed) findOrphans(r store.Reader) {
 			f.orphan(h.Key())
 		}
 	}
+	away := map[string]bool{}
 	for v := range store.TargetViews.Scan(r, "") {
+		if _, gone := counts(r, v.Viewer, time.Now()); gone && !away[v.Viewer] {
+			away[v.Viewer] = true
+			f.later(v.Viewer)
+		}
 		if _, ok := store.Targets.Get(r, v.TargetHealth.Key()); !ok {
 			f.orphan(v.TargetHealth.Key())
-		} else if !counts(r, v.Viewer) {
+		} else if yes, _ := counts(r, v.Viewer, time.Now()); !yes {
 			f.mu.Lock()
 			f.doubts[v.TargetHealth.Key()] = struct{}{}
 			f.mu.Unlock()

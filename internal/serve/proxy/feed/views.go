@@ -3,11 +3,13 @@ package feed
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
+	"github.com/berthdev/berth/internal/timeouts"
 )
 
 // views tells whether each machine's view is stored, which all servers must know.
@@ -19,8 +21,9 @@ func views(r store.Reader) bool {
 // together is the health of a target from what the machines that serve its load balancers see of it, in the order of their ids: old is what
 // it was, nil when nothing was. It becomes healthy when one sees it so and none is still finding out, so that a deployment goes on only when
 // all send it requests; it stays healthy as long as one sees it so, as a machine that lost its way to a target says nothing of the target.
-// It is drained when it is for all.
-func together(old *model.TargetHealth, views []*model.TargetView) (h model.TargetHealth) {
+// It is drained when it is for all. away are views of machines whose agents have just gone, as all do when a server is started anew: they keep
+// a target healthy, and hold up nothing.
+func together(old *model.TargetHealth, views, away []*model.TargetView) (h model.TargetHealth) {
 	pick := func(state types.TargetHealthStateEnum) *model.TargetView {
 		i := slices.IndexFunc(views, func(v *model.TargetView) bool { return v.State == state })
 		if i < 0 {
@@ -30,6 +33,9 @@ func together(old *model.TargetHealth, views []*model.TargetView) (h model.Targe
 	}
 	healthy, initial := pick(types.TargetHealthStateEnumHealthy), pick(types.TargetHealthStateEnumInitial)
 	was := old != nil && old.State == types.TargetHealthStateEnumHealthy
+	if i := slices.IndexFunc(away, func(v *model.TargetView) bool { return v.State == types.TargetHealthStateEnumHealthy }); healthy == nil && was && i >= 0 {
+		healthy = away[i]
+	}
 	switch {
 	case len(views) == 0:
 		return h
@@ -50,12 +56,12 @@ func together(old *model.TargetHealth, views []*model.TargetView) (h model.Targe
 	return h
 }
 
-// counts tells whether a machine's view counts: that of a machine which nobody can reach is old.
-func counts(r store.Reader, viewer string) bool {
+// counts tells whether a machine's view counts: that of a machine which nobody can reach is old. Its agent may have just gone.
+func counts(r store.Reader, viewer string, now time.Time) (counts, away bool) {
 	if n, ok := store.Nodes.Get(r, viewer); ok {
-		return n.Agent()
+		return n.Agent(), !n.Agent() && !n.Lost() && now.Sub(n.LostAt) < timeouts.LostGrace
 	}
-	return known(r, viewer)
+	return known(r, viewer), false
 }
 
 // known tells whether the machine is of the cluster still.
@@ -66,22 +72,25 @@ func known(r store.Reader, viewer string) bool {
 }
 
 // viewsOf are those of a target that count; those of machines that are gone, and all when the target is, are deleted.
-func viewsOf(tx store.Tx, key string) (all []*model.TargetView) {
+func viewsOf(tx store.Tx, key string) (all, away []*model.TargetView) {
 	_, target := store.Targets.Get(tx, key)
 	for _, v := range slices.Collect(store.TargetViews.Scan(tx, key+"|")) {
-		switch {
-		case !target || !known(tx, v.Viewer):
+		if !target || !known(tx, v.Viewer) {
 			store.TargetViews.Delete(tx, v.Key())
-		case counts(tx, v.Viewer):
+			continue
+		}
+		if yes, gone := counts(tx, v.Viewer, time.Now()); yes {
 			all = append(all, v)
+		} else if gone {
+			away = append(away, v)
 		}
 	}
-	return all
+	return all, away
 }
 
 // judge stores what is seen of a target by all.
 func judge(tx store.Tx, key string) {
-	seen := viewsOf(tx, key)
+	seen, away := viewsOf(tx, key)
 	if len(seen) == 0 {
 		if _, target := store.Targets.Get(tx, key); !target {
 			store.TargetHealths.Delete(tx, key)
@@ -92,7 +101,7 @@ func judge(tx store.Tx, key string) {
 	if !known {
 		old = nil
 	}
-	writeHealth(tx, key, together(old, seen))
+	writeHealth(tx, key, together(old, seen, away))
 }
 
 // view stores what a machine sees of a target.

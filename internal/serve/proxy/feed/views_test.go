@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
@@ -17,6 +18,11 @@ import (
 // TestTogether: what a target's health is, by what it was and what each machine sees. A view in capitals is drained.
 func TestTogether(t *testing.T) {
 	for _, c := range []struct{ old, views, want string }{
+		{"healthy", "unhealthy (healthy)", "healthy"}, // a server was started anew: the others' machines are not back yet
+		{"healthy", "unhealthy (unhealthy)", "unhealthy"},
+		{"healthy", "unhealthy (initial)", "unhealthy"},
+		{"initial", "initial (healthy)", "initial"},
+		{"healthy", "DRAINING (draining)", "DRAINING"}, // nobody waits for them
 		{"", "healthy", "healthy"},
 		{"", "healthy initial", "initial"},        // a deployment waits until all send it requests
 		{"healthy", "healthy initial", "healthy"}, // a machine that comes is no reason for doubt
@@ -38,13 +44,17 @@ func TestTogether(t *testing.T) {
 		if c.old != "" {
 			old = &model.TargetHealth{State: types.TargetHealthStateEnum(c.old)}
 		}
-		var views []*model.TargetView
+		var views, away []*model.TargetView
 		for i, w := range strings.Fields(c.views) {
-			views = append(views, &model.TargetView{Viewer: fmt.Sprint(i), TargetHealth: model.TargetHealth{
+			to := &views
+			if w[0] == '(' {
+				w, to = strings.Trim(w, "()"), &away
+			}
+			*to = append(*to, &model.TargetView{Viewer: fmt.Sprint(i), TargetHealth: model.TargetHealth{
 				State: types.TargetHealthStateEnum(strings.ToLower(w)), Drained: w == strings.ToUpper(w)}})
 		}
 		for range 2 {
-			h := together(old, views)
+			h := together(old, views, away)
 			got := string(h.State)
 			if h.Drained {
 				got = strings.ToUpper(got)
@@ -141,6 +151,14 @@ func TestEachMachinesViewIsKept(t *testing.T) {
 	change("a", func(n *model.Node) { n.Life.Verdict = model.NodeLost })
 	c.is("unhealthy a:healthy b:unhealthy s:unhealthy")
 	change("a", func(n *model.Node) { n.Life.Verdict = model.NodeAlive })
+	c.is("healthy a:healthy b:unhealthy s:unhealthy")
+	// its agent goes for a moment, and for good
+	change("a", func(n *model.Node) { n.Connected, n.LostAt = false, time.Now() })
+	c.is("healthy a:healthy b:unhealthy s:unhealthy")
+	change("a", func(n *model.Node) { n.LostAt = time.Now().Add(-time.Hour); n.Connected = true })
+	change("a", func(n *model.Node) { n.Connected = false })
+	c.is("unhealthy a:healthy b:unhealthy s:unhealthy")
+	change("a", func(n *model.Node) { n.Connected = true })
 	c.is("healthy a:healthy b:unhealthy s:unhealthy")
 	var row *model.Node
 	put(t, c.s, func(tx store.Tx) {
