@@ -167,7 +167,7 @@ func (f *fuzz) round(n int) {
 		touched, names = append(touched, h.touched...), append(names, h.what)
 	}
 	before := slices.DeleteFunc(f.containers(), func(c container) bool {
-		return strings.Contains(c.process.Line, " stamps ") // it ends by itself where no server is heard
+		return strings.Contains(c.process.Line, " stamps ") || strings.Contains(c.process.Line, " exit") // these end by themselves: where no server is heard, and the writers'
 	})
 	last := time.Duration(1+f.random.IntN(6000)) * time.Millisecond
 	began := time.Now()
