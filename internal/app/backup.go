@@ -187,6 +187,7 @@ func (s *server) adminMux() *http.ServeMux {
 	s.serveCA(mux)
 	s.serveRestored(mux)
 	mux.HandleFunc("PUT /servers/backups", s.serveBackupPlan)
+	s.serveRegistryAdmin(mux)
 	return mux
 }
 

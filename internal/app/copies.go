@@ -24,6 +24,7 @@ type shared struct {
 	others     *others
 	blobs      *copies.Copies
 	local      *registry.Blobs // those on this machine
+	images     images
 	homeRegion *region
 }
 

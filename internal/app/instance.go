@@ -53,6 +53,8 @@ type Config struct {
 	ElectionMs *int
 	// MasterKey is where the key that wraps all others comes from: file:<path> or command:<program>; "" is master.key in DataDir.
 	MasterKey string
+	// BlobStore is where images' blobs are: s3://bucket[/prefix][?endpoint=…&region=…]; "" is what it was, and at first the data directory.
+	BlobStore string
 	Join      string // berth://host:port/token of a cluster that this machine is to be a server of; needed once
 	Version   string
 	Verbose   bool
@@ -79,6 +81,7 @@ type Instance struct {
 	ElectionMs int           `json:"electionMs,omitempty"`
 	Alone      bool          `json:"alone,omitempty"`     // `berth server`: no tasks run on this machine
 	MasterKey  string        `json:"masterKey,omitempty"` // where it comes from, as --master-key says
+	BlobStore  string        `json:"blobStore,omitempty"` // as --blob-store says; "": the data directory
 	Node       *NodeSettings `json:"node,omitempty"`      // what `berth node` keeps; nil on a server
 	dir        string
 	saved      bool // it was there
@@ -162,6 +165,7 @@ func openInstance(c Config) (*Instance, error) {
 	set(&in.IAM, c.IAM)
 	set(&in.Runtime, c.Runtime)
 	set(&in.MasterKey, c.MasterKey)
+	set(&in.BlobStore, c.BlobStore)
 	if err := in.check(); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	awsecr "github.com/aws/aws-sdk-go-v2/service/ecr"
@@ -23,14 +25,31 @@ import (
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/serve/registry/expiry"
+	"github.com/berthdev/berth/internal/serve/registry/records"
 	elsewhere "github.com/berthdev/berth/internal/serve/registry/remote"
+	"github.com/berthdev/berth/internal/serve/registry/s3store"
 	"github.com/berthdev/berth/internal/serve/vault"
 	"github.com/berthdev/berth/internal/timeouts"
 )
 
-// openRegistry makes the registry over the blobs of all servers.
-func (s *server) openRegistry() {
-	s.registry = registry.New(registry.Config{Store: s.store, Blobs: s.blobs, Auth: s.keys, Scope: s.in.Scope(), Host: s.in.RegistryHost(), Now: time.Now,
+// images is where images' blobs are: on the servers' disks, or in a bucket.
+type images struct {
+	storage registry.Storage
+	records registry.Records
+	bucket  *s3store.Store // nil: on disks
+}
+
+// openRegistry makes the registry over the blobs of all servers, or over a bucket.
+func (s *server) openRegistry(ctx context.Context, local *registry.Blobs) error {
+	s.images = images{storage: s.blobs, records: local}
+	if s.in.BlobStore != "" {
+		bucket, err := s3store.Open(ctx, s.in.BlobStore, local, s.log.With("component", "registry"))
+		if err != nil {
+			return err
+		}
+		s.images = images{bucket, bucket, bucket}
+	}
+	s.registry = registry.New(registry.Config{Store: s.store, Blobs: s.images.storage, Auth: s.keys, Scope: s.in.Scope(), Host: s.in.RegistryHost(), Now: time.Now,
 		Log:       s.log.With("component", "registry"),
 		Upstreams: func(rule *model.PullThroughRule) (registry.Upstream, error) { return s.upstream(rule), nil },
 		Peers: func(region, id string) registry.Peer {
@@ -39,6 +58,35 @@ func (s *server) openRegistry() {
 			}
 			return nil
 		}})
+	return nil
+}
+
+// runRegistry does what the registry does by itself, until ctx is done.
+func (s *server) runRegistry(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.replicateImages(ctx) })
+	g.Go(func() error { // each server beside its own blobs; of a bucket, the leader
+		k := &records.Keeper{Store: s.store, Where: s.images.records, Leads: s.leads, Log: s.log.With("component", "registry")}
+		if s.images.bucket != nil {
+			k.Writes = s.leads
+		}
+		return k.Run(ctx)
+	})
+	if s.images.bucket != nil {
+		g.Go(func() error {
+			return every(ctx, timeouts.BlobScrub, func() {
+				if !s.leads() {
+					return
+				}
+				if read, bad, err := registry.Scrub(ctx, s.images.bucket, scrubRate); err != nil && ctx.Err() == nil {
+					s.log.Error("not all blobs were read again", "error", err)
+				} else if len(bad) > 0 {
+					s.log.Error("blobs were corrupt and set aside: push their images again", "read", read, "digests", bad)
+				}
+			})
+		})
+	}
+	return g.Wait()
 }
 
 // ecr is the registry's API in a region.

@@ -123,7 +123,9 @@ func (s *server) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.share(blobs)
-	s.openRegistry()
+	if err := s.openRegistry(ctx, blobs); err != nil {
+		return err
+	}
 	if role, _ := s.store.Role(); role.Leading { // a lone server's is there with its first answer
 		if err := s.defaultCluster(ctx); err != nil {
 			return err
@@ -260,7 +262,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.serveAdmin(ctx) })
 	g.Go(func() error { return s.port.run(ctx) })
 	g.Go(func() error { return s.mend(ctx) })
-	g.Go(func() error { return s.replicateImages(ctx) })
+	g.Go(func() error { return s.runRegistry(ctx) })
 	g.Go(func() error { return s.measure(ctx) })
 	g.Go(func() error { return s.audit.run(ctx) })
 	g.Go(func() error {

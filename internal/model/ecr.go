@@ -75,6 +75,7 @@ type RegistrySettings struct {
 	Signing     *ecrtypes.SigningConfiguration
 	Account     map[string]string    // account settings by name
 	Exclusions  map[string]time.Time // principals whose pulls are not noted, and since when
+	State       string               // names this state beside the blobs' records. Written by the registry
 }
 
 // RegistryKey is the key of the one row of RegistrySettings.

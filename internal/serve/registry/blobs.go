@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -33,7 +34,11 @@ type Blobs struct {
 	uploads  uploads
 }
 
-var _ Storage = (*Blobs)(nil)
+var (
+	_ Storage = (*Blobs)(nil)
+	_ Lister  = (*Blobs)(nil)
+	_ Records = (*Blobs)(nil)
+)
 
 // OpenBlobs opens the blob store in dir, making it when it is missing. Unfinished uploads of an earlier process are kept for a
 // day, so that a client may continue them.
@@ -188,11 +193,11 @@ func (b *Blobs) Sweep(_ context.Context, before time.Time, held map[string]bool)
 		if err != nil || !st.ModTime().Before(before) || held[digest] {
 			return nil
 		}
-		if err := os.Remove(p); err != nil {
-			return err
+		gone, err := b.removeOld(p, before)
+		if gone {
+			n, bytes = n+1, bytes+st.Size()
 		}
-		n, bytes = n+1, bytes+st.Size()
-		return nil
+		return err
 	})
 	for _, dir := range []string{"uploads", "corrupt"} {
 		old, _ := os.ReadDir(filepath.Join(b.root, dir))
@@ -203,6 +208,97 @@ func (b *Blobs) Sweep(_ context.Context, before time.Time, held map[string]bool)
 		}
 	}
 	return n, bytes, err
+}
+
+// removeOld removes a blob's file unless somebody has pushed it again.
+func (b *Blobs) removeOld(p string, before time.Time) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	st, err := os.Stat(p)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !st.ModTime().Before(before) {
+		return false, nil
+	}
+	if err == nil {
+		err = os.Remove(p)
+	}
+	return err == nil, err
+}
+
+// Remove removes a blob.
+func (b *Blobs) Remove(digest string) error {
+	p, err := b.path(digest)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(p); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// List implements Lister.
+func (b *Blobs) List(ctx context.Context, f func(digest string, size int64, at time.Time) error) error {
+	return b.Each(func(digest string) error {
+		p, err := b.path(digest)
+		if err != nil {
+			return nil // no blob's file
+		}
+		st, err := os.Stat(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			return ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		return cmp.Or(ctx.Err(), f(digest, st.Size(), st.ModTime()))
+	})
+}
+
+// PutRecord implements Records.
+func (b *Blobs) PutRecord(_ context.Context, name string, data []byte) error {
+	if !filepath.IsLocal(name) {
+		return fmt.Errorf("record %q: no such name", name)
+	}
+	p := filepath.Join(b.root, "records", name)
+	if err := os.MkdirAll(filepath.Dir(p), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(p), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return errors.Join(os.Rename(f.Name(), p), syncDir(filepath.Dir(p)))
+}
+
+// DeleteRecord implements Records.
+func (b *Blobs) DeleteRecord(_ context.Context, name string) error {
+	if err := os.Remove(filepath.Join(b.root, "records", name)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// EachRecord implements Records.
+func (b *Blobs) EachRecord(ctx context.Context, f func(name string, data []byte) error) error {
+	root := filepath.Join(b.root, "records")
+	return filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && (d.IsDir() || strings.HasPrefix(d.Name(), ".new-")) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		data, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(root, p)
+		return cmp.Or(err, ctx.Err(), f(name, data))
+	})
 }
 
 func newHash(digest string) (hash.Hash, error) {

@@ -172,42 +172,6 @@ func (r *Registry) pulled(ctx context.Context, repo, reference string) {
 	}
 }
 
-// lease is how long a blob stays without a manifest that refers to it: a push in progress must not lose its layers.
-const lease = 24 * time.Hour
-
-// Collect removes what no manifest refers to and nobody pushed or asked for within the last day. It may run while clients push
-// and pull. It returns how many blobs and bytes it freed.
-func (r *Registry) Collect(ctx context.Context) (blobs int, bytes int64, err error) {
-	before := r.Now().Add(-lease)
-	held := map[string]bool{}
-	err = r.Store.Update(ctx, func(tx store.Tx) error {
-		clear(held)
-		used := map[string]bool{}
-		for img := range store.Images.Scan(tx, "") {
-			held[img.Digest] = true
-			for _, d := range img.Blobs {
-				used[img.Repository+"@"+d] = true
-			}
-		}
-		var drop []string
-		for b := range store.RepositoryBlobs.Scan(tx, "") {
-			if used[b.Key()] || b.At.After(before) {
-				held[b.Digest] = true
-			} else {
-				drop = append(drop, b.Key())
-			}
-		}
-		for _, key := range drop {
-			store.RepositoryBlobs.Delete(tx, key)
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	return r.Blobs.Sweep(ctx, before, held)
-}
-
 // Secure has everything that images need outlast the loss of a server, where there is more than one. Errors are joined, one a blob.
 func (r *Registry) Secure(ctx context.Context) error {
 	needed := map[string]bool{}

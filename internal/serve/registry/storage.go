@@ -49,6 +49,53 @@ type Upload interface {
 	Cancel() error
 }
 
+// Lister is a Storage that can say what it has.
+type Lister interface {
+	// List calls f with each blob that this server has or all servers share, until f returns an error.
+	List(ctx context.Context, f func(digest string, size int64, at time.Time) error) error
+}
+
+// Records keeps small documents beside the blobs, by names such as "ecr-images/0a1b.json".
+type Records interface {
+	PutRecord(ctx context.Context, name string, data []byte) error
+	DeleteRecord(ctx context.Context, name string) error // a missing one is no error
+	EachRecord(ctx context.Context, f func(name string, data []byte) error) error
+}
+
+// CopyChecked writes to w what r has, all but the last piece before it is known whether the whole has the digest. The error is
+// ErrMismatch when it has not.
+func CopyChecked(w io.Writer, digest string, r io.Reader) error {
+	h, err := newHash(digest)
+	if err != nil {
+		return err
+	}
+	p, q := buffers.Get().(*[]byte), buffers.Get().(*[]byte)
+	defer func() { buffers.Put(p); buffers.Put(q) }()
+	var held []byte
+	for {
+		n, err := io.ReadFull(r, *p)
+		if n > 0 {
+			if _, err := w.Write(held); err != nil {
+				return err
+			}
+			held = (*p)[:n]
+			h.Write(held)
+			p, q = q, p
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read blob %s: %w", digest, err)
+		}
+	}
+	if format(digest, h) != digest {
+		return ErrMismatch
+	}
+	_, err = w.Write(held)
+	return err
+}
+
 // LostError says which blob is nowhere. It is an fs.ErrNotExist.
 type LostError struct{ Digest string }
 

@@ -52,41 +52,17 @@ func (b *Blobs) isVerified(digest string, now stamp) bool {
 // copy writes a blob to w and checks it on the way. The last piece is written only when the whole has its digest, so that nobody takes
 // what is corrupt for complete. The error is fs.ErrNotExist when it is corrupt.
 func (b *Blobs) copy(w io.Writer, digest string, f *os.File) error {
-	h, err := newHash(digest)
-	if err != nil {
-		return err
-	}
 	before, err := stampOf(f)
 	if err != nil {
 		return err
 	}
-	file := io.NewSectionReader(f, 0, before.size) // the offset is ours: others may read the same file
-	p, q := buffers.Get().(*[]byte), buffers.Get().(*[]byte)
-	defer buffers.Put(p)
-	defer buffers.Put(q)
-	var held []byte
-	for {
-		n, err := io.ReadFull(file, *p)
-		if n > 0 {
-			if _, err := w.Write(held); err != nil {
-				return err
-			}
-			held = (*p)[:n]
-			h.Write(held)
-			p, q = q, p
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read blob %s: %w", digest, err)
-		}
-	}
-	if format(digest, h) != digest {
+	err = CopyChecked(w, digest, io.NewSectionReader(f, 0, before.size)) // the offset is ours: others may read the same file
+	if errors.Is(err, ErrMismatch) {
 		return b.setAside(digest, f)
 	}
-	b.remember(digest, before, f)
-	_, err = w.Write(held)
+	if err == nil {
+		b.remember(digest, before, f)
+	}
 	return err
 }
 

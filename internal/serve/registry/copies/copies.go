@@ -142,6 +142,11 @@ func (s *Copies) Open(ctx context.Context, digest string) (registry.Content, err
 	return &content{ctx: ctx, copies: s, digest: digest, size: local.Size(), local: local}, nil
 }
 
+// List implements registry.Lister with this server's blobs.
+func (s *Copies) List(ctx context.Context, f func(digest string, size int64, at time.Time) error) error {
+	return s.c.Local.List(ctx, f)
+}
+
 // Secure implements registry.Storage.
 func (s *Copies) Secure(ctx context.Context, digests []string) error {
 	g, ctx := errgroup.WithContext(ctx)
