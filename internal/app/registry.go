@@ -51,6 +51,7 @@ func (s *server) openRegistry(ctx context.Context, local *registry.Blobs) error 
 	}
 	s.registry = registry.New(registry.Config{Store: s.store, Blobs: s.images.storage, Auth: s.keys, Scope: s.in.Scope(), Host: s.in.RegistryHost(), Now: time.Now,
 		Log:       s.log.With("component", "registry"),
+		Ring:      homeRing{s},
 		Upstreams: func(rule *model.PullThroughRule) (registry.Upstream, error) { return s.upstream(rule), nil },
 		Peers: func(region, id string) registry.Peer {
 			if h := s.peerRegistry(region, id); h != nil {
@@ -92,7 +93,7 @@ func (s *server) runRegistry(ctx context.Context) error {
 // ecr is the registry's API in a region.
 func (s *server) ecr(r *region) *wire.Service {
 	return ecr.New(ecr.Config{Store: r.store, Scope: r.scope, Manifests: s.registry, Layers: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
-		Upstreams: upstreams{s}, Peers: upstreams{s}, Log: s.log.With("component", "ecr")})
+		Upstreams: upstreams{s}, Peers: upstreams{s}, Keys: homeRing{s}, Log: s.log.With("component", "ecr")})
 }
 
 // tidyRegistry removes what lifecycle policies expire and what nobody refers to; images and blobs go on the leader's word.
@@ -120,6 +121,25 @@ func (s *server) replicateImages(ctx context.Context) error {
 			s.log.Warn("an image was not replicated; it is tried again", "error", err)
 		}
 	})
+}
+
+// homeRing is the ring of keys of the home region, where the registry is.
+type homeRing struct{ *server }
+
+// GenerateDataKey implements registry.Ring.
+func (h homeRing) GenerateDataKey(ctx context.Context, keyID string, about map[string]string, n int) (plain, sealed []byte, keyARN string, err error) {
+	return h.home().keys.GenerateDataKey(ctx, keyID, about, n)
+}
+
+// Decrypt implements registry.Ring.
+func (h homeRing) Decrypt(ctx context.Context, sealed []byte, about map[string]string) (plain []byte, keyARN string, err error) {
+	return h.home().keys.Decrypt(ctx, sealed, about)
+}
+
+// UsableKey implements ecr.Keys.
+func (h homeRing) UsableKey(ctx context.Context, name string) (string, error) {
+	_, _, arn, err := h.home().keys.GenerateDataKey(ctx, name, nil, 32)
+	return arn, err
 }
 
 // upstreams are other registries as the API asks after them.

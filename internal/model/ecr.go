@@ -67,6 +67,19 @@ type RepositoryBlob struct {
 // Key is <repository>@<digest>.
 func (b *RepositoryBlob) Key() string { return b.Repository + "@" + b.Digest }
 
+// SealedBlob says which stored blob holds a blob of repositories that are encrypted with one key. Written by the registry.
+type SealedBlob struct {
+	Scope  string   // <type>/<key's ARN>
+	Digest string   // of the plain content
+	Size   int64    // of the plain content
+	Sealed string   // digest of the stored, encrypted content
+	Keys   [][]byte // wrapped data keys, the innermost layer's first
+	At     time.Time
+}
+
+// Key is the scope and the digest.
+func (b *SealedBlob) Key() string { return b.Scope + " " + b.Digest }
+
 // RegistrySettings is what is set for the whole registry. Written by the API.
 type RegistrySettings struct {
 	Policy      string // document; "": none

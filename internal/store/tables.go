@@ -150,7 +150,8 @@ var (
 	Replications = table[model.Replication]("ecr-replications",
 		by(ByRepository, func(r *model.Replication) string { return r.Repository }),
 		by(ByState, func(r *model.Replication) string { return string(r.Status) }))
-	Backfills = table[model.Backfill]("ecr-backfills")
+	Backfills   = table[model.Backfill]("ecr-backfills")
+	SealedBlobs = table[model.SealedBlob]("ecr-sealed")
 )
 
 // IAM's tables: of the home region, as IAM is one for all regions.
@@ -181,7 +182,7 @@ func Schema() []Kind {
 		DiscoveryNamespaces.kind(), DiscoveryServices.kind(), DiscoveryInstances.kind(), DiscoveryRevisions.kind(), DiscoveryOperations.kind(),
 		IAMUsers.kind(), IAMGroups.kind(), IAMRoles.kind(), IAMPolicies.kind(), AccessKeys.kind(), InstanceProfiles.kind(), OIDCProviders.kind(), IAMAccounts.kind(),
 		Repositories.kind(), Images.kind(), ImageTags.kind(), RepositoryBlobs.kind(),
-		RegistrySettings.kind(), PullThroughRules.kind(), CreationTemplates.kind(), Replications.kind(), Backfills.kind(),
+		RegistrySettings.kind(), PullThroughRules.kind(), CreationTemplates.kind(), Replications.kind(), Backfills.kind(), SealedBlobs.kind(),
 		MasterKeys.kind(), KMSKeys.kind(), KMSAliases.kind(),
 		VPCs.kind(), Subnets.kind(), RouteTables.kind(), InternetGateways.kind(), NATGateways.kind(), Addresses.kind(), NetworkACLs.kind(), DHCPOptions.kind(), SecurityGroups.kind(),
 		Parameters.kind(), ParameterVersions.kind(), Secrets.kind(), SecretVersions.kind(), S3Buckets.kind(), S3Objects.kind(),

@@ -32,6 +32,12 @@ type Tokens interface {
 	IssueRegistryToken(c wire.Caller, ttl time.Duration) (token string, expires time.Time)
 }
 
+// Keys finds the key that a repository is to be encrypted with.
+type Keys interface {
+	// UsableKey returns the ARN of a key that is enabled, by any of its names. Errors: *model.Error, as KMS has them.
+	UsableKey(ctx context.Context, name string) (arn string, err error)
+}
+
 // Config is what the API needs.
 type Config struct {
 	Store     store.Store
@@ -41,6 +47,7 @@ type Config struct {
 	Upstreams Upstreams
 	Peers     Peers
 	Scanner   Scanner // nil: images are not scanned
+	Keys      Keys    // nil: there are none to encrypt repositories with
 	Tokens    Tokens
 	// Host is the host:port under which docker reaches the registry, such as "localhost:4566".
 	Host string

@@ -175,7 +175,7 @@ func TestRepositoriesThatAreRefused(t *testing.T) {
 			"InvalidParameterException", "imageTagMutabilityExclusionFilters must be given with the tag mutability IMMUTABLE_WITH_EXCLUSION"},
 		"KMS": {awsecr.CreateRepositoryInput{RepositoryName: aws.String("new"),
 			EncryptionConfiguration: &types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeKms}}, "InvalidParameterException",
-			"Berth does not support the encryption type KMS yet"},
+			"This Berth has no keys for the encryption type KMS"},
 		"scanning": {awsecr.CreateRepositoryInput{RepositoryName: aws.String("new"),
 			ImageScanningConfiguration: &types.ImageScanningConfiguration{ScanOnPush: true}},
 			"InvalidParameterException", "Berth does not scan images yet: create the repository with scanOnPush=false"},

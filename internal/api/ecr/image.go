@@ -183,8 +183,12 @@ func (a *api) batchGetImage(ctx context.Context, in *ecr.BatchGetImageInput) (*e
 	out.Failures = append(out.Failures, failures...)
 	for _, f := range found {
 		m, err := a.Manifests.GetManifest(ctx, *in.RepositoryName, f.image.Digest)
+		if k, ok := errors.AsType[*registry.KMSError](err); ok {
+			out.Failures = append(out.Failures, *failed(f.id, types.ImageFailureCodeKmsError, k.Error()))
+			continue
+		}
 		if err != nil {
-			return nil, err
+			return nil, named(err)
 		}
 		if len(in.AcceptedMediaTypes) > 0 && !slices.Contains(in.AcceptedMediaTypes, m.MediaType) {
 			out.Failures = append(out.Failures, types.ImageFailure{FailureCode: types.ImageFailureCodeImageNotFound,

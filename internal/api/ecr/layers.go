@@ -101,6 +101,9 @@ func (a *api) initiateLayerUpload(ctx context.Context, in *ecr.InitiateLayerUplo
 		return nil, err
 	}
 	id, err := a.Layers.StartUpload(ctx, repo.Name)
+	if err != nil {
+		return nil, named(err)
+	}
 	return &ecr.InitiateLayerUploadOutput{UploadId: &id, PartSize: new(int64(maxPart))}, err
 }
 

@@ -2,9 +2,11 @@ package ecr_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	smithy "github.com/aws/smithy-go"
 
+	"github.com/berthdev/berth/internal/api/ecr"
 	"github.com/berthdev/berth/internal/api/wire/wiretest"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
@@ -322,4 +325,33 @@ func TestScanningIsRefusedWithoutAScanner(t *testing.T) {
 	if got := wiretest.Must[*awsecr.GetRegistryScanningConfigurationOutput](t)(r.GetRegistryScanningConfiguration(ctx, nil)); got.ScanningConfiguration.ScanType != types.ScanTypeBasic {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// usable knows one key that is enabled.
+type usable struct{}
+
+func (usable) UsableKey(_ context.Context, name string) (string, error) {
+	if name == "alias/off" {
+		return "", model.Errorf("DisabledException", "the key is disabled.")
+	}
+	return "arn:aws:kms:us-east-1:000000000000:key/" + name, nil
+}
+
+func TestRepositoriesAreEncryptedWithKeys(t *testing.T) {
+	r := newRig(t)
+	c := awsecr.NewFromConfig(wiretest.Serve(t, ecr.New(ecr.Config{Store: r.store, Scope: scope, Manifests: r.reg, Layers: r.reg, Tokens: r.keys, Keys: usable{},
+		Host: "localhost:4566", Now: time.Now, Log: slog.New(slog.DiscardHandler)})))
+	create := func(name string, e types.EncryptionConfiguration) (*awsecr.CreateRepositoryOutput, error) {
+		return c.CreateRepository(ctx, &awsecr.CreateRepositoryInput{RepositoryName: &name, EncryptionConfiguration: &e})
+	}
+	made := wiretest.Must[*awsecr.CreateRepositoryOutput](t)(create("one", types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeKms}))
+	if e := made.Repository.EncryptionConfiguration; *e.KmsKey != "arn:aws:kms:us-east-1:000000000000:key/alias/aws/ecr" || e.EncryptionType != types.EncryptionTypeKms {
+		t.Errorf("made %+v", e)
+	}
+	_, err := create("two", types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeKmsDsse, KmsKey: aws.String("alias/off")})
+	if e, ok := errors.AsType[*types.KmsException](err); !ok || *e.KmsError != "DisabledException" {
+		t.Errorf("a disabled key: %v", err)
+	}
+	_, err = create("three", types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeAes256, KmsKey: aws.String("x")})
+	refused(t, err, "InvalidParameterException", "kmsKey")
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
+
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/serve/registry"
 )
@@ -15,6 +17,9 @@ func digestOf(manifest string) string {
 
 // named turns a refusal of the registry into ECR's error of the same meaning.
 func named(err error) error {
+	if k, ok := errors.AsType[*registry.KMSError](err); ok {
+		return &types.KmsException{Message: &k.Message, KmsError: &k.Code}
+	}
 	e, ok := errors.AsType[*registry.Error](err)
 	if !ok {
 		return err

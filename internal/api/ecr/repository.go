@@ -2,6 +2,7 @@ package ecr
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +20,9 @@ func (a *api) createRepository(ctx context.Context, in *ecr.CreateRepositoryInpu
 	if err != nil {
 		return nil, err
 	}
+	if repo.Repository.EncryptionConfiguration, err = a.encryption(ctx, in.EncryptionConfiguration); err != nil {
+		return nil, err
+	}
 	err = a.Store.Update(ctx, func(tx store.Tx) error {
 		if _, ok := store.Repositories.Get(tx, repo.Name); ok {
 			return model.Errorf("RepositoryAlreadyExistsException",
@@ -31,6 +35,22 @@ func (a *api) createRepository(ctx context.Context, in *ecr.CreateRepositoryInpu
 		return nil, err
 	}
 	return &ecr.CreateRepositoryOutput{Repository: &repo.Repository}, nil
+}
+
+// encryption is what a repository is encrypted with: the key by its ARN, which stays whatever becomes of its aliases.
+func (a *api) encryption(ctx context.Context, e *types.EncryptionConfiguration) (*types.EncryptionConfiguration, error) {
+	if e == nil || e.EncryptionType == types.EncryptionTypeAes256 {
+		return &types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeAes256}, nil
+	}
+	key := "alias/aws/ecr"
+	if e.KmsKey != nil {
+		key = *e.KmsKey
+	}
+	arn, err := a.Keys.UsableKey(ctx, key)
+	if refusal, ok := errors.AsType[*model.Error](err); ok {
+		return nil, &types.KmsException{Message: &refusal.Message, KmsError: &refusal.Code}
+	}
+	return &types.EncryptionConfiguration{EncryptionType: e.EncryptionType, KmsKey: &arn}, err
 }
 
 // newRepository validates the request and fills in ECR's defaults.
@@ -56,7 +76,6 @@ func (a *api) newRepository(in *ecr.CreateRepositoryInput) (*model.Repository, e
 	name := *in.RepositoryName
 	repo := &model.Repository{Name: name, Tags: in.Tags, Repository: types.Repository{
 		CreatedAt:                          new(a.Now()),
-		EncryptionConfiguration:            &types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeAes256},
 		ImageScanningConfiguration:         in.ImageScanningConfiguration,
 		ImageTagMutability:                 in.ImageTagMutability,
 		ImageTagMutabilityExclusionFilters: in.ImageTagMutabilityExclusionFilters,
@@ -110,9 +129,9 @@ func (a *api) checkEncryption(e *types.EncryptionConfiguration) error {
 		return nil
 	case !slices.Contains(e.EncryptionType.Values(), e.EncryptionType):
 		return invalid("encryptionConfiguration.encryptionType", "Member must satisfy enum value set: [AES256, KMS, KMS_DSSE]")
-	case e.EncryptionType != types.EncryptionTypeAes256:
-		return model.Errorf("InvalidParameterException", "Berth does not support the encryption type %s yet", e.EncryptionType)
-	case e.KmsKey != nil:
+	case e.EncryptionType != types.EncryptionTypeAes256 && a.Keys == nil:
+		return model.Errorf("InvalidParameterException", "This Berth has no keys for the encryption type %s", e.EncryptionType)
+	case e.EncryptionType == types.EncryptionTypeAes256 && e.KmsKey != nil:
 		return model.Errorf("InvalidParameterException", "kmsKey may be given with the encryption types KMS and KMS_DSSE only")
 	}
 	return nil

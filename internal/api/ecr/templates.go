@@ -79,7 +79,12 @@ func (a *api) createRepositoryCreationTemplate(ctx context.Context, in *ecr.Crea
 	if err := a.checkTemplate(t); err != nil {
 		return nil, err
 	}
-	err := a.Store.Update(ctx, func(tx store.Tx) error {
+	resolved, err := a.encryption(ctx, &types.EncryptionConfiguration{EncryptionType: t.EncryptionConfiguration.EncryptionType, KmsKey: t.EncryptionConfiguration.KmsKey})
+	if err != nil {
+		return nil, err
+	}
+	t.EncryptionConfiguration = &types.EncryptionConfigurationForRepositoryCreationTemplate{EncryptionType: resolved.EncryptionType, KmsKey: resolved.KmsKey}
+	err = a.Store.Update(ctx, func(tx store.Tx) error {
 		if _, ok := store.CreationTemplates.Get(tx, *t.Prefix); ok {
 			return model.Errorf("TemplateAlreadyExistsException", "The Template already exists for prefix '%s' in the registry with id '%s'", *t.Prefix, a.Scope.Account)
 		}
@@ -98,6 +103,17 @@ func (a *api) updateRepositoryCreationTemplate(ctx context.Context, in *ecr.Upda
 		return nil, err
 	}
 	out := &ecr.UpdateRepositoryCreationTemplateOutput{RegistryId: &a.Scope.Account}
+	if e := in.EncryptionConfiguration; e != nil {
+		plain := &types.EncryptionConfiguration{EncryptionType: e.EncryptionType, KmsKey: e.KmsKey}
+		if err := a.checkEncryption(plain); err != nil {
+			return nil, err
+		}
+		resolved, err := a.encryption(ctx, plain)
+		if err != nil {
+			return nil, err
+		}
+		in.EncryptionConfiguration = &types.EncryptionConfigurationForRepositoryCreationTemplate{EncryptionType: resolved.EncryptionType, KmsKey: resolved.KmsKey}
+	}
 	err := a.Store.Update(ctx, func(tx store.Tx) error {
 		cur, ok := store.CreationTemplates.Get(tx, *in.Prefix)
 		if !ok {

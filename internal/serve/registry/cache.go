@@ -98,7 +98,7 @@ func (r *Registry) take(ctx context.Context, u Upstream, name, repo, reference s
 		return err
 	}
 	img.Repository, img.Digest, img.ManifestSize, img.Cached = repo, dgst, int64(len(content)), true
-	if err := putBlob(ctx, r.Blobs, dgst, content); err != nil {
+	if err := putBlob(ctx, r.blobsOf(repo), dgst, content); err != nil {
 		return err
 	}
 	return r.Store.Update(ctx, func(tx store.Tx) error {
@@ -190,7 +190,7 @@ func blobHeader(w http.ResponseWriter, dgst string) {
 
 // keep stores what is read as the repository's blob, and writes it to w on the way. The last piece is written when all was checked.
 func (r *Registry) keep(ctx context.Context, repo, dgst string, body io.Reader, w io.Writer) error {
-	u, err := r.Blobs.Upload(ctx, "")
+	u, err := r.blobsOf(repo).Upload(ctx, "")
 	if err != nil {
 		return err
 	}

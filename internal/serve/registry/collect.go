@@ -19,12 +19,16 @@ const lease = 24 * time.Hour
 // and pull. It returns how many blobs and bytes it freed.
 func (r *Registry) Collect(ctx context.Context) (blobs int, bytes int64, err error) {
 	before := r.Now().Add(-lease)
+	r.sealing.forget(before)
 	var held map[string]bool
 	err = r.Store.Update(ctx, func(tx store.Tx) error {
-		var drop []string
-		held, drop = holds(tx, before)
+		var drop, unsealed []string
+		held, drop, unsealed = holds(tx, before)
 		for _, key := range drop {
 			store.RepositoryBlobs.Delete(tx, key)
+		}
+		for _, key := range unsealed {
+			store.SealedBlobs.Delete(tx, key)
 		}
 		return nil
 	})
@@ -34,24 +38,43 @@ func (r *Registry) Collect(ctx context.Context) (blobs int, bytes int64, err err
 	return r.Blobs.Sweep(ctx, before, held)
 }
 
-// holds says which blobs stay, and which rows of repositories' blobs go.
-func holds(tx store.Reader, before time.Time) (held map[string]bool, drop []string) {
+// holds says which blobs stay, and which rows of repositories' blobs and of sealed ones go.
+func holds(tx store.Reader, before time.Time) (held map[string]bool, drop, unsealed []string) {
 	held = map[string]bool{}
 	used := map[string]bool{}
+	in, sealed := scopes(tx), map[need]bool{}
+	hold := func(repo, digest string) {
+		if s, ok := in[repo]; ok {
+			sealed[need{s, digest}] = true
+			return
+		}
+		held[digest] = true
+	}
 	for img := range store.Images.Scan(tx, "") {
-		held[img.Digest] = true
+		hold(img.Repository, img.Digest)
 		for _, d := range img.Blobs {
 			used[img.Repository+"@"+d] = true
 		}
 	}
 	for b := range store.RepositoryBlobs.Scan(tx, "") {
 		if used[b.Key()] || b.At.After(before) {
-			held[b.Digest] = true
+			hold(b.Repository, b.Digest)
 		} else {
 			drop = append(drop, b.Key())
 		}
 	}
-	return held, drop
+	wanted := map[string]bool{}
+	for n := range sealed {
+		wanted[n.scope.String()+" "+n.digest] = true
+	}
+	for b := range store.SealedBlobs.Scan(tx, "") {
+		if wanted[b.Key()] || b.At.After(before) {
+			held[b.Sealed] = true
+		} else {
+			unsealed = append(unsealed, b.Key())
+		}
+	}
+	return held, drop, unsealed
 }
 
 // Garbage lists what Collect would remove now.
@@ -62,7 +85,7 @@ func (r *Registry) Garbage(ctx context.Context) (digests []string, bytes int64, 
 	}
 	before := r.Now().Add(-lease)
 	var held map[string]bool
-	r.Store.View(func(tx store.Reader) { held, _ = holds(tx, before) })
+	r.Store.View(func(tx store.Reader) { held, _, _ = holds(tx, before) })
 	err = list.List(ctx, func(digest string, size int64, at time.Time) error {
 		if !held[digest] && at.Before(before) {
 			digests, bytes = append(digests, digest), bytes+size
@@ -84,20 +107,16 @@ type Report struct {
 // Check reads all that the images need and compares it with its digests. What is corrupt is set aside: the next push mends it.
 func (r *Registry) Check(ctx context.Context) (Report, error) {
 	report := Report{Missing: []string{}, Corrupt: []string{}}
-	needs := map[string][]string{} // images by what they need
+	var needed map[need][]string
 	r.Store.View(func(tx store.Reader) {
-		for img := range store.Images.Scan(tx, "") {
+		for range store.Images.Scan(tx, "") {
 			report.Images++
-			needs[img.Digest] = append(needs[img.Digest], img.Key())
-			for _, d := range img.Blobs {
-				if _, held := store.RepositoryBlobs.Get(tx, img.Repository+"@"+d); held || !img.Cached {
-					needs[d] = append(needs[d], img.Key())
-				}
-			}
 		}
+		needed = needs(tx)
 	})
-	for digest, images := range needs {
-		size, err := r.checkOne(ctx, digest)
+	for n, images := range needed {
+		digest := n.digest
+		size, err := r.checkOne(ctx, n)
 		list := &report.Missing
 		if errors.Is(err, ErrCorrupt) {
 			list = &report.Corrupt
@@ -117,8 +136,8 @@ func (r *Registry) Check(ctx context.Context) (Report, error) {
 	return report, ctx.Err()
 }
 
-func (r *Registry) checkOne(ctx context.Context, digest string) (int64, error) {
-	c, err := r.Blobs.Open(ctx, digest)
+func (r *Registry) checkOne(ctx context.Context, n need) (int64, error) {
+	c, err := r.in(n.scope).Open(ctx, n.digest)
 	if err != nil {
 		return 0, err
 	}

@@ -154,6 +154,9 @@ func actionOf(req *http.Request) string {
 // fail answers with an error in the form of the distribution-spec; what is not an *Error is logged and hidden.
 func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
 	e, ok := errors.AsType[*Error](err)
+	if k, is := errors.AsType[*KMSError](err); is {
+		e, ok = refuse(403, "DENIED", "KmsException: "+k.Error()), true
+	}
 	if !ok {
 		if req.Context().Err() != nil {
 			return // the client is gone

@@ -21,7 +21,7 @@ func (r *Registry) StartUpload(ctx context.Context, repo string) (id string, err
 	if err := r.exists(repo); err != nil {
 		return "", err
 	}
-	u, err := r.Blobs.Upload(ctx, "")
+	u, err := r.blobsOf(repo).Upload(ctx, "")
 	if err != nil {
 		return "", err
 	}
@@ -30,7 +30,7 @@ func (r *Registry) StartUpload(ctx context.Context, repo string) (id string, err
 
 // AppendUpload appends a chunk that must start at an offset (-1: wherever the upload ends) and returns the size then.
 func (r *Registry) AppendUpload(ctx context.Context, repo, id string, data io.Reader, start int64) (int64, error) {
-	u, err := r.Blobs.Upload(ctx, id)
+	u, err := r.blobsOf(repo).Upload(ctx, id)
 	if err != nil {
 		return 0, err
 	}
@@ -39,7 +39,7 @@ func (r *Registry) AppendUpload(ctx context.Context, repo, id string, data io.Re
 
 // FinishUpload makes an upload the repository's blob of that digest.
 func (r *Registry) FinishUpload(ctx context.Context, repo, id, digest string) (int64, error) {
-	u, err := r.Blobs.Upload(ctx, id)
+	u, err := r.blobsOf(repo).Upload(ctx, id)
 	if err != nil {
 		return 0, err
 	}
@@ -58,7 +58,7 @@ func (r *Registry) Layer(ctx context.Context, repo, digest string) (int64, error
 	if err := r.holds(repo, digest); err != nil {
 		return 0, errors.Join(fs.ErrNotExist, err)
 	}
-	return r.Blobs.Stat(ctx, digest)
+	return r.blobsOf(repo).Stat(ctx, digest)
 }
 
 // LayerURL is the path of a blob that may be read without logging in, until life has passed or this process ends.

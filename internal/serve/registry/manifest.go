@@ -74,10 +74,10 @@ func (r *Registry) secure(ctx context.Context, img *model.Image, content []byte)
 	if err := r.exists(img.Repository); err != nil {
 		return err
 	}
-	if err := putBlob(ctx, r.Blobs, img.Digest, content); err != nil {
+	if err := putBlob(ctx, r.blobsOf(img.Repository), img.Digest, content); err != nil {
 		return err
 	}
-	err := r.Blobs.Secure(ctx, append([]string{img.Digest}, img.Blobs...))
+	err := r.blobsOf(img.Repository).Secure(ctx, append([]string{img.Digest}, img.Blobs...))
 	if lost, ok := errors.AsType[*LostError](err); ok {
 		return refuse(400, "MANIFEST_BLOB_UNKNOWN", "the repository does not hold blob "+lost.Digest)
 	}
@@ -318,7 +318,7 @@ func (r *Registry) Referrers(ctx context.Context, repo, dgst, artifactType strin
 			}
 			size := img.ManifestSize
 			if size == 0 { // of a row that was stored before it said so
-				size, _ = r.Blobs.Stat(ctx, img.Digest)
+				size, _ = r.Blobs.Stat(ctx, img.Digest) // such rows are older than encryption
 			}
 			index.Manifests = append(index.Manifests, ocispec.Descriptor{MediaType: img.MediaType, ArtifactType: img.ArtifactType,
 				Digest: digest.Digest(img.Digest), Size: size, Annotations: img.Annotations})

@@ -42,6 +42,8 @@ type Config struct {
 	Host  string // under which clients reach the registry, such as "localhost:4566"
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Ring wraps the data keys of repositories that are encrypted with KMS; nil: there are none.
+	Ring Ring
 	// Upstreams opens the registry of a pull-through rule; nil: there are none.
 	Upstreams func(rule *model.PullThroughRule) (Upstream, error)
 	// Peers finds a registry to replicate to, nil when it is not known; nil: none is.
@@ -54,6 +56,7 @@ type Registry struct {
 	manifests *gate.Budget // of those that are in memory while they are pushed
 	urlKey    []byte       // of LayerURL
 	refreshes singleflight.Group
+	sealing   sealing
 }
 
 // New makes a Registry.
@@ -103,7 +106,7 @@ func (r *Registry) GetManifest(ctx context.Context, repo, reference string) (*Ma
 	if img.Archived {
 		return nil, refuse(403, "DENIED", "The image "+repo+"@"+img.Digest+" is archived: move it to the storage class STANDARD to pull it")
 	}
-	content, err := readBlob(ctx, r.Blobs, img.Digest, MaxManifest)
+	content, err := readBlob(ctx, r.blobsOf(repo), img.Digest, MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		r.Log.Error("a manifest's content is missing or corrupt: push its image again", "repository", repo, "digest", img.Digest, "error", err)
 		return nil, refuse(404, "MANIFEST_UNKNOWN", "manifest unknown: its content is lost, push it again")
@@ -174,20 +177,11 @@ func (r *Registry) pulled(ctx context.Context, repo, reference string) {
 
 // Secure has everything that images need outlast the loss of a server, where there is more than one. Errors are joined, one a blob.
 func (r *Registry) Secure(ctx context.Context) error {
-	needed := map[string]bool{}
-	r.Store.View(func(tx store.Reader) {
-		for img := range store.Images.Scan(tx, "") {
-			needed[img.Digest] = true
-			for _, d := range img.Blobs {
-				if _, held := store.RepositoryBlobs.Get(tx, img.Repository+"@"+d); held || !img.Cached {
-					needed[d] = true
-				}
-			}
-		}
-	})
+	needed := map[need][]string{}
+	r.Store.View(func(tx store.Reader) { needed = needs(tx) })
 	var failed []error
-	for digest := range needed {
-		if err := r.Blobs.Secure(ctx, []string{digest}); err != nil {
+	for n := range needed {
+		if err := r.in(n.scope).Secure(ctx, []string{n.digest}); err != nil {
 			failed = append(failed, err)
 		}
 		if ctx.Err() != nil {

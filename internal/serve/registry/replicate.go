@@ -139,7 +139,7 @@ func (r *Registry) sendBlobTo(ctx context.Context, to Peer, repo, dgst string) e
 	if has, err := to.Has(ctx, repo, "blobs", dgst); err != nil || has {
 		return err
 	}
-	c, err := r.Blobs.Open(ctx, dgst)
+	c, err := r.blobsOf(repo).Open(ctx, dgst)
 	if err != nil {
 		return err
 	}

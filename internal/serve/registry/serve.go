@@ -212,7 +212,7 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, m []strin
 		}
 		return err
 	}
-	f, err := r.Blobs.Open(req.Context(), dgst)
+	f, err := r.blobsOf(repo).Open(req.Context(), dgst)
 	if errors.Is(err, fs.ErrNotExist) {
 		return refuse(404, "BLOB_UNKNOWN", "blob unknown to registry: its content is lost, push it again")
 	}
@@ -320,7 +320,7 @@ func (r *Registry) renew(req *http.Request, repo, dgst string) {
 			at = b.At
 		}
 	})
-	if size, err := r.Blobs.Stat(req.Context(), dgst); err == nil && !at.IsZero() && r.Now().Sub(at) > lease/2 {
+	if size, err := r.blobsOf(repo).Stat(req.Context(), dgst); err == nil && !at.IsZero() && r.Now().Sub(at) > lease/2 {
 		if err := r.link(req.Context(), repo, dgst, size); err != nil {
 			r.Log.Warn("cannot renew a blob", "repository", repo, "digest", dgst, "error", err)
 		}
@@ -348,8 +348,8 @@ func (r *Registry) serveStart(w http.ResponseWriter, req *http.Request, m []stri
 		return err
 	}
 	if dgst, from := q.Get("mount"), q.Get("from"); dgst != "" && from != "" && digestPattern.MatchString(dgst) {
-		size, err := r.Blobs.Stat(req.Context(), dgst)
-		if err == nil && r.holds(from, dgst) == nil {
+		size, err := r.blobsOf(repo).Stat(req.Context(), dgst)
+		if err == nil && r.holds(from, dgst) == nil && r.sameScope(repo, from) {
 			if err := r.link(req.Context(), repo, dgst, size); err != nil {
 				return err
 			}
@@ -362,7 +362,7 @@ func (r *Registry) serveStart(w http.ResponseWriter, req *http.Request, m []stri
 	if dgst := q.Get("digest"); dgst != "" && !digestPattern.MatchString(dgst) {
 		return refuse(400, "DIGEST_INVALID", ErrDigest.Error())
 	}
-	u, err := r.Blobs.Upload(req.Context(), "")
+	u, err := r.blobsOf(repo).Upload(req.Context(), "")
 	if err != nil {
 		return err
 	}
@@ -382,7 +382,7 @@ func (r *Registry) serveUpload(w http.ResponseWriter, req *http.Request, m []str
 	if err := r.exists(repo); err != nil {
 		return err
 	}
-	s, err := r.Blobs.Upload(req.Context(), id)
+	s, err := r.blobsOf(repo).Upload(req.Context(), id)
 	if err != nil {
 		return uploadError(err)
 	}
@@ -477,6 +477,9 @@ func created(w http.ResponseWriter, repo, dgst string) error {
 }
 
 func uploadError(err error) error {
+	if k, ok := errors.AsType[*KMSError](err); ok {
+		return refuse(403, "DENIED", "KmsException: "+k.Error())
+	}
 	switch {
 	case errors.Is(err, ErrUploadUnknown), errors.Is(err, os.ErrNotExist):
 		return refuse(404, "BLOB_UPLOAD_UNKNOWN", ErrUploadUnknown.Error())

@@ -90,7 +90,7 @@ func put(ctx context.Context, s store.Store, table, key string, v any, done *Reb
 func rebuild(ctx context.Context, s store.Store, blobs registry.Storage, img *model.Image, done *Rebuilt) error {
 	sizes := map[string]int64{}
 	for _, d := range append([]string{img.Digest}, img.Blobs...) {
-		size, err := blobs.Stat(ctx, d)
+		size, err := registry.StatIn(ctx, s, blobs, img.Repository, d)
 		if errors.Is(err, fs.ErrNotExist) && (!img.Cached || d == img.Digest) {
 			done.Lost = append(done.Lost, img.Key())
 			return nil

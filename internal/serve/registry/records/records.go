@@ -28,6 +28,7 @@ func tables() map[string]func(store.Reader) []row {
 		store.RegistrySettings.Name():  all(store.RegistrySettings),
 		store.PullThroughRules.Name():  all(store.PullThroughRules),
 		store.CreationTemplates.Name(): all(store.CreationTemplates),
+		store.SealedBlobs.Name():       all(store.SealedBlobs), // without which nobody could tell what is in which blob
 	}
 }
 
