@@ -37,6 +37,7 @@ type images struct {
 	storage registry.Storage
 	records registry.Records
 	bucket  *s3store.Store // nil: on disks
+	scanning
 }
 
 // openRegistry makes the registry over the blobs of all servers, or over a bucket.
@@ -47,11 +48,12 @@ func (s *server) openRegistry(ctx context.Context, local *registry.Blobs) error 
 		if err != nil {
 			return err
 		}
-		s.images = images{bucket, bucket, bucket}
+		s.images = images{storage: bucket, records: bucket, bucket: bucket}
 	}
 	s.registry = registry.New(registry.Config{Store: s.store, Blobs: s.images.storage, Auth: s.keys, Scope: s.in.Scope(), Host: s.in.RegistryHost(), Now: time.Now,
 		Log:       s.log.With("component", "registry"),
 		Ring:      homeRing{s},
+		Pushed:    s.scanPushed,
 		Upstreams: func(rule *model.PullThroughRule) (registry.Upstream, error) { return s.upstream(rule), nil },
 		Peers: func(region, id string) registry.Peer {
 			if h := s.peerRegistry(region, id); h != nil {
@@ -59,7 +61,7 @@ func (s *server) openRegistry(ctx context.Context, local *registry.Blobs) error 
 			}
 			return nil
 		}})
-	return nil
+	return s.openScanner()
 }
 
 // runRegistry does what the registry does by itself, until ctx is done.
@@ -93,7 +95,7 @@ func (s *server) runRegistry(ctx context.Context) error {
 // ecr is the registry's API in a region.
 func (s *server) ecr(r *region) *wire.Service {
 	return ecr.New(ecr.Config{Store: r.store, Scope: r.scope, Manifests: s.registry, Layers: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
-		Upstreams: upstreams{s}, Peers: upstreams{s}, Keys: homeRing{s}, Log: s.log.With("component", "ecr")})
+		Upstreams: upstreams{s}, Peers: upstreams{s}, Keys: homeRing{s}, Scanner: s.images.scanner, Log: s.log.With("component", "ecr")})
 }
 
 // tidyRegistry removes what lifecycle policies expire and what nobody refers to; images and blobs go on the leader's word.

@@ -298,6 +298,7 @@ func (s *server) sweepLogs(l *logstore.Store) {
 }
 
 func (s *server) close() {
+	s.closeScanner()
 	if s.logs != nil {
 		if err := s.logs.Close(); err != nil {
 			s.log.Error("cannot close the logs", "error", err)

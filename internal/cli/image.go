@@ -13,6 +13,7 @@ import (
 func (c *common) image() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Load and list the images of this node", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(c.sbom())
 	cmd.AddCommand(&cobra.Command{Use: "import FILE.tar", Short: "Load an OCI layout or a docker-archive", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in, err := app.LoadInstance(c.dataDir)

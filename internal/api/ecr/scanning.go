@@ -125,6 +125,11 @@ func scanningOf(repo *model.Repository, conf *types.RegistryScanningConfiguratio
 	return c
 }
 
+// ScansOnPush tells whether a repository's images are scanned when they are pushed.
+func ScansOnPush(repo *model.Repository, conf types.RegistryScanningConfiguration) bool {
+	return scanningOf(repo, &conf).ScanOnPush
+}
+
 func (a *api) putImageScanningConfiguration(ctx context.Context, in *ecr.PutImageScanningConfigurationInput) (*ecr.PutImageScanningConfigurationOutput, error) {
 	if in.ImageScanningConfiguration == nil {
 		return nil, invalid("imageScanningConfiguration", "Member must not be null")

@@ -61,6 +61,14 @@ func (r *Registry) Layer(ctx context.Context, repo, digest string) (int64, error
 	return r.blobsOf(repo).Stat(ctx, digest)
 }
 
+// OpenLayer opens a blob that the repository holds.
+func (r *Registry) OpenLayer(ctx context.Context, repo, digest string) (io.ReadCloser, error) {
+	if err := r.holds(repo, digest); err != nil {
+		return nil, err
+	}
+	return r.blobsOf(repo).Open(ctx, digest)
+}
+
 // LayerURL is the path of a blob that may be read without logging in, until life has passed or this process ends.
 func (r *Registry) LayerURL(repo, digest string, life time.Duration) string {
 	until := strconv.FormatInt(r.Now().Add(life).Unix(), 10)

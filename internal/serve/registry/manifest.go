@@ -66,6 +66,9 @@ func (r *Registry) PutManifest(ctx context.Context, repo, reference, mediaType s
 		img = &next
 		return nil
 	})
+	if err == nil && r.Pushed != nil {
+		r.Pushed(ctx, img)
+	}
 	return img, err
 }
 

@@ -42,6 +42,8 @@ type Config struct {
 	Host  string // under which clients reach the registry, such as "localhost:4566"
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Pushed is told of each image that was pushed; nil: nobody wants to know. It must not block.
+	Pushed func(ctx context.Context, img *model.Image)
 	// Ring wraps the data keys of repositories that are encrypted with KMS; nil: there are none.
 	Ring Ring
 	// Upstreams opens the registry of a pull-through rule; nil: there are none.
