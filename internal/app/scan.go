@@ -111,7 +111,7 @@ func scanWorker(ctx context.Context, in io.Reader) ([]byte, error) {
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 	}
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = timeouts.ScanEnd
 	if err := cmd.Run(); err != nil {
 		text := strings.TrimSpace(said.String())
 		if i := strings.IndexByte(text, '\n'); i >= 0 {

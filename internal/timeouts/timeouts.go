@@ -238,8 +238,9 @@ const (
 	// has to answer.
 	ReplicateLook  = 2 * time.Second
 	UpstreamHeader = 15 * time.Second
-	// Scan bounds the reading of an image for its packages.
-	Scan = 10 * time.Minute
+	// Scan bounds the reading of an image for its packages, ScanEnd what its worker's pipes have after its death.
+	Scan    = 10 * time.Minute
+	ScanEnd = time.Second
 	// RecordsRetry is the pause before records that could not be written beside the blobs are written again.
 	RecordsRetry = 10 * time.Second
 	// LogCopy bounds one exchange of log events between two servers. LogAway is how long a server that did not answer gets none.
