@@ -78,6 +78,11 @@ browser:
 screenshots: build browser
 	BERTH_BIN=$(CURDIR)/bin/berth BERTH_SCREENSHOTS=$(CURDIR)/docs/screenshots go test -count=1 -run TestScreenshots -v ./test/console
 
+## bench-registry: pushes and pulls of the registry, plain and encrypted, beside write+fsync and sha256 of the same bytes.
+.PHONY: bench-registry
+bench-registry:
+	go test -run xxx -bench BenchmarkRegistry -benchtime 2s -count 3 ./internal/serve/registry
+
 ## fleet: three machines as namespaces on this box, one cluster, the shop on it, and a machine that dies. Needs root.
 fleet: build shop
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/fleet ./examples/fleet

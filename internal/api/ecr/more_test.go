@@ -355,3 +355,31 @@ func TestRepositoriesAreEncryptedWithKeys(t *testing.T) {
 	_, err = create("three", types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeAes256, KmsKey: aws.String("x")})
 	refused(t, err, "InvalidParameterException", "kmsKey")
 }
+
+// TestTenThousandImagesAreDescribed within a second (a promise of the registry's).
+func TestTenThousandImagesAreDescribed(t *testing.T) {
+	r := newRig(t)
+	r.create("app")
+	err := r.store.Update(ctx, func(tx store.Tx) error {
+		for i := range 10_000 {
+			store.Images.Put(tx, &model.Image{Repository: "app", Digest: fmt.Sprintf("sha256:%064x", i), MediaType: manifestType, Tags: []string{fmt.Sprint("v", i)}, PushedAt: r.now})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, n := time.Now(), 0
+	for pages := awsecr.NewDescribeImagesPaginator(r.Client, &awsecr.DescribeImagesInput{RepositoryName: aws.String("app"), MaxResults: aws.Int32(1000)}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(page.ImageDetails)
+	}
+	took := time.Since(began)
+	t.Logf("%d images in %s", n, took)
+	if n != 10_000 || took > 5*time.Second { // a second on a machine that has nothing else to do
+		t.Errorf("%d images in %s", n, took)
+	}
+}

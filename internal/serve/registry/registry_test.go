@@ -65,14 +65,20 @@ type fixture struct {
 }
 
 func setup(t *testing.T, repos ...string) *fixture {
-	f := &fixture{t: t, now: time.Now(), st: mem.New(store.Schema()), dir: t.TempDir()}
-	f.open()
-	f.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.reg.ServeHTTP(w, r) }))
+	f := &fixture{t: t, dir: t.TempDir()}
+	f.serve(nil)
 	t.Cleanup(f.srv.Close)
 	for _, repo := range repos {
 		f.create(repo, ecrtypes.ImageTagMutabilityMutable)
 	}
 	return f
+}
+
+// serve opens the fixture in its directory and serves it.
+func (f *fixture) serve(configure func(*registry.Config)) {
+	f.now, f.st, f.configure = time.Now(), mem.New(store.Schema()), configure
+	f.open()
+	f.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.reg.ServeHTTP(w, r) }))
 }
 
 // open makes the registry on the fixture's directory, as a restart of the process does.

@@ -207,8 +207,8 @@ func (c *sealedContent) SendTo(w io.Writer) error {
 	if _, err := c.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	err := CopyChecked(w, c.digest, struct{ io.Reader }{c.Reader})
-	if errors.Is(err, seal.ErrForged) || errors.Is(err, ErrMismatch) {
+	_, err := copyBuffer(w, c.Reader) // each segment is authentic, and the last one is marked: there is no need of the digest
+	if errors.Is(err, seal.ErrForged) {
 		return cmp.Or(c.below.SendTo(io.Discard), fmt.Errorf("blob %s: %w", c.digest, seal.ErrForged)) // which sets it aside
 	}
 	return err
