@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -52,9 +53,13 @@ func Run(ctx context.Context, c Config, out io.Writer) error {
 			return err
 		}
 		s.port.onOpen = near.again
+		began := time.Now()
 		near.open(s)
-		g.Go(func() error { return p.run(ctx, s) })
 		g.Go(func() error { return s.run(ctx) })
+		g.Go(func() error {
+			s.awaitNode(ctx, began)
+			return p.run(ctx, s)
+		})
 		welcome(out, in, s.consoleLink())
 		return nil
 	})

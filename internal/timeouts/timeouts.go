@@ -113,6 +113,8 @@ const (
 	SweepFolders = time.Minute
 	// Resolve is how long a resolver of the machine's has for an answer to a container's question.
 	Resolve = 2 * time.Second
+	// ResolveIdle is how long a connection with DNS questions may be silent.
+	ResolveIdle = 10 * time.Second
 	// RulesKept is the pause between two looks at the network's rules, which other firewalls take away, or add chains that drop.
 	RulesKept    = 2 * time.Second
 	SweepCgroups = 15 * time.Second
@@ -277,6 +279,8 @@ const (
 	TableSilence = 7 * time.Second
 	TableSend    = 5 * time.Second
 	TableRetry   = time.Second
+	// OwnNode is how long a starting server's API waits for the node of its own process.
+	OwnNode = 2 * time.Second
 	// KeysLevel is the pause between two looks whether a server's keys are in line with the settings; NodeRoots that between two
 	// questions of a node whom to believe.
 	KeysLevel = 10 * time.Second

@@ -189,7 +189,11 @@ func (s *soak) hit(word string, sig syscall.Signal) {
 			continue // gone already
 		}
 		if err := syscall.Kill(pid, sig); err == nil && sig == syscall.SIGKILL {
-			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000)
+			for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); { // until it is gone: signals interrupt Poll
+				if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000); n > 0 {
+					break
+				}
+			}
 		}
 		unix.Close(fd)
 	}

@@ -12,7 +12,8 @@
 // When containerd starts, before it looks at anything: folders of snapshots that were never committed go (SweepSnapshots), because
 // the next snapshot would have their number. Then each shim is asked whether it answers (Ward): containerd would wait for one that
 // hangs before it serves anybody, and then kill its containers. A shim that hangs is set aside, with its containers running, and
-// taken back when it answers. A dead shim is left to containerd, which cleans up after it.
+// taken back when it answers. A dead shim is left to containerd, which cleans up after it. What is left of a bundle that was being removed goes:
+// while it is there no other of its name can be.
 //
 // While containerd runs: shims that no container belongs to, because their start was interrupted, are ended (Strays).
 //

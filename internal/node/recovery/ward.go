@@ -9,10 +9,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
@@ -36,15 +38,19 @@ func NewWard(s Shims) *Ward { return &Ward{shims: s, held: map[string]bundle{}} 
 // Admit asks all shims at once, and sets aside the bundles of those that do not answer within timeouts.ShimProbe. It must run
 // before containerd looks at its bundles. Their containers run on.
 func (w *Ward) Admit(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	// One that is set aside has no bundle of its name beside it.
+	errs := []error{w.sweep(func(dir, _, id string) bool {
+		_, err := os.Lstat(filepath.Join(dir, id))
+		return err == nil
+	})}
 	bySocket := map[string][]bundle{}
 	for _, b := range w.shims.bundles() {
 		bySocket[b.socket] = append(bySocket[b.socket], b)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	replies := ask(ctx, bySocket)
 	clear(w.held)
-	var errs []error
 	for socket, all := range bySocket {
 		aside := replies[socket] == silent
 		for _, b := range all {
@@ -56,6 +62,30 @@ func (w *Ward) Admit(ctx context.Context) error {
 				log.G(ctx).WithField("id", b.id).Warn("the container's shim does not answer; the container runs on, and containerd starts without it")
 				w.held[b.namespace+"/"+b.id] = b
 			}
+		}
+	}
+	return errors.Join(append(errs, w.sweep(func(_, namespace, id string) bool {
+		_, aside := w.held[namespace+"/"+id]
+		return !aside
+	}))...)
+}
+
+// sweep removes hidden bundles that are nobody's: containerd hides a bundle before it removes it, and one that was killed between left it.
+// While it is there no bundle of its name can be removed, and its container is never made again. left tells which, by the namespace's folder,
+// the namespace and the id. It needs the lock.
+func (w *Ward) sweep(left func(dir, namespace, id string) bool) error {
+	var errs []error
+	dirs, _ := filepath.Glob(filepath.Join(w.shims.folder(), "*", hidden+"*"))
+	for _, dir := range dirs {
+		if !left(filepath.Dir(dir), filepath.Base(filepath.Dir(dir)), strings.TrimPrefix(filepath.Base(dir), hidden)) {
+			continue
+		}
+		err := mount.UnmountRecursive(filepath.Join(dir, "rootfs"), unix.MNT_DETACH)
+		if err == nil {
+			err = os.RemoveAll(dir)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("what is left of a bundle: %w", err))
 		}
 	}
 	return errors.Join(errs...)

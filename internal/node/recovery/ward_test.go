@@ -93,3 +93,44 @@ func TestWard(t *testing.T) {
 		t.Error("the shim that died is to be containerd's, and the others are to stay aside")
 	}
 }
+
+// TestWhatIsLeftOfABundle: containerd hides a bundle before it removes it, and may be killed between; what it left goes, one that is set aside
+// does not, and a silent shim can be set aside although such a rest has its place.
+func TestWhatIsLeftOfABundle(t *testing.T) {
+	state, err := os.MkdirTemp("", "w")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	s := Shims{State: state, Socket: "/run/some/containerd.sock"}
+	if err := os.MkdirAll(s.Sockets(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(s.Sockets(), "hung"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s.put(t, "hung", filepath.Join(s.Sockets(), "hung"))
+	rest := func(id string) {
+		if err := os.MkdirAll(filepath.Join(s.folder(), "ns", hidden+id, "rootfs", "x"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rest("gone")
+	rest("hung")
+	s.put(t, "again", filepath.Join(s.Sockets(), "nobody"))
+	s.put(t, hidden+"again", filepath.Join(s.Sockets(), "nobody"))
+	w := NewWard(s)
+	for range 2 {
+		if err := w.Admit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s.shows(hidden+"gone") || s.shows(hidden+"again") || !s.shows("again") || s.shows("hung") || !w.Holds("ns", "hung") {
+			t.Errorf("rests %v %v, shown %v %v, held %v", s.shows(hidden+"gone"), s.shows(hidden+"again"), s.shows("again"), s.shows("hung"), w.Holds("ns", "hung"))
+		}
+	}
+	if _, err := os.Stat(filepath.Join(s.folder(), "ns", hidden+"hung", "bootstrap.json")); err != nil {
+		t.Error("the bundle that was set aside:", err)
+	}
+}

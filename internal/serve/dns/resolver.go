@@ -208,9 +208,6 @@ func (r *Resolver) ServeStreams(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// idle is how long a connection may be silent.
-const idle = 10 * time.Second
-
 // stream answers the questions of one connection, one after another.
 func (r *Resolver) stream(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
@@ -220,7 +217,7 @@ func (r *Resolver) stream(ctx context.Context, conn net.Conn) {
 		source = at.AddrPort().Addr().Unmap()
 	}
 	for {
-		_ = conn.SetDeadline(time.Now().Add(idle))
+		_ = conn.SetDeadline(time.Now().Add(timeouts.ResolveIdle))
 		question, err := readMessage(conn)
 		if err != nil {
 			return
