@@ -59,11 +59,11 @@ func (in *Instance) daemonConfig() daemon.Config {
 }
 
 // openPlatform starts what does not run yet. What it opened before an error is closed.
-func openPlatform(ctx context.Context, in *Instance, up uplink, log *slog.Logger) (p *platform, err error) {
+func openPlatform(ctx context.Context, in *Instance, up uplink, log *slog.Logger) (_ *platform, err error) {
 	if err := needRoot(); err != nil {
 		return nil, err
 	}
-	p = &platform{in: in, log: log}
+	p := &platform{in: in, log: log}
 	defer func() {
 		if err != nil {
 			p.close()
