@@ -62,7 +62,21 @@ func (d *Daemon) Start(ctx context.Context) error {
 		d.log.Warn("containerd did not serve in time; starting it once more", "error", err)
 		err = d.launch(ctx)
 	}
+	if err != nil && ctx.Err() == nil && d.other(ctx) {
+		return nil
+	}
 	return err
+}
+
+// other tells whether another one serves by now: a `berth up` that was killed may have begun to start it, and its record comes only with its
+// lock.
+func (d *Daemon) other(ctx context.Context) bool {
+	r, ok := load(d.c)
+	if !ok || r.Fingerprint != d.c.fingerprint() || d.ready(ctx, timeouts.ContainerdStart, r.Alive) != nil {
+		return false
+	}
+	d.log.Info("containerd is running: somebody else started it meanwhile", "pid", r.PID)
+	return true
 }
 
 var errSilent = errors.New("containerd does not answer")
