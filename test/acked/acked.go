@@ -383,7 +383,7 @@ func (h *History) sets() error {
 
 // once checks that each token runs one task if it was acknowledged, and at most one if not.
 func (h *History) once(ctx context.Context, client *ecs.Client) error {
-	count := map[string]int{}
+	count, seen := map[string]int{}, map[string]bool{} // one that ends meanwhile is in both lists
 	for _, status := range []types.DesiredStatus{types.DesiredStatusRunning, types.DesiredStatusStopped} {
 		pages := ecs.NewListTasksPaginator(client, &ecs.ListTasksInput{Cluster: &h.c.Cluster, DesiredStatus: status})
 		for pages.HasMorePages() {
@@ -399,7 +399,10 @@ func (h *History) once(ctx context.Context, client *ecs.Client) error {
 				return err
 			}
 			for _, t := range out.Tasks {
-				count[aws.ToString(t.StartedBy)]++
+				if arn := aws.ToString(t.TaskArn); !seen[arn] {
+					seen[arn] = true
+					count[aws.ToString(t.StartedBy)]++
+				}
 			}
 		}
 	}
