@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
-	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/join"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/node/agent/metadata"
@@ -28,10 +26,12 @@ func (s *server) protect(ctx context.Context, ask metadata.ProtectionAsk) (answe
 
 // protectHere answers where this server leads.
 func (s *server) protectHere(ctx context.Context, _ string, ask metadata.ProtectionAsk) (answer metadata.ProtectionAnswer, err error) {
-	_, role, _ := strings.Cut(ask.Role, ":role/")
-	role = role[strings.LastIndex(role, "/")+1:]
-	caller := wire.Caller{Account: s.in.Account, Region: s.in.Region, UserID: "AROA:" + ask.Task,
-		ARN: fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/%s", model.Partition, s.in.Account, role, ask.Task)}
+	caller, err := s.keys.RoleCaller(ask.Role, ask.Task, "ecs-tasks.amazonaws.com")
+	if refusal, ok := errors.AsType[*model.Error](err); ok {
+		answer.Code, answer.Message = refusal.Code, refusal.Message
+		return answer, nil
+	}
+	caller.Region = s.in.Region
 	op, in := "GetTaskProtection", map[string]any{"cluster": ask.Cluster, "tasks": []string{ask.Task}}
 	if ask.Change {
 		op, in["protectionEnabled"] = "UpdateTaskProtection", ask.Enabled

@@ -35,7 +35,7 @@ func hash(s string) string {
 func (s *Console) begin(r *http.Request, c wire.Caller) (id, key string, err error) {
 	id, key = secret(), secret()
 	now := s.c.Now()
-	row := &model.ConsoleSession{ID: hash(id), KeyHash: hash(key), Account: c.Account, ARN: c.ARN, UserID: c.UserID, AccessKeyID: c.AccessKeyID,
+	row := &model.ConsoleSession{ID: hash(id), KeyHash: hash(key), Account: c.Account, ARN: c.ARN, UserID: c.UserID, AccessKeyID: c.AccessKeyID, Grant: c.Grant,
 		Agent: bounded(r.UserAgent(), 200), Address: peerOf(r), CreatedAt: now, UsedAt: now}
 	err = s.c.Store.Update(r.Context(), func(tx store.Tx) error {
 		n, oldest := 0, row
@@ -98,7 +98,7 @@ func (s *Console) note(ctx context.Context, row *model.ConsoleSession) {
 }
 
 func callerOf(row *model.ConsoleSession, region string) wire.Caller {
-	return wire.Caller{Account: row.Account, ARN: row.ARN, UserID: row.UserID, AccessKeyID: row.AccessKeyID, Region: region}
+	return wire.Caller{Account: row.Account, ARN: row.ARN, UserID: row.UserID, AccessKeyID: row.AccessKeyID, Region: region, Grant: row.Grant}
 }
 
 // errNoSession is what the browser shows the login for.

@@ -7,8 +7,9 @@ import "time"
 type ConsoleSession struct {
 	ID      string // hexadecimal SHA-256 of the cookie
 	KeyHash string // hexadecimal SHA-256 of the key
-	// Account, ARN, UserID and AccessKeyID are whose it is: those of whoever logged in.
+	// Account, ARN, UserID and AccessKeyID are whose it is: those of whoever logged in; Grant what bounds temporary credentials.
 	Account, ARN, UserID, AccessKeyID string
+	Grant                             *Grant
 	Agent                             string // the browser, as it calls itself
 	Address                           string // from where it was made
 	CreatedAt, UsedAt                 time.Time

@@ -121,7 +121,8 @@ type Grant struct {
 	Role    string `json:"r,omitempty"` // a role's ARN
 	RoleID  string `json:"i,omitempty"` // "" for a role that IAM did not know
 	Session string `json:"s,omitempty"` // its name
-	User    string `json:"u,omitempty"` // of GetSessionToken: a user's ARN, or the root's
+	User    string `json:"u,omitempty"` // instead of a role: a user's ARN, or the root's
+	UserID  string `json:"ui,omitempty"`
 	// Policies are the session's own, Managed the ARNs of others;
 	Policies []string `json:"p,omitempty"`
 	Managed  []string `json:"m,omitempty"`

@@ -65,7 +65,12 @@ func (a *Authority) request(c wire.Caller, p *person, ask wire.Ask) *policy.Requ
 	if c.UserAgent != "" {
 		keys.Set("aws:UserAgent", c.UserAgent)
 	}
-	for k, v := range ask.Context {
+	given := map[string]bool{}
+	for k, v := range ask.Context { // keys that differ by their letters' size are one, with several values
+		if k = strings.ToLower(k); given[k] {
+			v = append(slices.Clone(keys[k]), v...)
+		}
+		given[k] = true
 		keys.Set(k, v...)
 	}
 	q := &policy.Request{Action: ask.Action, Keys: keys}

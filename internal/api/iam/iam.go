@@ -138,9 +138,8 @@ type claims struct {
 	Kind    string `json:"k"` // session or registry
 	Key     string `json:"a,omitempty"`
 	Expires int64  `json:"e"` // Unix seconds
-	// Grant is whose it is; User is instead that of a registry's password, for a user or "" for the owner.
+	// Grant is whose it is; nil: the owner's, in a registry's password.
 	Grant *model.Grant `json:"g,omitempty"`
-	User  string       `json:"u,omitempty"`
 }
 
 const (

@@ -363,7 +363,8 @@ func TestRegistryPasswords(t *testing.T) {
 	r.user("ann")
 	doc := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecr:BatchGetImage","Resource":"arn:aws:ecr:*:*:repository/app/*"}]}`
 	wiretest.Must[*sdk.PutUserPolicyOutput](t)(r.PutUserPolicy(ctx, &sdk.PutUserPolicyInput{UserName: aws.String("ann"), PolicyName: aws.String("p"), PolicyDocument: &doc}))
-	password, _ := r.keys.IssueRegistryToken(wire.Caller{Account: scope.Account, ARN: "arn:aws:iam::000000000000:user/ann"}, time.Hour)
+	made := wiretest.Must[*sdk.GetUserOutput](t)(r.GetUser(ctx, &sdk.GetUserInput{UserName: aws.String("ann")})).User
+	password, _ := r.keys.IssueRegistryToken(wire.Caller{Account: scope.Account, ARN: "arn:aws:iam::000000000000:user/ann", UserID: *made.UserId}, time.Hour)
 	if who, err := r.keys.CheckRegistryToken(password); err != nil || who != "arn:aws:iam::000000000000:user/ann" {
 		t.Errorf("%s %v", who, err)
 	}
@@ -398,6 +399,10 @@ func TestRegistryPasswords(t *testing.T) {
 	wiretest.Must[*sdk.DeleteUserOutput](t)(r.DeleteUser(ctx, &sdk.DeleteUserInput{UserName: aws.String("ann")}))
 	if _, err := r.keys.CheckRegistryToken(password); err == nil {
 		t.Error("the password of nobody")
+	}
+	r.user("ann")
+	if _, err := r.keys.CheckRegistryToken(password); err == nil {
+		t.Error("the password of another ann")
 	}
 }
 

@@ -35,6 +35,19 @@ func (a *Authority) Issue(roleARN, sessionName string, ttl time.Duration) model.
 	return a.Grant(g, ttl)
 }
 
+// RoleCaller is a role as it acts in a task's name inside Berth: what it asks for is decided as if the task had asked. The error is
+// that of MayAssume.
+func (a *Authority) RoleCaller(roleARN, session, service string) (wire.Caller, error) {
+	if err := a.MayAssume(roleARN, service); err != nil {
+		return wire.Caller{}, err
+	}
+	g := &model.Grant{Role: roleARN, Session: session, Issued: a.now().Unix()}
+	if role, ok := a.role(roleARN); ok {
+		g.RoleID = role.ID
+	}
+	return a.callerOf(g)
+}
+
 // role finds a role by its ARN.
 func (a *Authority) role(arn string) (role *model.IAMRole, ok bool) {
 	if a.Store == nil {
@@ -112,7 +125,7 @@ func (a *Authority) callerOf(g *model.Grant) (wire.Caller, error) {
 	}
 	if g.User != "" {
 		user, ok := a.user(g.User)
-		if !ok {
+		if !ok || user.ID != g.UserID { // another has the name by now
 			return wire.Caller{}, unknownKey()
 		}
 		c.ARN, c.UserID = user.ARN, user.ID
@@ -154,8 +167,8 @@ func roleID(arn string) string {
 func (a *Authority) IssueRegistryToken(c wire.Caller, ttl time.Duration) (token string, expires time.Time) {
 	expires = a.now().Add(ttl).Truncate(time.Second)
 	own := claims{Kind: kindRegistry, Key: random32(10), Grant: c.Grant, Expires: expires.Unix()}
-	if c.Grant == nil && c.ARN != a.rootARN() {
-		own.User = c.ARN
+	if c.Grant == nil && c.ARN != "" && c.ARN != a.rootARN() {
+		own.Grant = &model.Grant{User: c.ARN, UserID: c.UserID}
 	}
 	return a.seal(own), expires
 }
@@ -181,10 +194,7 @@ func (a *Authority) registryCaller(password string) (wire.Caller, error) {
 	}
 	g := c.Grant
 	if g == nil {
-		g = &model.Grant{User: c.User}
-		if c.User == "" {
-			g.User = a.rootARN()
-		}
+		g = &model.Grant{User: a.rootARN()}
 	}
 	caller, err := a.callerOf(g)
 	if err != nil {

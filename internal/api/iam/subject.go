@@ -143,7 +143,7 @@ func (a *Authority) person(r store.Reader, c wire.Caller) *person {
 	case g != nil && g.Role != "":
 		a.inRole(r, p, g)
 	case strings.Contains(c.ARN, ":user/") && r != nil:
-		a.asUser(r, p, c.ARN)
+		a.asUser(r, p, c)
 	default:
 		p.gone = true
 	}
@@ -153,10 +153,10 @@ func (a *Authority) person(r store.Reader, c wire.Caller) *person {
 	return p
 }
 
-func (a *Authority) asUser(r store.Reader, p *person, arn string) {
+func (a *Authority) asUser(r store.Reader, p *person, c wire.Caller) {
 	p.keys.Set("aws:PrincipalType", "User")
-	u, ok := store.IAMUsers.Get(r, strings.ToLower(model.ARNTail(arn)))
-	if p.gone = !ok || u.ARN != arn; p.gone {
+	u, ok := store.IAMUsers.Get(r, strings.ToLower(model.ARNTail(c.ARN)))
+	if p.gone = !ok || u.ARN != c.ARN || u.ID != c.UserID; p.gone {
 		return
 	}
 	p.keys.Set("aws:username", u.Name)

@@ -76,7 +76,7 @@ func (a *api) getSessionToken(ctx context.Context, in *sts.GetSessionTokenInput)
 	if err != nil {
 		return nil, err
 	}
-	return &sts.GetSessionTokenOutput{Credentials: view(a.Sessions.Grant(model.Grant{User: c.ARN}, seconds))}, nil
+	return &sts.GetSessionTokenOutput{Credentials: view(a.Sessions.Grant(model.Grant{User: c.ARN, UserID: c.UserID}, seconds))}, nil
 }
 
 func view(c model.Credentials) *types.Credentials {
