@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/model"
@@ -89,6 +91,11 @@ func (b *berth) client(t *testing.T) *ecs.Client {
 		Credentials: credentials.NewStaticCredentialsProvider(id, secret, "")})
 }
 
+// parameters is a client of the Parameter Store at this server, with the credentials of another client.
+func (b *berth) parameters(of *ecs.Client) *ssm.Client {
+	return ssm.New(ssm.Options{Region: "us-east-1", BaseEndpoint: aws.String("http://" + b.conf.Listen), Credentials: of.Options().Credentials})
+}
+
 // TestThreeServers: a Berth that was alone becomes three by tokens; each takes every request, also when the one that leads stops, and one
 // is removed and refused afterwards.
 func TestThreeServers(t *testing.T) {
@@ -136,12 +143,26 @@ func TestThreeServers(t *testing.T) {
 		}
 	}
 	voting(t, first.conf.DataDir)
+	kept := servers[1].parameters(c)
+	if _, err := kept.PutParameter(t.Context(), &ssm.PutParameterInput{Name: aws.String("secret"), Value: aws.String("kept"), Type: "SecureString"}); err != nil {
+		t.Error(err)
+	}
+	for _, b := range servers[1:] {
+		eventually(t, "a server is not given the master key", func() bool {
+			own, err := os.ReadFile(filepath.Join(b.conf.DataDir, "master.key"))
+			others, _ := os.ReadFile(filepath.Join(first.conf.DataDir, "master.key"))
+			return err == nil && len(own) > 0 && string(own) == string(others)
+		})
+	}
 	if err := first.stop(); err != nil {
 		t.Error(err)
 	}
 	began := time.Now()
 	create(t, servers[1].client(t), "after")
 	t.Log("a write after the leader's stop took", time.Since(began))
+	if got, err := kept.GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String("secret"), WithDecryption: aws.Bool(true)}); err != nil || *got.Parameter.Value != "kept" {
+		t.Errorf("what the first leader encrypted is not read by the next: %v", err)
+	}
 	if got := clusters(t, servers[2].client(t)); len(got) != len(want)+1 {
 		t.Errorf("the third has %v", got)
 	}
