@@ -187,7 +187,7 @@ func openMachine(ctx context.Context, in *Instance, up uplink, log *slog.Logger)
 	gateway := p.network.Gateway().String()
 	names := in.names != nil && in.names(net.JoinHostPort(gateway, "53"))
 	m := &machine{runtimeVersion: "containerd", across: &across{p.network, in.NodeID, p.overlay, log.With("component", "network"), public}, gateway: p.network.Gateway().String(), ports: []int32{metadataPort, int32(outside.Addr().(*net.TCPAddr).Port)},
-		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), FileSystems: in.fileSystems, RunDir: filepath.Join(in.RunDir(), "files"),
+		Config: agent.Config{Runtime: p.runtime, Images: p.images, Network: p.network, Logs: logs, VolumeDir: in.Path("volumes"), FileSystems: in.fileSystems, GPUs: gpus(), RunDir: filepath.Join(in.RunDir(), "files"),
 			HostMetadataURL: "http://" + outside.Addr().String(), NameServer: gateway, Names: names},
 		close: func() {
 			if err := logs.Close(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -137,6 +138,7 @@ func (n *node) declare() model.Declaration {
 	d := model.Declaration{Hostname: hostname(), Address: n.up.address(), CPU: int64(runtime.NumCPU()) * 1024,
 		Memory: max(totalMemory()-reservedMemory, 256), ReservedPorts: append([]int32{22, 2375, 2376, int32(api)}, n.machine.ports...),
 		Arch: runtime.GOARCH, Version: n.version, RuntimeVersion: n.machine.runtimeVersion, Boot: bootID(), Attributes: n.in.attributes(arch)}
+	d.GPUs = len(n.machine.GPUs)
 	if n.in.Node != nil {
 		d.Clusters = n.in.Node.Clusters
 	}
@@ -162,4 +164,16 @@ func totalMemory() int64 {
 		}
 	}
 	return 0
+}
+
+// gpus are the numbers of this machine's NVIDIA GPUs: those of the devices /dev/nvidia<number>.
+func gpus() (numbers []string) {
+	paths, _ := filepath.Glob("/dev/nvidia[0-9]*") // the pattern is good
+	for _, path := range paths {
+		number := strings.TrimPrefix(path, "/dev/nvidia")
+		if _, err := strconv.Atoi(number); err == nil {
+			numbers = append(numbers, number)
+		}
+	}
+	return numbers
 }

@@ -54,6 +54,7 @@ type Declaration struct {
 	Address        string            // an IPv4 address at which other machines reach this one's host ports
 	CPU            int64             // CPU units: 1024 a core
 	Memory         int64             // MiB that tasks may reserve
+	GPUs           int               `json:",omitempty"`
 	ReservedPorts  []int32           // TCP host ports that tasks may not take
 	Arch           string            // as in GOARCH
 	Attributes     map[string]string // such as ecs.os-type, ecs.availability-zone

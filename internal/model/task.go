@@ -111,6 +111,7 @@ type Resources struct {
 	// Ports are fixed host ports; a dynamic port (hostPort 0) is the agent's choice and not listed.
 	Ports []HostPort
 	ENIs  int // 1 for awsvpc
+	GPUs  int `json:",omitempty"`
 }
 
 // HostPort is a port of the machine.

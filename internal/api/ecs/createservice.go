@@ -209,8 +209,8 @@ func checkRevision(r store.Reader, rev *model.ServiceRevision, def *types.TaskDe
 	if err := taskdef.Runnable(def); err != nil {
 		return err
 	}
-	if taskdef.NeedsGPU(def) {
-		return notYet("services whose task definition needs GPUs")
+	if taskdef.NeedsNeuron(def) {
+		return notYet("services whose task definition needs Neuron devices")
 	}
 	if err := checkRegistries(r, rev.ServiceRegistries, def); err != nil {
 		return err

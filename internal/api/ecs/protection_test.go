@@ -5,6 +5,7 @@ import (
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
@@ -45,4 +46,23 @@ func TestTaskProtection(t *testing.T) {
 	refused(t, err, "InvalidParameterException", "expiresInMinutes should be between 1 and 2880.")
 	_, err = r.updateTaskProtection(r.ctx(), &sdk.UpdateTaskProtectionInput{})
 	refused(t, err, "InvalidParameterException", "Tasks cannot be empty.")
+}
+
+// TestGPUsAreCounted: a machine's GPUs are given by count, and RESOURCE:GPU says that there are no more.
+func TestGPUsAreCounted(t *testing.T) {
+	r := newRig(t)
+	r.node()
+	r.write(func(tx store.Tx) {
+		n, _ := store.Nodes.Get(tx, "n1")
+		changed := *n
+		changed.GPUs = 3
+		store.Nodes.Put(tx, &changed)
+	})
+	r.define("gpu", func(in *sdk.RegisterTaskDefinitionInput) {
+		in.ContainerDefinitions[0].ResourceRequirements = []types.ResourceRequirement{{Type: types.ResourceTypeGpu, Value: new("2")}}
+	})
+	out := ok(r.runTask(r.ctx(), &sdk.RunTaskInput{TaskDefinition: new("gpu"), Count: new(int32(2))}))(t)
+	if len(out.Tasks) != 1 || len(out.Failures) != 1 || *out.Failures[0].Reason != "RESOURCE:GPU" {
+		t.Errorf("%+v", out)
+	}
 }

@@ -226,7 +226,7 @@ func (a *api) runIn(tx store.Tx, q *run, made *ran) error {
 	if how.tasks() != types.LaunchTypeFargate && len(how.strategy) == 0 && !hasInstances(tx, c.Name) {
 		return invalid("No Container Instances were found in your cluster.")
 	}
-	gpu := taskdef.NeedsGPU(&spec.Definition.Definition)
+	neuron := taskdef.NeedsNeuron(&spec.Definition.Definition)
 	byProvider, waiting := map[string]int{}, -1
 	for range q.count {
 		spec.CapacityProvider = task.ChooseProvider(how.strategy, byProvider)
@@ -236,7 +236,7 @@ func (a *api) runIn(tx store.Tx, q *run, made *ran) error {
 			spec.Constraints = append(slices.Clip(q.constraints), p.Pool())
 		}
 		t := task.New(spec)
-		if gpu {
+		if neuron {
 			made.failures = append(made.failures, failure("", "RESOURCE:GPU"))
 			continue
 		}
@@ -301,7 +301,7 @@ func (a *api) startIn(tx store.Tx, q *run, made *ran) error {
 			made.failures = append(made.failures, failure(i.ARN, inactive))
 			continue
 		}
-		if taskdef.NeedsGPU(&spec.Definition.Definition) {
+		if taskdef.NeedsNeuron(&spec.Definition.Definition) {
 			made.failures = append(made.failures, failure(i.ARN, "RESOURCE:GPU"))
 			continue
 		}

@@ -34,6 +34,8 @@ type Config struct {
 	// VolumeDir holds docker volumes of scope "shared", which outlive tasks. "" means StateDir/volumes.
 	VolumeDir string
 
+	// GPUs are the numbers of the machine's.
+	GPUs []string
 	// FileSystems tells what stands for EFS file systems and access points here, by their ids: a directory, or nfs://HOST/PATH. It is asked
 	// when a task begins; nil: nothing does.
 	FileSystems func() (map[string]string, error)
@@ -112,7 +114,8 @@ type Agent struct {
 	recovered   bool                        // what an earlier agent left has been looked at
 	confirmed   bool                        // and again, with the server's set
 	tasks       map[string]*task
-	credentials map[string]*task // by credentials id
+	credentials map[string]*task  // by credentials id
+	gpus        map[string]string // the tasks that have them, by their numbers
 }
 
 // New makes an agent. It does nothing before Run.
@@ -120,7 +123,7 @@ func New(cfg Config) *Agent {
 	cfg = cfg.withDefaults()
 	return &Agent{
 		cfg: cfg, pulls: newPulls(cfg.Images), poke: make(chan struct{}, 1),
-		tasks: map[string]*task{}, credentials: map[string]*task{},
+		tasks: map[string]*task{}, credentials: map[string]*task{}, gpus: map[string]string{},
 	}
 }
 
@@ -298,6 +301,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 func (a *Agent) adopt(ctx context.Context, as model.Assignment, found []ContainerState) {
 	t := newTask(a, as, found)
 	a.tasks[as.Task.ID] = t
+	a.keepGPUs(t)
 	if t.rec.CredentialsID != "" {
 		a.credentials[t.rec.CredentialsID] = t
 	}
@@ -314,6 +318,7 @@ func (a *Agent) forget(t *task) {
 	a.mu.Lock()
 	delete(a.tasks, t.id)
 	delete(a.credentials, t.rec.CredentialsID)
+	a.freeGPUs(t.id)
 	a.mu.Unlock()
 	a.look()
 }

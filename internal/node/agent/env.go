@@ -22,6 +22,9 @@ func (t *task) environment(c *container, hostname string) []string {
 	}
 	t.metadata(env, c)
 	t.firelensEnv(env, c)
+	if len(c.rec.GPUs) > 0 {
+		env.set("NVIDIA_VISIBLE_DEVICES", strings.Join(c.rec.GPUs, ","))
+	}
 	for _, kv := range t.agent.cfg.Env {
 		if key, value, ok := strings.Cut(kv, "="); ok {
 			env.set(key, value)

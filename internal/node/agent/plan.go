@@ -89,7 +89,7 @@ func (t *task) plan(c *container) plan {
 	spec := ContainerSpec{
 		ID: c.id, TaskID: t.id, Name: c.name(), Run: c.rec.Run, Image: c.rec.Image, Definition: c.def,
 		Hostname: t.hostname(c), TaskCPU: cpu, TaskMemory: memory, TaskDisk: taskDisk(t.as.Task, t.def), PIDMode: t.def.PidMode, IPCMode: t.def.IpcMode,
-		Stdout: c.logFiles.Stdout, Stderr: c.logFiles.Stderr, LogBound: c.logFiles.Bound, Labels: t.labels(c),
+		Stdout: c.logFiles.Stdout, Stderr: c.logFiles.Stderr, LogBound: c.logFiles.Bound, Labels: t.labels(c), GPUs: c.rec.GPUs,
 	}
 	if info := t.netInfo(c); info != nil {
 		spec.NetnsPath = info.NetnsPath

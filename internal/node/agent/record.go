@@ -29,6 +29,7 @@ type containerRecord struct {
 	Network  *NetworkInfo `json:",omitempty"` // of the container (bridge, none)
 	StopAt   time.Time    // when the stop signal was first sent
 	Restarts int          `json:",omitempty"` // by its restart policy
+	GPUs     []string     `json:",omitempty"` // that it has, by their numbers
 }
 
 const (

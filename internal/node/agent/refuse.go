@@ -47,7 +47,8 @@ func refuseContainer(task *model.Task, c *container) *Error {
 		asked      bool
 		what, cure string
 	}{
-		{len(d.ResourceRequirements) > 0, "resourceRequirements (GPUs)", "remove them"},
+		{asksFor(d, types.ResourceTypeNeuronDevice), "Neuron devices", "remove them"},
+		{asksFor(d, types.ResourceTypeInferenceAccelerator), "inference accelerators", "remove them"},
 		{len(d.CredentialSpecs) > 0, "credentialSpecs", "remove them"},
 		{deref(d.DisableNetworking) && task.NetworkMode != types.NetworkModeNone, "disableNetworking", "use the network mode none"},
 	}

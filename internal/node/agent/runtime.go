@@ -118,6 +118,7 @@ type ContainerSpec struct {
 	TaskDisk int64
 	PIDMode  types.PidMode
 	IPCMode  types.IpcMode
+	GPUs     []string // numbers of the machine's, which the container is given
 	// Stdout and Stderr are files that the shim appends the container's output to, within LogBound.
 	Stdout, Stderr string
 	LogBound       bound.Bound

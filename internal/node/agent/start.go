@@ -21,6 +21,10 @@ func (t *task) stepUp() {
 			t.failed(err)
 			return
 		}
+		if err := t.takeGPUs(); err != nil {
+			t.failed(err)
+			return
+		}
 		if err := t.agent.refuseEFS(t.def); err != nil {
 			t.failed(err)
 			return

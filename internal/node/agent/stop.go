@@ -108,6 +108,7 @@ func (t *task) letGo() {
 		t.async(t.ctx, held.free, func(error) {
 			overdue.Stop()
 			t.release = done
+			t.leaveGPUs()
 		})
 	}
 	if t.release == busy && !t.overdue {

@@ -175,7 +175,7 @@ func (x *contest) enter(q *question, i *instance) {
 
 // admits tells whether an instance of the view that has room admits the task.
 func (q *question) admits(i *instance) bool {
-	return !q.refusesDistinct(i) && !q.refusesPorts(i) && !q.refusesENI(i) && !q.refusesDynamic(i)
+	return !q.refusesDistinct(i) && !q.refusesPorts(i) && !q.refusesENI(i) && !q.refusesGPU(i) && !q.refusesDynamic(i)
 }
 
 func (q *question) refusesDistinct(i *instance) bool { return q.distinct && q.group.count(i.node) > 0 }
@@ -190,6 +190,10 @@ func (q *question) refusesPorts(i *instance) bool {
 }
 
 func (q *question) refusesENI(i *instance) bool { return i.node.freeENIs < q.task.Needs.ENIs }
+
+func (q *question) refusesGPU(i *instance) bool {
+	return q.task.Needs.GPUs > 0 && i.node.freeGPUs < q.task.Needs.GPUs
+}
 
 // refusesDynamic asks the constraints whose answers no view keeps.
 func (q *question) refusesDynamic(i *instance) bool {

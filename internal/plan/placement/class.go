@@ -73,7 +73,7 @@ func classKey(t *model.Task) string {
 	b := make([]byte, 0, 128)
 	b = strconv.AppendQuote(b, t.Group)
 	b = strconv.AppendBool(b, t.Service != "")
-	for _, n := range []int64{t.Needs.CPU, t.Needs.Memory, int64(t.Needs.ENIs)} {
+	for _, n := range []int64{t.Needs.CPU, t.Needs.Memory, int64(t.Needs.ENIs), int64(t.Needs.GPUs)} {
 		b = strconv.AppendInt(append(b, ' '), n, 10)
 	}
 	for _, p := range t.Needs.Ports {

@@ -7,6 +7,7 @@ const (
 	reasonMemory   = "RESOURCE:MEMORY"
 	reasonPorts    = "RESOURCE:PORTS"
 	reasonENI      = "RESOURCE:ENI"
+	reasonGPU      = "RESOURCE:GPU"
 	reasonFargate  = "RESOURCE:FARGATE"
 	reasonMissing  = "MISSING"
 	reasonInactive = "INACTIVE"
@@ -38,10 +39,11 @@ var filters = []filter{
 	}},
 	{reasonPorts, "is already using a port required by your task.", (*question).refusesPorts},
 	{reasonENI, `encountered error "RESOURCE:ENI".`, (*question).refusesENI},
+	{reasonGPU, "has insufficient GPU resource available.", (*question).refusesGPU},
 }
 
 // machineFilters are the requirements that hold also when the client names the instance.
-var machineFilters = []filter{filters[0], filters[3], filters[4], filters[5], filters[6]}
+var machineFilters = []filter{filters[0], filters[3], filters[4], filters[5], filters[6], filters[7]}
 
 func firstRefusal(fs []filter, q *question, i *instance) *filter {
 	for n := range fs {

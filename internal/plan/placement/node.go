@@ -27,6 +27,7 @@ type node struct {
 	usedCPU    int64
 	usedMemory int64
 	usedENIs   int
+	usedGPUs   int
 	tasks      int
 	ports      map[model.HostPort]int // taken, by how many
 	groups     []*group               // of the tasks here
@@ -36,6 +37,7 @@ type node struct {
 	freeCPU    int64
 	freeMemory int64
 	freeENIs   int
+	freeGPUs   int
 	load       int64 // the fuller of CPU and memory, in millionths
 }
 
@@ -58,10 +60,11 @@ func (n *node) connected() bool { return n.Node.Takes() }
 // measure works out what is free.
 func (n *node) measure() {
 	if n.Node == nil {
-		n.freeCPU, n.freeMemory, n.freeENIs, n.load = 0, 0, 0, 0
+		n.freeCPU, n.freeMemory, n.freeENIs, n.freeGPUs, n.load = 0, 0, 0, 0, 0
 		return
 	}
 	n.freeCPU, n.freeMemory, n.freeENIs = n.CPU-n.usedCPU, n.Memory-n.usedMemory, n.limit-n.usedENIs
+	n.freeGPUs = n.GPUs - n.usedGPUs
 	n.load = max(filled(n.CPU, n.freeCPU), filled(n.Memory, n.freeMemory))
 }
 
@@ -77,6 +80,7 @@ func (n *node) take(t *model.Task, sign int) {
 	n.usedCPU += int64(sign) * t.Needs.CPU
 	n.usedMemory += int64(sign) * t.Needs.Memory
 	n.usedENIs += sign * t.Needs.ENIs
+	n.usedGPUs += sign * t.Needs.GPUs
 	n.tasks += sign
 	for _, p := range t.Needs.Ports {
 		n.takePort(p, sign)

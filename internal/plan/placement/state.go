@@ -184,7 +184,7 @@ func (h *hold) same(t *model.Task) bool {
 	if h.node.id != t.NodeID || (h.group != nil) != (t.InstanceID != "") || old.Cluster != t.Cluster || old.Group != t.Group {
 		return false
 	}
-	if old.Needs.CPU != t.Needs.CPU || old.Needs.Memory != t.Needs.Memory || old.Needs.ENIs != t.Needs.ENIs {
+	if old.Needs.CPU != t.Needs.CPU || old.Needs.Memory != t.Needs.Memory || old.Needs.ENIs != t.Needs.ENIs || old.Needs.GPUs != t.Needs.GPUs {
 		return false
 	}
 	return slices.Equal(old.Needs.Ports, t.Needs.Ports) && slices.EqualFunc(old.Observed.Containers, t.Observed.Containers, sameBindings)

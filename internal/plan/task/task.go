@@ -146,6 +146,7 @@ func UUID(hex string) string {
 func Needs(def *types.TaskDefinition, o types.TaskOverride) model.Resources {
 	var cpu, memory int64
 	var ports []model.HostPort
+	gpus := 0
 	for i := range def.ContainerDefinitions {
 		c := &def.ContainerDefinitions[i]
 		containerCPU, hard, soft := int64(c.Cpu), wide(c.Memory), wide(c.MemoryReservation)
@@ -160,15 +161,33 @@ func Needs(def *types.TaskDefinition, o types.TaskOverride) model.Resources {
 		} else {
 			memory += hard
 		}
+		gpus += gpusOf(c, o)
 		ports = append(ports, hostPorts(def.NetworkMode, c.PortMappings)...)
 	}
-	needs := model.Resources{CPU: cpu, Memory: memory, Ports: ports}
+	needs := model.Resources{CPU: cpu, Memory: memory, Ports: ports, GPUs: gpus}
 	needs.CPU = taskLevel(o.Cpu, def.Cpu, cpu)
 	needs.Memory = taskLevel(o.Memory, def.Memory, memory)
 	if def.NetworkMode == types.NetworkModeAwsvpc {
 		needs.ENIs = 1
 	}
 	return needs
+}
+
+// gpusOf is how many GPUs a container asks for.
+func gpusOf(c *types.ContainerDefinition, o types.TaskOverride) (n int) {
+	asked := c.ResourceRequirements
+	if over := override(o, value(c.Name)); over != nil && len(over.ResourceRequirements) > 0 {
+		asked = over.ResourceRequirements
+	}
+	for _, r := range asked {
+		if r.Type == types.ResourceTypeGpu {
+			count, err := strconv.Atoi(value(r.Value))
+			if err == nil && count > 0 {
+				n += count
+			}
+		}
+	}
+	return n
 }
 
 // hostPorts lists the fixed ports of the machine that mappings take; an awsvpc task has its own.

@@ -204,11 +204,11 @@ func unsupported(what, kind, name string) error {
 	return model.Errorf("InvalidParameterException", "Berth does not support %s yet (%s '%s').", what, kind, name)
 }
 
-// NeedsGPU tells whether a container asks for GPUs, which no node of Berth offers.
-func NeedsGPU(def *types.TaskDefinition) bool {
+// NeedsNeuron tells whether a container asks for Neuron devices, which no node of Berth offers.
+func NeedsNeuron(def *types.TaskDefinition) bool {
 	return slices.ContainsFunc(def.ContainerDefinitions, func(c types.ContainerDefinition) bool {
 		return slices.ContainsFunc(c.ResourceRequirements, func(r types.ResourceRequirement) bool {
-			return r.Type == types.ResourceTypeGpu || r.Type == types.ResourceTypeNeuronDevice
+			return r.Type == types.ResourceTypeNeuronDevice
 		})
 	})
 }

@@ -162,14 +162,14 @@ func TestSupports(t *testing.T) {
 	}
 }
 
-func TestNeedsGPU(t *testing.T) {
+func TestNeedsNeuron(t *testing.T) {
 	def := &types.TaskDefinition{ContainerDefinitions: []types.ContainerDefinition{{}, {
-		ResourceRequirements: []types.ResourceRequirement{{Type: "GPU", Value: new("1")}}}}}
-	if !NeedsGPU(def) {
-		t.Error("a container asks for a GPU")
+		ResourceRequirements: []types.ResourceRequirement{{Type: types.ResourceTypeNeuronDevice, Value: new("1")}}}}}
+	if !NeedsNeuron(def) {
+		t.Error("a container asks for a device")
 	}
-	if def.ContainerDefinitions = def.ContainerDefinitions[:1]; NeedsGPU(def) {
-		t.Error("none asks for a GPU")
+	if def.ContainerDefinitions = def.ContainerDefinitions[:1]; NeedsNeuron(def) {
+		t.Error("none asks for a device")
 	}
 }
 

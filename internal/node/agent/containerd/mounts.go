@@ -111,6 +111,9 @@ func ownMounts(spec agent.ContainerSpec, on machine) ([]specs.Mount, error) {
 
 // addDevices gives the container the devices of linuxParameters.
 func addDevices(spec *specs.Spec, from agent.ContainerSpec) error {
+	if err := addGPUs(spec, from); err != nil {
+		return err
+	}
 	p := from.Definition.LinuxParameters
 	if p == nil {
 		return nil
@@ -128,6 +131,33 @@ func addDevices(spec *specs.Spec, from agent.ContainerSpec) error {
 		spec.Linux.Devices = append(spec.Linux.Devices, *device)
 		spec.Linux.Resources.Devices = append(spec.Linux.Resources.Devices, specs.LinuxDeviceCgroup{
 			Allow: true, Type: device.Type, Major: &device.Major, Minor: &device.Minor, Access: access(dev.Permissions)})
+	}
+	return nil
+}
+
+// gpuControl are the devices through which all GPUs are used, where the driver has them.
+var gpuControl = []string{"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"}
+
+// addGPUs gives the container its GPUs. The driver's libraries are the image's affair.
+func addGPUs(spec *specs.Spec, from agent.ContainerSpec) error {
+	if len(from.GPUs) == 0 {
+		return nil
+	}
+	var paths []string
+	for _, number := range from.GPUs {
+		paths = append(paths, "/dev/nvidia"+number)
+	}
+	for i, path := range append(paths, gpuControl...) {
+		device, err := oci.DeviceFromPath(path)
+		if err != nil && i >= len(paths) && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return cannotCreate("the GPU %s cannot be given to container %s: %v", path, from.Name, err)
+		}
+		spec.Linux.Devices = append(spec.Linux.Devices, *device)
+		spec.Linux.Resources.Devices = append(spec.Linux.Resources.Devices, specs.LinuxDeviceCgroup{
+			Allow: true, Type: device.Type, Major: &device.Major, Minor: &device.Minor, Access: "rwm"})
 	}
 	return nil
 }
