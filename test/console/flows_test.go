@@ -96,7 +96,7 @@ func TestServiceLivesOnThePage(t *testing.T) {
 	v.open("/clusters/shop/tasks/" + id)
 	v.sees("running")
 	v.click("Stop task")
-	v.sees("it is drained and ended")
+	v.sees("drained and ended")
 	v.run(`[...document.querySelectorAll("dialog button")].find(b => b.className === "danger").click()`)
 	v.sees("asked to stop")
 	v.sees("stopped")
@@ -128,7 +128,7 @@ func TestPaletteAndKeys(t *testing.T) {
 	v.do(chromedp.KeyEvent("n")) // alone it does nothing
 	v.do(chromedp.KeyEvent("g"), chromedp.KeyEvent("n"))
 	v.sees("machine")
-	v.click("Search or jump")
+	v.click("Search or jump Ctrl-K")
 	v.do(chromedp.SendKeys(`[role=combobox]`, "> scale auth 2\r"))
 	v.sees("Scale auth")
 	v.click("Scale")

@@ -16,13 +16,13 @@ export function Services({ rows, traffic, limit, cluster }: { rows: ServiceRow[]
     { key: "name", head: "Service", width: "minmax(110px,1.4fr)", sort: (r) => r.name, cell: (r) => <Link to={servicePath(r.cluster, r.name)}>{r.name}</Link> },
     ...(cluster ? [{ key: "cluster", head: "Cluster", width: "minmax(60px,.6fr)", sort: (r: ServiceRow) => r.cluster, minor: true, cell: (r: ServiceRow) => <Link to={`/clusters/${r.cluster}`}>{r.cluster}</Link> }] : []),
     { key: "run", head: "Running", width: "70px", num: true, sort: (r) => r.running - r.desired, cell: (r) => `${r.running}/${r.desired}` },
-    { key: "rev", head: "Revision", minor: true, width: traffic ? "minmax(80px,.8fr)" : undefined, sort: (r) => r.family, cell: (r) => <Link to={`/taskdefs/${r.family}/${r.rev}`}>{r.family}:{r.rev}</Link> },
+    ...(limit ? [] : [{ key: "rev", head: "Revision", minor: true, sort: (r: ServiceRow) => r.family, cell: (r: ServiceRow) => <Link to={`/taskdefs/${r.family}/${r.rev}`}>{r.family}:{r.rev}</Link> }]),
     ...(traffic ? [
       { key: "req", head: "req/s", width: "60px", num: true, minor: true, sort: (r: ServiceRow) => -(traffic.get(r.k)?.req.at(-1) ?? 0), cell: (r: ServiceRow) => traffic.has(r.k) ? (traffic.get(r.k)!.req.at(-1) ?? 0).toFixed(1) : "–" },
       { key: "5xx", head: "5xx/s", width: "60px", num: true, minor: true, cell: (r: ServiceRow) => traffic.get(r.k)?.errors ? traffic.get(r.k)!.errors.toFixed(2) : "0" },
       { key: "p95", head: "p95", width: "60px", num: true, minor: true, cell: (r: ServiceRow) => traffic.get(r.k)?.p95 ? `${traffic.get(r.k)!.p95.toFixed(0)} ms` : "–" },
       { key: "spark", head: "30 min", width: "96px", minor: true, cell: (r: ServiceRow) => <Spark v={traffic.get(r.k)?.req ?? []} label={`Requests to ${r.name} in 30 minutes`} /> }] : []),
-    { key: "why", head: "Why", width: traffic ? "minmax(0,1fr)" : "minmax(0,2fr)", minor: !!traffic, cell: (r) => r.findings?.[0]?.cause ?? "" },
+    ...(limit ? [] : [{ key: "why", head: "Why", width: traffic ? "minmax(0,1fr)" : "minmax(0,2fr)", minor: !!traffic, cell: (r: ServiceRow) => r.findings?.[0]?.cause ?? "" }]),
   ];
   return <Table label="Services" rows={rows} cols={cols} limit={limit} initial="level" to={(r) => servicePath(r.cluster, r.name)} text={limit ? undefined : (r) => `${r.cluster}/${r.name} ${r.image} ${r.family}:${r.rev}`}
     empty={<Empty cmd="aws ecs create-service --service-name web --task-definition web --desired-count 2">No service runs here yet. <Link to="/deploy">Deploy one</Link>, or by the command line:</Empty>} />;
@@ -54,9 +54,9 @@ export function Events({ rows, where, limit }: { rows: EventRow[]; where?: boole
   const cols: Col<EventRow>[] = [
     { key: "at", head: "When", width: "80px", sort: (r) => -r.at, cell: (r) => <span title={new Date(r.at).toISOString()}>{ago(r.at)}</span> },
     ...(where ? [{ key: "service", head: "Service", width: "minmax(90px,.5fr)", sort: (r: EventRow) => r.service, cell: (r: EventRow) => <Link to={servicePath(r.cluster, r.service)}>{r.service}</Link> }] : []),
-    { key: "level", head: "Kind", width: "80px", minor: true, sort: (r) => order[r.level], cell: (r) => <Status level={r.level === "fine" ? "off" : r.level as Level}>{r.level === "fine" ? "told" : "trouble"}</Status> },
+    ...(limit ? [] : [{ key: "level", head: "Kind", width: "80px", minor: true, sort: (r: EventRow) => order[r.level], cell: (r: EventRow) => <Status level={r.level === "fine" ? "off" : r.level as Level}>{r.level === "fine" ? "told" : "trouble"}</Status> }]),
     { key: "text", head: "What", width: "minmax(0,3fr)", cell: (r) => <span title={r.text}>{r.text.replace(/^\(service [^)]+\) /, "")}</span> },
-    { key: "why", head: "Why", width: "minmax(0,2fr)", minor: true, cell: (r) => <span title={r.why}>{r.why ?? ""}</span> },
+    ...(limit ? [] : [{ key: "why", head: "Why", width: "minmax(0,2fr)", minor: true, cell: (r: EventRow) => <span title={r.why}>{r.why ?? ""}</span> }]),
   ];
   return <Table label="Events" rows={rows} cols={cols} limit={limit} initial="at" text={limit ? undefined : (r) => r.service + " " + r.text} empty={<Empty>Nothing has happened yet. Events of services appear here as they come.</Empty>} />;
 }

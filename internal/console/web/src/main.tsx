@@ -49,7 +49,7 @@ function Page(): ComponentChildren {
     case "settings": return <Settings tab={p[1] ?? ""} />;
     case "arn": { const to = fromARN(decodeURIComponent(path.value.slice(5))); if (to) { queueMicrotask(() => go(to, true)); return null; } }
   }
-  return <Empty>There is no such page. <Link to="/">To the overview</Link></Empty>;
+  return <><Head title="No such page" /><Empty>There is no such page. <Link to="/">To the overview</Link></Empty></>;
 }
 
 function Crumbs() {
@@ -64,7 +64,7 @@ function Shell() {
   useEffect(() => { document.title = (path.value === "/" ? "Overview" : path.value.slice(1).split("/").slice(0, 4).pop() ?? "") + " · Berth"; }, [path.value]);
   return <div class={"shell" + (down.value ? " stale" : "")}>
     <header class="bar-top"><a class="brand" href={href("/")} aria-label="Berth, overview"><svg viewBox="0 0 32 32" aria-hidden="true"><path d="M4 20h24l-3 7H8zM15 4v14M16 6l10 12H16" fill="none" stroke="currentColor" stroke-width="2.4" /></svg><span class="wide">Berth</span></a><Crumbs />
-      <button onClick={() => { open.value = true; }} aria-label="Search or jump"><span class="wide">Search or jump </span><code>Ctrl-K</code></button><span class={"status wide " + (down.value ? "bad" : "fine")}>{down.value ? "not live" : "live ●"}</span>
+      <button onClick={() => { open.value = true; }} aria-label="Search or jump Ctrl-K"><span class="wide">Search or jump </span><code>Ctrl-K</code></button><span class={"status wide " + (down.value ? "bad" : "fine")}>{down.value ? "not live" : "live ●"}</span>
       <button aria-label="Light or dark" onClick={() => setTheme(theme.value === "dark" ? "light" : "dark")}>◐</button></header>
     {down.value > 0 && <div class="banner" role="alert">Not live since {clock(down.value)}; retrying. What you see may be old.</div>}
     <div class="rail"><nav aria-label="Main">{rail.map(([t, to, at]) => <a key={t} href={href(to)} aria-current={at.test(path.value) ? "page" : undefined} aria-label={t}><svg viewBox="0 0 16 16" aria-hidden="true"><path d={icons[t]} fill="none" stroke="currentColor" stroke-width="1.5" /></svg><span>{t}</span></a>)}</nav></div>

@@ -41,7 +41,7 @@ export function Overview() {
       <Section title={`Services ${services.length}`}>{ready && <Services rows={services} traffic={traffic} cluster limit={14} />}</Section>
       <div>
         <Section title="Capacity" side={<Link to="/nodes">Map</Link>}>
-          <table><caption class="hide">Capacity of the nodes</caption><thead><tr><th>Node</th><th>Memory</th><th>CPU</th></tr></thead><tbody>{nodes.slice(0, 12).map((n) => <tr key={n.k}><td><Link to={`/nodes/${n.k}`}>{n.host}</Link><br /><span class="dim">{plural(n.tasks, "task")}, {mib(n.mem - n.usedMem)} free</span></td><td><Bar part={n.usedMem} whole={n.mem} label={`Memory reserved of ${n.host}`} /></td><td class="num">{n.cpu ? Math.round(100 * n.usedCpu / n.cpu) : 0} %</td></tr>)}</tbody></table>
+          <table><caption class="hide">Capacity of the nodes</caption><thead><tr><th>Node</th><th>Memory</th><th>CPU</th></tr></thead><tbody>{nodes.slice(0, 12).map((n) => <tr key={n.k}><td><Link to={`/nodes/${n.k}`}>{n.host}</Link><br /><span class="dim">{plural(n.tasks, "task")}</span></td><td><Bar part={n.usedMem} whole={n.mem} label={`Memory reserved of ${n.host}`} /><br /><span class="dim">{mib(n.mem - n.usedMem)} free</span></td><td class="num">{n.cpu ? Math.round(100 * n.usedCpu / n.cpu) : 0} %</td></tr>)}</tbody></table>
         </Section>
         {rolling.length > 0 && <Section title="Deploying">{rolling.slice(0, 8).map((s) => <p key={s.k}><Link to={servicePath(s.cluster, s.name) + "/deployments"}>{s.name}</Link> to r{s.rev}, {s.running} of {s.desired} run</p>)}</Section>}
       </div>

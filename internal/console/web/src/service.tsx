@@ -48,7 +48,7 @@ export function Service({ cluster, name, tab }: { cluster: string; name: string;
 
 function Timeline({ s, list }: { s: ServiceDoc; list: DeploymentRow[] }) {
   return <ol class="timeline">{list.map((d, i) => {
-    const live = d.rollout === "IN_PROGRESS", failed = d.rollout === "FAILED" || d.state.startsWith("ROLLBACK") || d.state === "STOPPED";
+    const live = d.rollout === "IN_PROGRESS" && d.status === "PRIMARY", failed = d.status !== "INACTIVE" &&  d.state === "STOPPED" || d.rollout === "FAILED" || d.state.startsWith("ROLLBACK");
     const level: Level = live ? "going" : failed ? "bad" : d.status === "INACTIVE" ? "off" : "fine";
     const older = list.slice(i + 1).find((x) => x.taskdef && x.taskdef !== d.taskdef);
     const events = s.events.filter((e) => e.at >= d.created && !(list[i - 1] && e.at >= list[i - 1].created)).slice(0, 6);

@@ -142,7 +142,7 @@ export function say(s: string) { toast.value = s; clearTimeout(toastTimer); toas
 export function Modal({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
   const ref = useRef<HTMLDialogElement>(null);
   useEffect(() => { ref.current?.showModal(); }, []);
-  return <dialog ref={ref} aria-label={title} onClose={onClose} onClick={(e) => { if (e.target === e.currentTarget) onClose(); }}><div class="dialog"><div class="panel-head"><h2>{title}</h2><button class="small" aria-label="Close" onClick={onClose}>Esc</button></div>{children}</div></dialog>;
+  return <dialog ref={ref} aria-label={title} onClose={onClose} onClick={(e) => { if (e.target === e.currentTarget) onClose(); }}><div class="dialog"><div class="panel-head"><h2>{title}</h2><button class="small" aria-label="Close, Esc" onClick={onClose}>Esc</button></div>{children}</div></dialog>;
 }
 
 export function Recipe({ calls, managed }: { calls: Call[]; managed?: string }) {
