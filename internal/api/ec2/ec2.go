@@ -42,7 +42,7 @@ func newAPI(c Config) *api { return &api{c, c.Network.scope, c.Network.Rows()} }
 func New(c Config) *wire.Service {
 	a := newAPI(c)
 	s := &wire.Service{Name: "ec2", Protocol: wire.EC2Query, Version: "2016-11-15", Namespace: "http://ec2.amazonaws.com/doc/2016-11-15/",
-		Names: names}
+		Names: names, Asks: a.asks}
 	a.networks(s)
 	a.gateways(s)
 	a.groups(s)
