@@ -32,6 +32,7 @@ func (c *common) build() *cobra.Command {
 				}
 				o.Args[k] = v
 			}
+			o.Epoch = os.Getenv("SOURCE_DATE_EPOCH")
 			o.Dir, o.Push, o.Plain = pos[0], !noPush, progress == "plain"
 			return c.runBuild(cmd, o, tag)
 		}}
@@ -42,6 +43,12 @@ func (c *common) build() *cobra.Command {
 	f.StringVar(&o.Target, "target", "", "stage to build")
 	f.BoolVar(&o.NoCache, "no-cache", false, "run every step again")
 	f.BoolVar(&noPush, "no-push", false, "leave the result in this node's image store only")
+	f.StringArrayVar(&o.CacheTo, "cache-to", nil, "keep the build cache in REPO[:TAG], or as type=registry|local|inline,… says")
+	f.StringArrayVar(&o.CacheFrom, "cache-from", nil, "use the build cache of REPO[:TAG], or as type=registry|local,… says")
+	f.StringArrayVar(&o.Secrets, "secret", nil, "id=ID[,src=FILE|,env=VARIABLE] for RUN --mount=type=secret")
+	f.StringArrayVar(&o.SSH, "ssh", nil, "default, or ID[=SOCKET|KEY], for RUN --mount=type=ssh")
+	f.StringArrayVar(&o.Contexts, "build-context", nil, "NAME=DIR or NAME=docker-image://REFERENCE for FROM and COPY --from")
+	f.BoolVar(&o.Provenance, "provenance", false, "attest how the image was made (SLSA provenance)")
 	f.StringVar(&progress, "progress", "auto", "auto or plain")
 	return cmd
 }
@@ -64,6 +71,11 @@ func (c *common) runBuild(cmd *cobra.Command, o build.Options, tag string) error
 	client := ecr.NewFromConfig(t.config())
 	if o.Push {
 		if err := ensureRepository(ctx, client, repo); err != nil {
+			return err
+		}
+	}
+	for _, r := range o.Repositories(o.Registry) {
+		if err := ensureRepository(ctx, client, r); err != nil {
 			return err
 		}
 	}

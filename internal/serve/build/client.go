@@ -36,6 +36,7 @@ type Options struct {
 	// Registry is the host:port that Password is for.
 	Registry string
 	Password string
+	More
 	// Plain progress even on a terminal.
 	Plain bool
 }
@@ -112,13 +113,14 @@ func (o *Options) solveOpt() (*bkclient.SolveOpt, error) {
 	if o.Push {
 		export["push"] = "true"
 	}
-	return &bkclient.SolveOpt{
+	opt := &bkclient.SolveOpt{
 		Frontend:      "dockerfile.v0",
 		FrontendAttrs: attrs,
 		LocalMounts:   map[string]fsutil.FS{"context": dir, "dockerfile": fileDir},
 		Exports:       []bkclient.ExportEntry{{Type: bkclient.ExporterImage, Attrs: export}},
 		Session:       []session.Attachable{&credentials{host: o.Registry, password: o.Password}},
-	}, nil
+	}
+	return opt, o.add(opt, o.Registry)
 }
 
 // credentials answers BuildKit's question for a registry's login: Berth's own has one, all others are anonymous.

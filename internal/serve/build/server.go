@@ -15,9 +15,11 @@ import (
 
 	runcoptions "github.com/containerd/containerd/api/types/runc/options"
 	ctd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/moby/buildkit/cache/remotecache"
 	inlinecache "github.com/moby/buildkit/cache/remotecache/inline"
 	localcache "github.com/moby/buildkit/cache/remotecache/local"
+	registrycache "github.com/moby/buildkit/cache/remotecache/registry"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/frontend"
@@ -166,16 +168,24 @@ func (s *Server) newController(ctx context.Context) (*control.Controller, error)
 		WorkerController: workers,
 		Frontends:        map[string]frontend.Frontend{"dockerfile.v0": forwarder.NewGatewayForwarder(workers.Infos(), dockerfile.Build)},
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
-			"inline": inlinecache.ResolveCacheExporterFunc(), "local": localcache.ResolveCacheExporterFunc(sessions)},
-		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{"local": localcache.ResolveCacheImporterFunc(sessions)},
-		CacheManager:              solver.NewCacheManager(ctx, "local", cache, worker.NewCacheResultStorage(workers)),
-		HistoryDB:                 history,
-		CacheStore:                cache,
-		LeaseManager:              w.LeaseManager(),
-		ContentStore:              w.ContentStore(),
-		GarbageCollect:            w.GarbageCollect,
-		GracefulStop:              ctx.Done(),
+			"inline": inlinecache.ResolveCacheExporterFunc(), "local": localcache.ResolveCacheExporterFunc(sessions),
+			"registry": registrycache.ResolveCacheExporterFunc(sessions, s.hosts())},
+		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{"local": localcache.ResolveCacheImporterFunc(sessions),
+			"registry": registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), s.hosts())},
+		CacheManager:   solver.NewCacheManager(ctx, "local", cache, worker.NewCacheResultStorage(workers)),
+		HistoryDB:      history,
+		CacheStore:     cache,
+		LeaseManager:   w.LeaseManager(),
+		ContentStore:   w.ContentStore(),
+		GarbageCollect: w.GarbageCollect,
+		GracefulStop:   ctx.Done(),
 	})
+}
+
+// hosts says how registries are reached: Berth's own without TLS.
+func (s *Server) hosts() docker.RegistryHosts {
+	plain := true
+	return resolver.NewRegistryConfig(map[string]resolverconfig.RegistryConfig{s.Registry: {PlainHTTP: &plain}})
 }
 
 func (s *Server) newWorker(ctx context.Context) (worker.Worker, error) {
@@ -192,9 +202,7 @@ func (s *Server) newWorker(ctx context.Context) (worker.Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect the builder to containerd: %w", err)
 	}
-	plain := true
-	hosts := map[string]resolverconfig.RegistryConfig{s.Registry: {PlainHTTP: &plain}}
-	opt.RegistryHosts = resolver.NewRegistryConfig(hosts)
+	opt.RegistryHosts = s.hosts()
 	opt.GCPolicy = []bkclient.PruneInfo{{KeepDuration: 48 * time.Hour, Filter: []string{"type==source.local,type==exec.cachemount"},
 		MaxUsedSpace: s.CacheBytes / 4}, {All: true, MaxUsedSpace: s.CacheBytes}}
 	return base.NewWorker(ctx, opt)
