@@ -59,6 +59,7 @@ func (m More) add(to *bkclient.SolveOpt, registry string) error {
 		for i := range to.Exports {
 			to.Exports[i].Attrs = maps.Clone(to.Exports[i].Attrs)
 			to.Exports[i].Attrs["rewrite-timestamp"] = "true"
+			delete(to.Exports[i].Attrs, "unpack") // it is not what was built: whoever runs it unpacks it
 		}
 	}
 	if m.Provenance {
