@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	iamsdk "github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/berthdev/berth/internal/pki"
 )
@@ -86,6 +88,27 @@ func freePort(t *testing.T) string {
 
 // TestANodeJoins: a machine joins by a token of a Berth that was alone until then, tasks are placed on it by what it says of itself, it
 // comes back without a token, also when the server was started anew, and what is wrong is refused in a sentence.
+// executor makes a parameter and a role that may read it.
+func executor(t *testing.T, c *ecs.Client) string {
+	t.Helper()
+	o := c.Options()
+	p := ssm.New(ssm.Options{Region: o.Region, BaseEndpoint: o.BaseEndpoint, Credentials: o.Credentials})
+	if _, err := p.PutParameter(t.Context(), &ssm.PutParameterInput{Name: new("secret"), Value: new("x"), Type: "SecureString"}); err != nil {
+		t.Fatal(err)
+	}
+	i := iamsdk.New(iamsdk.Options{Region: o.Region, BaseEndpoint: o.BaseEndpoint, Credentials: o.Credentials})
+	trust := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
+	may := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ssm:GetParameters","Resource":"*"}]}`
+	role, err := i.CreateRole(t.Context(), &iamsdk.CreateRoleInput{RoleName: new("executor"), AssumeRolePolicyDocument: &trust})
+	if err == nil {
+		_, err = i.PutRolePolicy(t.Context(), &iamsdk.PutRolePolicyInput{RoleName: new("executor"), PolicyName: new("may"), PolicyDocument: &may})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *role.Role.Arn
+}
+
 func TestANodeJoins(t *testing.T) {
 	dir, own := t.TempDir(), filepath.Join(t.TempDir(), "node")
 	_, client, stop := up(t, dir)
@@ -112,8 +135,8 @@ func TestANodeJoins(t *testing.T) {
 	}
 
 	name := "web"
-	_, err = c.RegisterTaskDefinition(t.Context(), &ecs.RegisterTaskDefinitionInput{Family: &name, ContainerDefinitions: []types.ContainerDefinition{
-		{Name: &name, Image: &name, Memory: new(int32(64))}}})
+	_, err = c.RegisterTaskDefinition(t.Context(), &ecs.RegisterTaskDefinitionInput{Family: &name, ExecutionRoleArn: new(executor(t, c)), ContainerDefinitions: []types.ContainerDefinition{
+		{Name: &name, Image: &name, Memory: new(int32(64)), Secrets: []types.Secret{{Name: &name, ValueFrom: new("secret")}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
