@@ -15,9 +15,11 @@ import (
 	"github.com/berthdev/berth/internal/api/ecs"
 	"github.com/berthdev/berth/internal/api/eks"
 	"github.com/berthdev/berth/internal/api/elb"
+	eventsapi "github.com/berthdev/berth/internal/api/events"
 	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/api/kms"
 	"github.com/berthdev/berth/internal/api/logs"
+	"github.com/berthdev/berth/internal/api/scheduler"
 	"github.com/berthdev/berth/internal/api/secretsmanager"
 	"github.com/berthdev/berth/internal/api/sts"
 	"github.com/berthdev/berth/internal/api/wire"
@@ -138,6 +140,8 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 			}}),
 		cloudwatch.New(cloudwatch.Config{Store: r.store, Scope: r.scope, Series: s.series.In(r.scope.Region), Transit: s.judge(r).Transit, Now: time.Now,
 			Put: func(batch []model.Sample) { s.measured(r.scope.Region, batch) }, Log: s.log.With("component", "cloudwatch")}),
+		eventsapi.New(eventsapi.Config{Store: r.store, Scope: r.scope, Send: s.engine(r).Send, Now: time.Now, NewID: newID, Log: s.log.With("component", "events")}),
+		scheduler.New(scheduler.Config{Store: r.store, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "scheduler")}),
 		ec2.New(ec2.Config{Store: r.store, Network: network, Now: time.Now, NewID: newID, Log: s.log.With("component", "ec2")}),
 		sts.New(sts.Config{Store: s.store, Scope: s.in.Scope(), Now: time.Now, Sessions: s.keys}),
 		iam.New(iam.Config{Store: s.store, Scope: s.in.Scope(), Now: time.Now, Keys: s.keys}),

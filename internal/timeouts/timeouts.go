@@ -413,3 +413,12 @@ const (
 	AlarmLook  = 5 * time.Second
 	AlarmOften = time.Second
 )
+
+// Schedules.
+const (
+	// ScheduleLook is the longest pause between two looks at what is due; ScheduleLate is how old a tick may be that is caught up with after a
+	// pause of the server; EventOldest bounds for how long a target is tried.
+	ScheduleLook = 10 * time.Second
+	ScheduleLate = time.Hour
+	EventOldest  = 24 * time.Hour
+)
