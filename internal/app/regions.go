@@ -21,6 +21,8 @@ import (
 	"github.com/berthdev/berth/internal/api/logs"
 	"github.com/berthdev/berth/internal/api/scheduler"
 	"github.com/berthdev/berth/internal/api/secretsmanager"
+	"github.com/berthdev/berth/internal/api/sns"
+	"github.com/berthdev/berth/internal/api/ssm"
 	"github.com/berthdev/berth/internal/api/sts"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/control"
@@ -142,6 +144,7 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 			Put: func(batch []model.Sample) { s.measured(r.scope.Region, batch) }, Log: s.log.With("component", "cloudwatch")}),
 		eventsapi.New(eventsapi.Config{Store: r.store, Scope: r.scope, Send: s.engine(r).Send, Now: time.Now, NewID: newID, Log: s.log.With("component", "events")}),
 		scheduler.New(scheduler.Config{Store: r.store, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "scheduler")}),
+		sns.New(sns.Config{Store: r.store, Scope: r.scope, URL: "http://" + s.in.Listen + sns.ConfirmPath, Now: time.Now, NewID: newID, Log: s.log.With("component", "sns")}),
 		ec2.New(ec2.Config{Store: r.store, Network: network, Now: time.Now, NewID: newID, Log: s.log.With("component", "ec2")}),
 		sts.New(sts.Config{Store: s.store, Scope: s.in.Scope(), Now: time.Now, Sessions: s.keys}),
 		iam.New(iam.Config{Store: s.store, Scope: s.in.Scope(), Now: time.Now, Keys: s.keys}),

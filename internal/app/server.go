@@ -19,6 +19,7 @@ import (
 
 	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/api/s3"
+	"github.com/berthdev/berth/internal/api/sns"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/beat"
 	"github.com/berthdev/berth/internal/console"
@@ -225,6 +226,8 @@ func (s *server) handler() http.Handler {
 // serveLocal is what the leader answers: the registry by its requests under /v2, the APIs at the rest.
 func (s *server) serveLocal(w http.ResponseWriter, r *http.Request) {
 	switch {
+	case r.URL.Path == sns.ConfirmPath:
+		s.confirmSubscription(w, r)
 	case s3.Claims(r):
 		s.s3.ServeHTTP(w, withOrigin(r))
 	case registry.Claims(r):

@@ -3,12 +3,16 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/berthdev/berth/internal/api/sns"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/serve/alarms"
@@ -135,4 +139,28 @@ func (s *server) act(r *region) func(store.Tx, string, alarms.Notice) error {
 		}
 		return fmt.Errorf("Berth does not know how to act on %s", arn)
 	}
+}
+
+// confirmSubscription is what a subscriber of a topic visits to confirm: the token is the proof, there is no signature.
+func (s *server) confirmSubscription(w http.ResponseWriter, q *http.Request) {
+	topic, token := q.URL.Query().Get("TopicArn"), q.URL.Query().Get("Token")
+	r := s.home()
+	if parts := strings.Split(topic, ":"); len(parts) == 6 && parts[3] != s.in.Region && slices.Contains(knownRegions, parts[3]) {
+		var err error
+		if r, err = s.region(parts[3]); err != nil {
+			http.Error(w, "The region is not there.", http.StatusServiceUnavailable)
+			return
+		}
+	}
+	arn, err := sns.Confirm(q.Context(), r.store, topic, token, time.Now())
+	if refusal, ok := errors.AsType[*model.Error](err); ok {
+		http.Error(w, refusal.Message, http.StatusBadRequest)
+		return
+	}
+	if err != nil {
+		http.Error(w, "The subscription cannot be confirmed now.", http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, "Subscription confirmed: %s\n", arn)
 }
