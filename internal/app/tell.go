@@ -93,7 +93,7 @@ func (s *server) callAPI(r *region) outbox.Handler {
 		role := d.Parameters["role"]
 		name := role[strings.LastIndexByte(role, '/')+1:]
 		caller := wire.Caller{Account: r.scope.Account, ARN: fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/berth-events", model.Partition, r.scope.Account, name),
-			UserID: "AROA" + name + ":berth-events", Region: r.scope.Region}
+			UserID: "AROA" + name + ":berth-events", Region: r.scope.Region, Grant: &model.Grant{Role: role, Session: "berth-events"}}
 		out, err := s.endpoint.Invoke(ctx, caller, d.Parameters["service"], d.Parameters["operation"], []byte(d.Body))
 		if err != nil {
 			return err

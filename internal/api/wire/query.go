@@ -164,6 +164,9 @@ func (q filler) fillMap(v reflect.Value, n *node, path string) error {
 	out := reflect.MakeMap(v.Type())
 	for _, item := range n.items("entry") {
 		key, value := item.kids["key"], item.kids["value"]
+		if key == nil && value == nil { // as in SNS's MessageAttributes
+			key, value = item.kids["Name"], item.kids["Value"]
+		}
 		if key == nil || value == nil {
 			continue
 		}
