@@ -180,6 +180,7 @@ func (s *server) adminMux() *http.ServeMux {
 		}
 	})
 	mux.HandleFunc("GET /fleet", s.serveFleet)
+	mux.Handle("GET /metrics", s.metricsHandler())
 	s.serveTokens(mux)
 	mux.HandleFunc("POST /node/confirm-lost", s.serveConfirmLost)
 	mux.HandleFunc("POST /node/{node}/{change}", s.serveNodeChange)

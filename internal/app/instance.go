@@ -58,6 +58,8 @@ type Config struct {
 	Join      string // berth://host:port/token of a cluster that this machine is to be a server of; needed once
 	Version   string
 	Verbose   bool
+	// MetricsListen is where /metrics answers, without signatures; "" is nowhere.
+	MetricsListen string
 }
 
 // Instance is one Berth on a machine: what its data directory says of it. Several run side by side.

@@ -9,20 +9,15 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/berthdev/berth/internal/api/cloudwatch"
 	"github.com/berthdev/berth/internal/api/discovery"
 	"github.com/berthdev/berth/internal/api/ec2"
 	"github.com/berthdev/berth/internal/api/ecs"
 	"github.com/berthdev/berth/internal/api/eks"
 	"github.com/berthdev/berth/internal/api/elb"
-	eventsapi "github.com/berthdev/berth/internal/api/events"
 	"github.com/berthdev/berth/internal/api/iam"
 	"github.com/berthdev/berth/internal/api/kms"
 	"github.com/berthdev/berth/internal/api/logs"
-	"github.com/berthdev/berth/internal/api/scheduler"
 	"github.com/berthdev/berth/internal/api/secretsmanager"
-	"github.com/berthdev/berth/internal/api/sns"
-	"github.com/berthdev/berth/internal/api/ssm"
 	"github.com/berthdev/berth/internal/api/sts"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/control"
@@ -125,7 +120,7 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 	for _, n := range network.Subnets {
 		subnets = append(subnets, elb.Subnet{ID: n.ID, Zone: n.Zone})
 	}
-	return []*wire.Service{
+	return append(s.eventServices(r), []*wire.Service{
 		ecs.New(ecs.Config{Store: r.store, Places: r.places, Scope: r.scope, Now: time.Now, NewID: newID, Log: s.log.With("component", "ecs"),
 			OpenSession: s.openSession, Networks: network.Rows(), NoMachines: s.noMachines(r.scope.Region)}),
 		s.ecr(r),
@@ -140,17 +135,12 @@ func (s *server) servicesOf(r *region) []*wire.Service {
 				_, ok := store.VPCs.Get(tx, id)
 				return ok || id == network.VPC
 			}}),
-		cloudwatch.New(cloudwatch.Config{Store: r.store, Scope: r.scope, Series: s.series.In(r.scope.Region), Transit: s.judge(r).Transit, Now: time.Now,
-			Put: func(batch []model.Sample) { s.measured(r.scope.Region, batch) }, Log: s.log.With("component", "cloudwatch")}),
-		eventsapi.New(eventsapi.Config{Store: r.store, Scope: r.scope, Send: s.engine(r).Send, Now: time.Now, NewID: newID, Log: s.log.With("component", "events")}),
-		scheduler.New(scheduler.Config{Store: r.store, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "scheduler")}),
-		sns.New(sns.Config{Store: r.store, Scope: r.scope, URL: "http://" + s.in.Listen + sns.ConfirmPath, Now: time.Now, NewID: newID, Log: s.log.With("component", "sns")}),
 		ec2.New(ec2.Config{Store: r.store, Network: network, Now: time.Now, NewID: newID, Log: s.log.With("component", "ec2")}),
 		sts.New(sts.Config{Store: s.store, Scope: s.in.Scope(), Now: time.Now, Sessions: s.keys}),
 		iam.New(iam.Config{Store: s.store, Scope: s.in.Scope(), Now: time.Now, Keys: s.keys}),
 		eks.New(),
 		s.systems(r),
-	}
+	}...)
 }
 
 // noMachines is why no task runs in a region; "" for the home region.

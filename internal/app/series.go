@@ -23,7 +23,9 @@ type measures struct {
 	gather *gather.Gatherer
 	// stats reads the proxy's counters; nil where there is no proxy.
 	stats func(context.Context) (proxy.Snapshot, error)
-	away  chan samples // on their way to the other servers
+	// metricsListen is where /metrics answers; "" is nowhere.
+	metricsListen string
+	away          chan samples // on their way to the other servers
 }
 
 // samples are those of a region.

@@ -86,6 +86,7 @@ type server struct {
 func newServer(in *Instance, c Config, log *slog.Logger) *server {
 	s := &server{in: in, log: log, version: c.Version, election: c.ElectionMs, announced: make(chan struct{})}
 	s.several.Store(in.Peers)
+	s.metricsListen = c.MetricsListen
 	return s
 }
 
@@ -267,6 +268,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.mend(ctx) })
 	g.Go(func() error { return s.runRegistry(ctx) })
 	g.Go(func() error { return s.measure(ctx) })
+	g.Go(func() error { return s.serveMetrics(ctx) })
 	g.Go(func() error { return s.audit.run(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()

@@ -12,6 +12,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/berthdev/berth/internal/api/cloudwatch"
+	eventsapi "github.com/berthdev/berth/internal/api/events"
+	"github.com/berthdev/berth/internal/api/scheduler"
 	"github.com/berthdev/berth/internal/api/sns"
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
@@ -31,6 +34,17 @@ func (s *server) tell(ctx context.Context, r *region) error {
 		Handlers: map[string]outbox.Handler{"http": outbox.Post(), events.KindCall: s.callAPI(r), events.KindLogs: writeLog(r)}}
 	g.Go(func() error { return out.Run(ctx) })
 	return g.Wait()
+}
+
+// eventServices are the APIs of a region's metrics, events, schedules and topics.
+func (s *server) eventServices(r *region) []*wire.Service {
+	return []*wire.Service{
+		cloudwatch.New(cloudwatch.Config{Store: r.store, Scope: r.scope, Series: s.series.In(r.scope.Region), Transit: s.judge(r).Transit, Now: time.Now,
+			Put: func(batch []model.Sample) { s.measured(r.scope.Region, batch) }, Log: s.log.With("component", "cloudwatch")}),
+		eventsapi.New(eventsapi.Config{Store: r.store, Scope: r.scope, Send: s.engine(r).Send, Now: time.Now, NewID: newID, Log: s.log.With("component", "events")}),
+		scheduler.New(scheduler.Config{Store: r.store, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "scheduler")}),
+		sns.New(sns.Config{Store: r.store, Scope: r.scope, URL: "http://" + s.in.Listen + sns.ConfirmPath, Now: time.Now, NewID: newID, Log: s.log.With("component", "sns")}),
+	}
 }
 
 // judge judges a region's alarms.

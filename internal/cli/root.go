@@ -22,7 +22,7 @@ func Command(version string) *cobra.Command {
 	c := &common{version: version}
 	root := client.New(version, client.Machine{Local: c.local, Built: c.built})
 	root.PersistentFlags().StringVar(&c.dataDir, "data-dir", envOr("BERTH_DATA_DIR", app.DefaultDataDir), "where Berth keeps its state")
-	root.AddCommand(c.up(), c.down(), c.doctor(), c.image(), c.registry(), c.vulndb(), c.scanWorker(), c.status(), c.node(), c.fileSystem(), c.server(), c.token(), c.ca(), c.backup(), c.restore(), c.recover(), c.containerd(), c.proxy())
+	root.AddCommand(c.up(), c.down(), c.doctor(), c.image(), c.registry(), c.vulndb(), c.scanWorker(), c.status(), c.metrics(), c.node(), c.fileSystem(), c.server(), c.token(), c.ca(), c.backup(), c.restore(), c.recover(), c.containerd(), c.proxy())
 	return root
 }
 

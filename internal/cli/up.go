@@ -31,6 +31,7 @@ tasks running; the next "berth up" manages them again. "berth down" stops everyt
 	f.StringVar(&conf.Advertise, "advertise", "", "the IP address at which other machines reach this one; opens the cluster port (4567/tcp) for them\n(default what it was; closed at first: berth token node opens it too)")
 	masterKeyFlag(f, &conf)
 	f.StringVar(&conf.Join, "join", "", "berth://HOST:4567/TOKEN of the cluster of which this machine becomes a server, and a node (there: berth token server)")
+	f.StringVar(&conf.MetricsListen, "metrics-listen", "", "where /metrics answers in Prometheus' text form, such as 127.0.0.1:9464, without signatures (default nowhere: berth metrics)")
 	f.BoolVarP(&conf.Verbose, "verbose", "v", false, "log more")
 	return cmd
 }
