@@ -136,8 +136,14 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 }
 
 // topicAttributes are those that may be set, stored and returned; what some of them ask for (encryption, feedback, tracing) is not done.
-var topicAttributes = []string{"DisplayName", "Policy", "DeliveryPolicy", "KmsMasterKeyId", "TracingConfig", "SignatureVersion", "HTTPSuccessFeedbackRoleArn",
-	"HTTPSuccessFeedbackSampleRate", "HTTPFailureFeedbackRoleArn"}
+var (
+	topicAttributes = []string{"DisplayName", "Policy", "DeliveryPolicy", "KmsMasterKeyId", "TracingConfig", "SignatureVersion"}
+	feedback        = regexp.MustCompile(`^(HTTP|Lambda|SQS|Firehose|Application)(Success|Failure)Feedback(RoleArn|SampleRate)$`)
+)
+
+func kept(attribute string) bool {
+	return slices.Contains(topicAttributes, attribute) || feedback.MatchString(attribute)
+}
 
 func checkTopicAttributes(all map[string]string) error {
 	for name, v := range all {
@@ -145,7 +151,7 @@ func checkTopicAttributes(all map[string]string) error {
 		case name == "FifoTopic" && v == "true" || name == "ContentBasedDeduplication" && v == "true":
 			return invalid("Berth has no FIFO topics")
 		case name == "FifoTopic" || name == "ContentBasedDeduplication":
-		case !slices.Contains(topicAttributes, name):
+		case !kept(name):
 			return invalid("AttributeName %.60s", name)
 		case (name == "Policy" || name == "DeliveryPolicy") && v != "" && !json.Valid([]byte(v)):
 			return invalid("%s: it is no JSON", name)
@@ -192,7 +198,7 @@ func (a *api) createTopic(ctx context.Context, in *sdk.CreateTopicInput) (*sdk.C
 		}
 		attributes := map[string]string{}
 		for k, v := range in.Attributes {
-			if slices.Contains(topicAttributes, k) {
+			if kept(k) {
 				attributes[k] = v
 			}
 		}
@@ -297,7 +303,7 @@ func (a *api) setTopicAttributes(ctx context.Context, in *sdk.SetTopicAttributes
 			next[k] = v
 		}
 		next[name] = deref(in.AttributeValue)
-		if next[name] == "" && name != "DisplayName" {
+		if next[name] == "" && name != "DisplayName" || !kept(name) {
 			delete(next, name)
 		}
 		t.Attributes = next
