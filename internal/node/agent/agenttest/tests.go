@@ -351,6 +351,12 @@ func measured(r *rig) {
 		if _, ok := u.Networks["eth0"]; ok != connected || len(u.Networks) > 1 {
 			r.Errorf("%s: networks %+v", mode, u.Networks)
 		}
+		if g, ok := r.env.Runtime.(agent.Gauge); ok { // the task as a whole, of which this is the one container
+			use, err := g.TaskUse(id, []string{web.RuntimeID})
+			if err != nil || use.CPU < u.CPU.Total || use.Memory == 0 || use.Memory > u.Memory.Limit {
+				r.Errorf("%s: the task used %+v, its container %+v; %v", mode, use, u, err)
+			}
+		}
 		later, err := measure(web.RuntimeID)
 		if err != nil || later.CPU.Total < u.CPU.Total || later.Machine.CPU < u.Machine.CPU {
 			r.Errorf("%s: measured less the second time: %+v, then %+v; %v", mode, u, later, err)
