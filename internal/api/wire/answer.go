@@ -115,6 +115,9 @@ func (x *exchange) writeError(code string, status int, members map[string]any) {
 	case RESTJSON:
 		x.w.Header().Set("X-Amzn-Errortype", code)
 	}
+	if x.proto == JSON10 && x.service != nil && x.service.Shape != "" {
+		x.queryError(code, status)
+	}
 	body, _ := json.Marshal(members) // it was JSON a moment ago
 	x.write(answer{status: status, body: body})
 }

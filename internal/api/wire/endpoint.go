@@ -77,6 +77,7 @@ func NewEndpoint(c Config) *Endpoint {
 	for _, s := range c.Services {
 		if s.Shape != "" {
 			e.byShape[s.Shape] = s
+			e.byTarget[s.Shape] = s // CloudWatch's clients may speak JSON, too
 		}
 		switch s.Protocol {
 		case JSON11, JSON10:
@@ -285,7 +286,9 @@ func (x *exchange) findService(a *authorization) {
 		prefix, op, _ := strings.Cut(target, ".")
 		x.service, x.op, x.proto = x.e.byTarget[prefix], op, JSON11
 		if x.service != nil {
-			x.proto = x.service.Protocol
+			if x.proto = x.service.Protocol; x.proto != JSON11 {
+				x.proto = JSON10
+			}
 		}
 		return
 	}
