@@ -24,7 +24,7 @@ var refusals = map[string]func(cpu, memory int64) Finding{
 		return Finding{Cause: "No machine can connect another task of network mode awsvpc.", Cures: room}
 	},
 	"RESOURCE:GPU": func(_, _ int64) Finding {
-		return Finding{Cause: "It asks for a GPU, and no machine offers one.", Cures: []Cure{{Text: "Take resourceRequirements out of the task definition.", Do: "revision"}}}
+		return Finding{Cause: "No machine has the GPUs free that it asks for.", Cures: []Cure{{Text: "End what holds them, add a machine with GPUs, or take resourceRequirements out of the task definition.", Do: "revision"}}}
 	},
 	"RESOURCE:FARGATE": func(_, _ int64) Finding {
 		return Finding{Cause: "No machine is in the cluster.", Cures: joinIn}
@@ -68,7 +68,7 @@ func Refusal(code string, cpu, memory int64) Finding {
 
 // sentences of service events about placement, and the code each stands for.
 var placementEvents = []struct{ has, code string }{
-	{"insufficient memory", "RESOURCE:MEMORY"}, {"insufficient CPU", "RESOURCE:CPU"}, {"already using a port", "RESOURCE:PORTS"},
+	{"insufficient memory", "RESOURCE:MEMORY"}, {"insufficient CPU", "RESOURCE:CPU"}, {"insufficient GPU", "RESOURCE:GPU"}, {"already using a port", "RESOURCE:PORTS"},
 	{`"RESOURCE:ENI"`, "RESOURCE:ENI"}, {`"AGENT"`, "AGENT"}, {"distinctInstance", "distinctInstance placement constraint unsatisfied."},
 	{"MemberOf", "MemberOf placement constraint unsatisfied."}, {"No Container Instances", "No Container Instances were found in your cluster."},
 }
