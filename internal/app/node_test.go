@@ -55,12 +55,15 @@ func eventually(t *testing.T, what string, f func() bool) {
 	}
 }
 
-// instancesOf are the container instances by their zones: whether their agents are connected.
+// instancesOf are the container instances by their zones: whether their agents are connected; none while none has come.
 func instancesOf(t *testing.T, c *ecs.Client) map[string]bool {
 	t.Helper()
 	listed, err := c.ListContainerInstances(t.Context(), &ecs.ListContainerInstancesInput{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(listed.ContainerInstanceArns) == 0 { // which the API refuses to describe
+		return nil
 	}
 	got, err := c.DescribeContainerInstances(t.Context(), &ecs.DescribeContainerInstancesInput{ContainerInstances: listed.ContainerInstanceArns})
 	if err != nil {

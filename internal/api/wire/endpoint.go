@@ -55,7 +55,7 @@ type Endpoint struct {
 // patience is how long a request waits for its turn in a budget.
 const patience = 5 * time.Second
 
-// NewEndpoint makes an Endpoint.
+// NewEndpoint makes an Endpoint. Two services that the same requests would find are a mistake of the wiring: it panics.
 func NewEndpoint(c Config) *Endpoint {
 	if c.MaxBody == 0 {
 		c.MaxBody = DefaultMaxBody
@@ -76,20 +76,28 @@ func NewEndpoint(c Config) *Endpoint {
 		byShape: map[string]*Service{}, byName: map[string]*Service{}, routes: map[string][]route{}}
 	for _, s := range c.Services {
 		if s.Shape != "" {
-			e.byShape[s.Shape] = s
-			e.byTarget[s.Shape] = s // CloudWatch's clients may speak JSON, too
+			enter(e.byShape, "shape", s.Shape, s)
+			enter(e.byTarget, "target", s.Shape, s) // CloudWatch's clients may speak JSON, too
 		}
 		switch s.Protocol {
 		case JSON11, JSON10:
-			e.byTarget[s.Target] = s
+			enter(e.byTarget, "target", s.Target, s)
 		case RESTJSON, RESTXML:
+			enter(e.byName, "name", s.Name, s)
 			e.routes[s.Name] = routesOf(s)
-			fallthrough
 		default:
-			e.byName[s.Name] = s
+			enter(e.byName, "name", s.Name, s)
 		}
 	}
 	return e
+}
+
+// enter puts a service where requests find it. A service may stand under one word twice, two may not.
+func enter(found map[string]*Service, what, word string, s *Service) {
+	if other := found[word]; other != nil && other != s {
+		panic(fmt.Sprintf("wire: services %s and %s have one %s, %q", other.Name, s.Name, what, word))
+	}
+	found[word] = s
 }
 
 // exchange is one request on its way to an answer.
