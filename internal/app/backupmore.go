@@ -130,6 +130,9 @@ func blobThings(ctx context.Context, from registry.Storage, local *registry.Blob
 			for row := range store.RepositoryBlobs.Scan(r, "") {
 				named[row.Digest] = true
 			}
+			for row := range store.SealedBlobs.Scan(r, "") {
+				named[row.Sealed] = true
+			}
 		})
 		if err := local.Each(func(digest string) error { named[digest] = true; return nil }); err != nil {
 			return err

@@ -55,9 +55,11 @@ type Config struct {
 	MasterKey string
 	// BlobStore is where images' blobs are: s3://bucket[/prefix][?endpoint=…&region=…]; "" is what it was, and at first the data directory.
 	BlobStore string
-	Join      string // berth://host:port/token of a cluster that this machine is to be a server of; needed once
-	Version   string
-	Verbose   bool
+	// EncryptImages has repositories be encrypted for which nobody says otherwise: on or off; "" is what it was, and at first off.
+	EncryptImages string
+	Join          string // berth://host:port/token of a cluster that this machine is to be a server of; needed once
+	Version       string
+	Verbose       bool
 	// MetricsListen is where /metrics answers, without signatures; "" is nowhere.
 	MetricsListen string
 }
@@ -80,13 +82,15 @@ type Instance struct {
 	Advertise string `json:"advertise,omitempty"`
 	Peers     bool   `json:"peers,omitempty"` // it is one of several servers, or was: etcd listens for the others
 	// ElectionMs is what the cluster's settings say, for etcd's start.
-	ElectionMs int           `json:"electionMs,omitempty"`
-	Alone      bool          `json:"alone,omitempty"`     // `berth server`: no tasks run on this machine
-	MasterKey  string        `json:"masterKey,omitempty"` // where it comes from, as --master-key says
-	BlobStore  string        `json:"blobStore,omitempty"` // as --blob-store says; "": the data directory
-	Node       *NodeSettings `json:"node,omitempty"`      // what `berth node` keeps; nil on a server
-	dir        string
-	saved      bool // it was there
+	ElectionMs int    `json:"electionMs,omitempty"`
+	Alone      bool   `json:"alone,omitempty"`     // `berth server`: no tasks run on this machine
+	MasterKey  string `json:"masterKey,omitempty"` // where it comes from, as --master-key says
+	BlobStore  string `json:"blobStore,omitempty"` // as --blob-store says; "": the data directory
+	// EncryptImages is "on" when repositories are encrypted for which nobody says otherwise.
+	EncryptImages string        `json:"encryptImages,omitempty"`
+	Node          *NodeSettings `json:"node,omitempty"` // what `berth node` keeps; nil on a server
+	dir           string
+	saved         bool // it was there
 	// names has the proxy's process answer tasks' DNS questions at an address; nil: there is none.
 	names func(address string) bool
 }
@@ -168,6 +172,7 @@ func openInstance(c Config) (*Instance, error) {
 	set(&in.Runtime, c.Runtime)
 	set(&in.MasterKey, c.MasterKey)
 	set(&in.BlobStore, c.BlobStore)
+	set(&in.EncryptImages, c.EncryptImages)
 	if err := in.check(); err != nil {
 		return nil, err
 	}
@@ -209,6 +214,7 @@ func (in *Instance) check() error {
 		{accountPattern.MatchString(in.Account), "account", in.Account, "12 digits"},
 		{errNetwork == nil, "vpc-cidr", in.VPCCIDR, "a private IPv4 network from /16 to /24, such as " + ec2.CIDR},
 		{errMaster == nil, "master-key", in.MasterKey, "file:/<path> or command:<program and arguments>"},
+		{slices.Contains([]string{"", "on", "off"}, in.EncryptImages), "encrypt-images", in.EncryptImages, "on or off"},
 		{regionPattern.MatchString(in.Region), "region", in.Region, "a name such as " + DefaultRegion},
 	} {
 		if !s.ok {

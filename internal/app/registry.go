@@ -53,6 +53,7 @@ func (s *server) openRegistry(ctx context.Context, local *registry.Blobs) error 
 	s.registry = registry.New(registry.Config{Store: s.store, Blobs: s.images.storage, Auth: s.keys, Scope: s.in.Scope(), Host: s.in.RegistryHost(), Now: time.Now,
 		Log:       s.log.With("component", "registry"),
 		Ring:      homeRing{s},
+		Encrypt:   s.in.EncryptImages == "on",
 		Pushed:    s.scanPushed,
 		Upstreams: func(rule *model.PullThroughRule) (registry.Upstream, error) { return s.upstream(rule), nil },
 		Peers: func(region, id string) registry.Peer {
@@ -95,7 +96,7 @@ func (s *server) runRegistry(ctx context.Context) error {
 // ecr is the registry's API in a region.
 func (s *server) ecr(r *region) *wire.Service {
 	return ecr.New(ecr.Config{Store: r.store, Scope: r.scope, Manifests: s.registry, Layers: s.registry, Tokens: s.keys, Host: s.in.RegistryHost(), Now: time.Now,
-		Upstreams: upstreams{s}, Peers: upstreams{s}, Keys: homeRing{s}, Scanner: s.images.scanner, Log: s.log.With("component", "ecr")})
+		Upstreams: upstreams{s}, Peers: upstreams{s}, Keys: homeRing{s}, Encrypt: s.in.EncryptImages == "on", Scanner: s.images.scanner, Log: s.log.With("component", "ecr")})
 }
 
 // tidyRegistry removes what lifecycle policies expire and what nobody refers to; images and blobs go on the leader's word.

@@ -74,5 +74,6 @@ func (c *common) proxy() *cobra.Command {
 // masterKeyFlag is that of both kinds of server.
 func masterKeyFlag(f *pflag.FlagSet, conf *app.Config) {
 	f.StringVar(&conf.BlobStore, "blob-store", "", "keep images in a bucket: s3://BUCKET[/PREFIX][?endpoint=URL&region=REGION], with the keys of\nAWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (default what it was; at first the data directory)")
+	f.StringVar(&conf.EncryptImages, "encrypt-images", "", "encrypt repositories that are made without an encryption of their own (AES256): on or off (default what it was;\nat first off)")
 	f.StringVar(&conf.MasterKey, "master-key", "", "what wraps all keys: file:/PATH, or command:PROGRAM ARGS, which prints it; a passphrase comes from\nBERTH_MASTER_PASSPHRASE (default master.key in the data directory, which servers hand to each other)")
 }

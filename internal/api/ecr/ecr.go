@@ -49,6 +49,8 @@ type Config struct {
 	Scanner   Scanner // nil: images are not scanned
 	Keys      Keys    // nil: there are none to encrypt repositories with
 	Tokens    Tokens
+	// Encrypt has repositories be of type AES256 that nobody asked another type for; else they are not encrypted, and have none.
+	Encrypt bool
 	// Host is the host:port under which docker reaches the registry, such as "localhost:4566".
 	Host string
 	Now  func() time.Time

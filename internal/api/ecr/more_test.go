@@ -354,6 +354,16 @@ func TestRepositoriesAreEncryptedWithKeys(t *testing.T) {
 	}
 	_, err = create("three", types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeAes256, KmsKey: aws.String("x")})
 	refused(t, err, "InvalidParameterException", "kmsKey")
+	made = wiretest.Must[*awsecr.CreateRepositoryOutput](t)(create("four", types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeAes256}))
+	if e := made.Repository.EncryptionConfiguration; e == nil || e.EncryptionType != types.EncryptionTypeAes256 || e.KmsKey != nil {
+		t.Errorf("made %+v", e)
+	}
+	always := awsecr.NewFromConfig(wiretest.Serve(t, ecr.New(ecr.Config{Store: r.store, Scope: scope, Manifests: r.reg, Layers: r.reg, Tokens: r.keys, Keys: usable{},
+		Encrypt: true, Host: "localhost:4566", Now: time.Now, Log: slog.New(slog.DiscardHandler)})))
+	made = wiretest.Must[*awsecr.CreateRepositoryOutput](t)(always.CreateRepository(ctx, &awsecr.CreateRepositoryInput{RepositoryName: aws.String("five")}))
+	if e := made.Repository.EncryptionConfiguration; e == nil || e.EncryptionType != types.EncryptionTypeAes256 {
+		t.Errorf("made %+v", e)
+	}
 }
 
 // TestTenThousandImagesAreDescribed within a second (a promise of the registry's).

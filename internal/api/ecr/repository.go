@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 
 	"github.com/berthdev/berth/internal/model"
+	"github.com/berthdev/berth/internal/serve/registry"
 	"github.com/berthdev/berth/internal/store"
 )
 
@@ -39,7 +40,10 @@ func (a *api) createRepository(ctx context.Context, in *ecr.CreateRepositoryInpu
 
 // encryption is what a repository is encrypted with: the key by its ARN, which stays whatever becomes of its aliases.
 func (a *api) encryption(ctx context.Context, e *types.EncryptionConfiguration) (*types.EncryptionConfiguration, error) {
-	if e == nil || e.EncryptionType == types.EncryptionTypeAes256 {
+	if e == nil {
+		return registry.Encryption(a.Encrypt), nil
+	}
+	if e.EncryptionType == types.EncryptionTypeAes256 {
 		return &types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeAes256}, nil
 	}
 	key := "alias/aws/ecr"
@@ -129,7 +133,7 @@ func (a *api) checkEncryption(e *types.EncryptionConfiguration) error {
 		return nil
 	case !slices.Contains(e.EncryptionType.Values(), e.EncryptionType):
 		return invalid("encryptionConfiguration.encryptionType", "Member must satisfy enum value set: [AES256, KMS, KMS_DSSE]")
-	case e.EncryptionType != types.EncryptionTypeAes256 && a.Keys == nil:
+	case a.Keys == nil:
 		return model.Errorf("InvalidParameterException", "This Berth has no keys for the encryption type %s", e.EncryptionType)
 	case e.EncryptionType == types.EncryptionTypeAes256 && e.KmsKey != nil:
 		return model.Errorf("InvalidParameterException", "kmsKey may be given with the encryption types KMS and KMS_DSSE only")

@@ -73,17 +73,20 @@ func (a *api) createRepositoryCreationTemplate(ctx context.Context, in *ecr.Crea
 	if t.ImageTagMutability == "" {
 		t.ImageTagMutability = types.ImageTagMutabilityMutable
 	}
-	if t.EncryptionConfiguration == nil {
-		t.EncryptionConfiguration = &types.EncryptionConfigurationForRepositoryCreationTemplate{EncryptionType: types.EncryptionTypeAes256}
-	}
 	if err := a.checkTemplate(t); err != nil {
 		return nil, err
 	}
-	resolved, err := a.encryption(ctx, &types.EncryptionConfiguration{EncryptionType: t.EncryptionConfiguration.EncryptionType, KmsKey: t.EncryptionConfiguration.KmsKey})
+	var asked *types.EncryptionConfiguration
+	if e := t.EncryptionConfiguration; e != nil {
+		asked = &types.EncryptionConfiguration{EncryptionType: e.EncryptionType, KmsKey: e.KmsKey}
+	}
+	resolved, err := a.encryption(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
-	t.EncryptionConfiguration = &types.EncryptionConfigurationForRepositoryCreationTemplate{EncryptionType: resolved.EncryptionType, KmsKey: resolved.KmsKey}
+	if resolved != nil {
+		t.EncryptionConfiguration = &types.EncryptionConfigurationForRepositoryCreationTemplate{EncryptionType: resolved.EncryptionType, KmsKey: resolved.KmsKey}
+	}
 	err = a.Store.Update(ctx, func(tx store.Tx) error {
 		if _, ok := store.CreationTemplates.Get(tx, *t.Prefix); ok {
 			return model.Errorf("TemplateAlreadyExistsException", "The Template already exists for prefix '%s' in the registry with id '%s'", *t.Prefix, a.Scope.Account)

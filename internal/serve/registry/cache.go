@@ -198,11 +198,7 @@ func (r *Registry) keep(ctx context.Context, repo, dgst string, body io.Reader, 
 	if _, err := u.Write(io.TeeReader(body, tail), 0); err != nil {
 		return errors.Join(err, u.Cancel())
 	}
-	size, err := u.Finish(dgst)
-	if err != nil {
-		return err
-	}
-	if err := r.link(ctx, repo, dgst, size); err != nil {
+	if _, err := r.close(ctx, repo, dgst, u); err != nil {
 		return err
 	}
 	return tail.flush()

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
+
 	"github.com/berthdev/berth/internal/store"
 )
 
@@ -46,7 +48,10 @@ func holds(tx store.Reader, before time.Time) (held map[string]bool, drop, unsea
 	hold := func(repo, digest string) {
 		if s, ok := in[repo]; ok {
 			sealed[need{s, digest}] = true
-			return
+			_, there := store.SealedBlobs.Get(tx, s.String()+" "+digest)
+			if there || s.kind != types.EncryptionTypeAes256 {
+				return
+			}
 		}
 		held[digest] = true
 	}

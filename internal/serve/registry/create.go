@@ -53,7 +53,7 @@ func (r *Registry) ensure(ctx context.Context, name string, applied types.RCTApp
 		repo := &model.Repository{Name: name, Repository: types.Repository{CreatedAt: new(r.Now()), RegistryId: &r.Scope.Account, RepositoryName: &name,
 			RepositoryArn: new(r.Scope.ARN("ecr", "repository/"+name)), RepositoryUri: new(r.Host + "/" + name), ImageTagMutability: types.ImageTagMutabilityMutable,
 			ImageScanningConfiguration: &types.ImageScanningConfiguration{},
-			EncryptionConfiguration:    &types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeAes256}}}
+			EncryptionConfiguration:    Encryption(r.Encrypt)}}
 		if t := template(tx, name, applied); t != nil {
 			given(repo, t)
 		}

@@ -43,11 +43,7 @@ func (r *Registry) FinishUpload(ctx context.Context, repo, id, digest string) (i
 	if err != nil {
 		return 0, err
 	}
-	size, err := u.Finish(digest)
-	if err != nil {
-		return 0, err
-	}
-	return size, r.link(ctx, repo, digest, size)
+	return r.close(ctx, repo, digest, u)
 }
 
 // Layer tells the size of a blob that the repository holds.

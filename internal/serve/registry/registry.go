@@ -46,6 +46,8 @@ type Config struct {
 	Pushed func(ctx context.Context, img *model.Image)
 	// Ring wraps the data keys of repositories that are encrypted with KMS; nil: there are none.
 	Ring Ring
+	// Encrypt has repositories be of type AES256 that a push or a pull makes.
+	Encrypt bool
 	// Upstreams opens the registry of a pull-through rule; nil: there are none.
 	Upstreams func(rule *model.PullThroughRule) (Upstream, error)
 	// Peers finds a registry to replicate to, nil when it is not known; nil: none is.

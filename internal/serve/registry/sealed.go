@@ -28,8 +28,14 @@ type scope struct {
 	key  string // ARN
 }
 
+// platformKey encrypts repositories of type AES256, as the keys that AWS has for S3 do.
+const platformKey = "alias/aws/ecr"
+
 func scopeOf(repo *model.Repository) scope {
 	e := repo.Repository.EncryptionConfiguration
+	if e != nil && e.EncryptionType == types.EncryptionTypeAes256 {
+		return scope{types.EncryptionTypeAes256, platformKey}
+	}
 	if e == nil || e.KmsKey == nil || e.EncryptionType != types.EncryptionTypeKms && e.EncryptionType != types.EncryptionTypeKmsDsse {
 		return scope{}
 	}
@@ -111,6 +117,12 @@ type sealedBlobs struct {
 	scope scope
 }
 
+// older tells whether an error says that a blob is not among the sealed, but may be among those that repositories of type AES256 took
+// before they were encrypted.
+func (s *sealedBlobs) older(err error) bool {
+	return s.scope.kind == types.EncryptionTypeAes256 && errors.Is(err, fs.ErrNotExist)
+}
+
 func (s *sealedBlobs) row(digest string) (*model.SealedBlob, error) {
 	if !digestPattern.MatchString(digest) {
 		return nil, ErrDigest
@@ -126,6 +138,9 @@ func (s *sealedBlobs) row(digest string) (*model.SealedBlob, error) {
 // Stat implements Storage.
 func (s *sealedBlobs) Stat(ctx context.Context, digest string) (int64, error) {
 	row, err := s.row(digest)
+	if s.older(err) {
+		return s.r.Blobs.Stat(ctx, digest)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -155,6 +170,9 @@ func (e *KMSError) Error() string { return e.Code + ": " + e.Message }
 // Open implements Storage.
 func (s *sealedBlobs) Open(ctx context.Context, digest string) (Content, error) {
 	row, err := s.row(digest)
+	if s.older(err) {
+		return s.r.Blobs.Open(ctx, digest)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -216,14 +234,16 @@ func (c *sealedContent) SendTo(w io.Writer) error {
 
 // Secure implements Storage.
 func (s *sealedBlobs) Secure(ctx context.Context, digests []string) error {
-	for _, d := range digests {
+	for i, d := range digests {
 		row, err := s.row(d)
-		if err != nil {
+		if err == nil {
+			d = row.Sealed
+		} else if !s.older(err) {
 			return err
 		}
-		err = s.r.Blobs.Secure(ctx, []string{row.Sealed})
+		err = s.r.Blobs.Secure(ctx, []string{d})
 		if errors.Is(err, fs.ErrNotExist) {
-			return &LostError{d}
+			return &LostError{digests[i]}
 		}
 		if err != nil {
 			return err
@@ -235,6 +255,14 @@ func (s *sealedBlobs) Secure(ctx context.Context, digests []string) error {
 // Sweep implements Storage: what is sealed is swept with all else.
 func (s *sealedBlobs) Sweep(context.Context, time.Time, map[string]bool) (int, int64, error) {
 	return 0, 0, nil
+}
+
+// Encryption is that of a repository for which nobody asked for one; nil: none, and nobody is told that there is.
+func Encryption(always bool) *types.EncryptionConfiguration {
+	if !always {
+		return nil
+	}
+	return &types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeAes256}
 }
 
 // StatIn is Stat of a blob of a repository, whatever that is encrypted with.

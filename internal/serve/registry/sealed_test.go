@@ -66,6 +66,41 @@ func sealedSetup(t *testing.T) (*fixture, *ring) {
 	return f, keys
 }
 
+func TestRepositoriesOfTypeAES256(t *testing.T) {
+	f, keys := sealedSetup(t)
+	f.create("shop", ecrtypes.ImageTagMutabilityMutable)
+	old, secret := []byte("pushed before anything was encrypted"), []byte("pushed since then")
+	f.want(f.do("POST", "/v2/shop/blobs/uploads/?digest="+storagetest.Digest(old), old), 201, "")
+	f.createSealed("shop", ecrtypes.EncryptionTypeAes256, "")
+	f.want(f.do("GET", "/v2/shop/blobs/"+storagetest.Digest(old), nil), 200, string(old))
+	f.want(f.do("POST", "/v2/shop/blobs/uploads/?digest="+storagetest.Digest(secret), secret), 201, "")
+	f.want(f.do("GET", "/v2/shop/blobs/"+storagetest.Digest(secret), nil), 200, string(secret))
+	if f.onDisk(secret) || !f.onDisk(old) {
+		t.Error("the disk has the new blob in plain, or not the old one")
+	}
+	push(t, f, "shop:v1")
+	f.now = time.Now().Add(time.Hour)
+	if _, _, err := f.reg.Collect(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if r, err := f.reg.Check(context.Background()); err != nil || r.Images != 1 || len(r.Missing)+len(r.Corrupt) > 0 {
+		t.Errorf("check %+v %v", r, err)
+	}
+	f.want(f.do("GET", "/v2/shop/blobs/"+storagetest.Digest(old), nil), 200, string(old))
+	if err := f.reg.Secure(context.Background()); err != nil {
+		t.Error(err)
+	}
+	f.want(f.do("POST", "/v2/shop/blobs/uploads/?digest="+storagetest.Digest(old), old), 201, "")
+	f.want(f.do("POST", "/v2/plain/blobs/uploads/?mount="+storagetest.Digest(secret)+"&from=shop", nil), 202, "")
+	f.now = time.Now().Add(48 * time.Hour)
+	if _, _, err := f.reg.Collect(context.Background()); err != nil || f.onDisk(old) {
+		t.Errorf("the plain blob stays: %v", err)
+	}
+	f.want(f.do("GET", "/v2/shop/manifests/v1", nil), 200, "")
+	keys.off.Store(true)
+	f.want(f.do("GET", "/v2/shop/manifests/v1", nil), 403, "KmsException")
+}
+
 // onDisk tells whether a file below the fixture's directory has the bytes.
 func (f *fixture) onDisk(secret []byte) (found bool) {
 	_ = filepath.WalkDir(f.dir, func(p string, d os.DirEntry, err error) error {

@@ -74,7 +74,7 @@ type sealedUpload struct {
 	wrote   time.Time
 	plain   hash.Hash
 	out     *bufio.Writer // of sealed bytes, to below and sum
-	sum     hash.Hash     // of sealed bytes
+	sum     hash.Hash     // of sealed bytes; nil: below keeps it
 	writers []io.WriteCloser
 	keys    [][]byte // wrapped, in the order of writers: the first encrypts the plain bytes
 	done    bool
@@ -95,7 +95,10 @@ func (s *sealedBlobs) Upload(ctx context.Context, id string) (Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &sealedUpload{s: s, id: uuid.NewString(), below: below, wrote: s.r.Now(), plain: sha256.New(), sum: sha256.New()}
+	u := &sealedUpload{s: s, id: uuid.NewString(), below: below, wrote: s.r.Now(), plain: sha256.New()}
+	if sumOf(below) == nil {
+		u.sum = sha256.New()
+	}
 	u.out = bufio.NewWriterSize(appender{u}, 1<<20)
 	var to io.Writer = u.out
 	for range s.scope.layers() {
@@ -113,12 +116,29 @@ func (s *sealedBlobs) Upload(ctx context.Context, id string) (Upload, error) {
 	return u, nil
 }
 
+// sumOf is how to ask an Upload, or the one that it is a part of, for the SHA-256 of what arrived, which then nobody else needs to make;
+// nil: it has none.
+func sumOf(u Upload) func() []byte {
+	for {
+		switch v := u.(type) {
+		case interface{ Sum() []byte }:
+			return v.Sum
+		case interface{ Below() Upload }:
+			u = v.Below()
+		default:
+			return nil
+		}
+	}
+}
+
 // appender writes sealed bytes to the upload below.
 type appender struct{ u *sealedUpload }
 
 // Write implements io.Writer.
 func (a appender) Write(p []byte) (int, error) {
-	a.u.sum.Write(p)
+	if a.u.sum != nil {
+		a.u.sum.Write(p)
+	}
 	_, err := a.u.below.Write(bytes.NewReader(p), -1)
 	return len(p), err
 }
@@ -175,6 +195,11 @@ func (u *sealedUpload) end() {
 
 // Finish implements Upload.
 func (u *sealedUpload) Finish(digest string) (int64, error) {
+	return u.finish(digest, func(store.Tx, int64) error { return nil })
+}
+
+// finish is Finish that stores something else together with the row.
+func (u *sealedUpload) finish(digest string, also func(tx store.Tx, size int64) error) (int64, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.done {
@@ -197,7 +222,13 @@ func (u *sealedUpload) Finish(digest string) (int64, error) {
 	if err := u.out.Flush(); err != nil {
 		return 0, errors.Join(err, u.below.Cancel())
 	}
-	sealed := fmt.Sprintf("sha256:%x", u.sum.Sum(nil))
+	var sum []byte
+	if u.sum != nil {
+		sum = u.sum.Sum(nil)
+	} else {
+		sum = sumOf(u.below)()
+	}
+	sealed := fmt.Sprintf("sha256:%x", sum)
 	if _, err := u.below.Finish(sealed); err != nil {
 		return 0, err
 	}
@@ -210,7 +241,7 @@ func (u *sealedUpload) Finish(digest string) (int64, error) {
 	}
 	return u.size, u.s.r.Store.Update(ctx, func(tx store.Tx) error {
 		store.SealedBlobs.Put(tx, row)
-		return nil
+		return also(tx, u.size)
 	})
 }
 

@@ -329,13 +329,27 @@ func (r *Registry) renew(req *http.Request, repo, dgst string) {
 
 // link says that the repository holds the blob.
 func (r *Registry) link(ctx context.Context, repo, dgst string, size int64) error {
-	return r.Store.Update(ctx, func(tx store.Tx) error {
-		if _, err := r.repository(tx, repo); err != nil {
-			return err
-		}
-		store.RepositoryBlobs.Put(tx, &model.RepositoryBlob{Repository: repo, Digest: dgst, Size: size, At: r.Now()})
-		return nil
-	})
+	return r.Store.Update(ctx, func(tx store.Tx) error { return r.linkIn(tx, repo, dgst, size) })
+}
+
+func (r *Registry) linkIn(tx store.Tx, repo, dgst string, size int64) error {
+	if _, err := r.repository(tx, repo); err != nil {
+		return err
+	}
+	store.RepositoryBlobs.Put(tx, &model.RepositoryBlob{Repository: repo, Digest: dgst, Size: size, At: r.Now()})
+	return nil
+}
+
+// close finishes an upload into the repository; what says where a sealed blob is and whose it is is stored at once.
+func (r *Registry) close(ctx context.Context, repo, dgst string, u Upload) (int64, error) {
+	if sealed, ok := u.(*sealedUpload); ok {
+		return sealed.finish(dgst, func(tx store.Tx, size int64) error { return r.linkIn(tx, repo, dgst, size) })
+	}
+	size, err := u.Finish(dgst)
+	if err != nil {
+		return 0, err
+	}
+	return size, r.link(ctx, repo, dgst, size)
 }
 
 // serveStart begins an upload, or mounts a blob of another repository, or takes a whole blob in one request.
@@ -421,12 +435,8 @@ func (r *Registry) finish(w http.ResponseWriter, req *http.Request, repo string,
 	if _, err := s.Write(gate.DefaultPace.Body(w, req), start); err != nil {
 		return r.stopped(w, repo, s, err)
 	}
-	size, err := s.Finish(dgst)
-	if err != nil {
+	if _, err := r.close(req.Context(), repo, dgst, s); err != nil {
 		return uploadError(err)
-	}
-	if err := r.link(req.Context(), repo, dgst, size); err != nil {
-		return err
 	}
 	return created(w, repo, dgst)
 }

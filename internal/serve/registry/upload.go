@@ -56,6 +56,13 @@ func (u upload1) Size() int64 {
 	return u.size
 }
 
+// Sum is the SHA-256 of what arrived.
+func (u upload1) Sum() []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.sum.Sum(nil)
+}
+
 // Write implements Upload.
 func (u upload1) Write(r io.Reader, start int64) (int64, error) { return u.write(r, start) }
 

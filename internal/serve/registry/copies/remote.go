@@ -163,6 +163,9 @@ type here struct {
 	copies *Copies
 }
 
+// Below is the upload to the disk.
+func (u *here) Below() registry.Upload { return u.Upload }
+
 // ID implements registry.Upload.
 func (u *here) ID() string {
 	if u.copies.c.Self == "" {

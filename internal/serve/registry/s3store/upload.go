@@ -32,6 +32,9 @@ type upload struct {
 	s   *Store
 }
 
+// Below is the upload into the staging.
+func (u *upload) Below() registry.Upload { return u.Upload }
+
 // Finish implements registry.Upload: the blob is checked here, sent, and then removed from the staging.
 func (u *upload) Finish(digest string) (int64, error) {
 	size, err := u.Upload.Finish(digest)
