@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ type Layers interface {
 	StartUpload(ctx context.Context, repo string) (id string, err error)
 	AppendUpload(ctx context.Context, repo, id string, r io.Reader, start int64) (size int64, err error)
 	FinishUpload(ctx context.Context, repo, id, digest string) (size int64, err error)
+	// CopyLayer makes a layer the repository's under another digest of its content too. Errors: registry.ErrMismatch.
+	CopyLayer(ctx context.Context, repo, digest, other string) error
 	// Layer tells the size of a layer that the repository holds; an fs.ErrNotExist when it does not.
 	Layer(ctx context.Context, repo, digest string) (size int64, err error)
 	// LayerURL is where a layer can be had without logging in, for a while.
@@ -147,6 +150,22 @@ func (a *api) uploadLayerPart(ctx context.Context, in *ecr.UploadLayerPartInput)
 	return &ecr.UploadLayerPartOutput{LastByteReceived: in.PartLastByte, RegistryId: &a.Scope.Account, RepositoryName: &repo.Name, UploadId: in.UploadId}, nil
 }
 
+// digestsOf are a layer's digests, each once: two of one algorithm cannot both be right.
+func digestsOf(all []string) (first string, others []string, err error) {
+	kinds := map[string]string{}
+	for _, d := range all {
+		kind, _, _ := strings.Cut(d, ":")
+		if was, ok := kinds[kind]; ok && was != d {
+			return "", nil, model.Errorf("InvalidLayerException", "The layer digest calculation performed by Amazon ECR upon receipt of the image layer "+
+				"does not match the digest specified.")
+		} else if !ok && len(kinds) > 0 {
+			others = append(others, d)
+		}
+		kinds[kind] = d
+	}
+	return all[0], others, nil
+}
+
 func (a *api) completeLayerUpload(ctx context.Context, in *ecr.CompleteLayerUploadInput) (*ecr.CompleteLayerUploadOutput, error) {
 	repo, err := a.look(in.RegistryId, in.RepositoryName)
 	if err != nil {
@@ -155,11 +174,9 @@ func (a *api) completeLayerUpload(ctx context.Context, in *ecr.CompleteLayerUplo
 	if n := len(in.LayerDigests); n < 1 || n > 100 || in.UploadId == nil {
 		return nil, invalid("layerDigests", "must have length from 1 to 100")
 	}
-	digest := in.LayerDigests[0]
-	for _, other := range in.LayerDigests[1:] {
-		if other != digest {
-			return nil, invalid("layerDigests", "Berth takes one digest of a layer")
-		}
+	digest, others, err := digestsOf(in.LayerDigests)
+	if err != nil {
+		return nil, err
 	}
 	if _, err := a.Layers.Layer(ctx, repo.Name, digest); err == nil {
 		return nil, model.Errorf("LayerAlreadyExistsException", "The layer with digest '%s' already exists in the repository with name '%s' in "+
@@ -175,6 +192,11 @@ func (a *api) completeLayerUpload(ctx context.Context, in *ecr.CompleteLayerUplo
 	}
 	if _, err := a.Layers.FinishUpload(ctx, repo.Name, *in.UploadId, digest); err != nil {
 		return nil, a.upload(err, repo.Name, in.UploadId)
+	}
+	for _, other := range others {
+		if err := a.Layers.CopyLayer(ctx, repo.Name, digest, other); err != nil {
+			return nil, a.upload(err, repo.Name, in.UploadId)
+		}
 	}
 	return &ecr.CompleteLayerUploadOutput{LayerDigest: &digest, RegistryId: &a.Scope.Account, RepositoryName: &repo.Name, UploadId: in.UploadId}, nil
 }

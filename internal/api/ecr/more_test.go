@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,8 +46,8 @@ func TestLayersArriveInParts(t *testing.T) {
 			PartFirstByte: aws.Int64(int64(from)), PartLastByte: aws.Int64(int64(to - 1))})
 		return err
 	}
-	complete := func(digest string) error {
-		_, err := r.CompleteLayerUpload(ctx, &awsecr.CompleteLayerUploadInput{RepositoryName: repo, UploadId: begun.UploadId, LayerDigests: []string{digest}})
+	complete := func(digests ...string) error {
+		_, err := r.CompleteLayerUpload(ctx, &awsecr.CompleteLayerUploadInput{RepositoryName: repo, UploadId: begun.UploadId, LayerDigests: digests})
 		return err
 	}
 	refused(t, complete(digest), "EmptyUploadException", "does not contain any layer parts")
@@ -61,8 +62,13 @@ func TestLayersArriveInParts(t *testing.T) {
 	if err := part(5<<20, len(content)); err != nil {
 		t.Fatal(err)
 	}
-	if err := complete(digest); err != nil {
+	refused(t, complete(digest, "sha256:"+strings.Repeat("1", 64)), "InvalidLayerException", "does not match")
+	long := fmt.Sprintf("sha512:%x", sha512.Sum512(content))
+	if err := complete(digest, digest, long); err != nil {
 		t.Fatal(err)
+	}
+	if size, err := r.reg.Layer(ctx, "app", long); err != nil || size != int64(len(content)) {
+		t.Errorf("under its other digest: %d %v", size, err)
 	}
 	refused(t, complete(digest), "LayerAlreadyExistsException", "already exists")
 	got := wiretest.Must[*awsecr.BatchCheckLayerAvailabilityOutput](t)(r.BatchCheckLayerAvailability(ctx, &awsecr.BatchCheckLayerAvailabilityInput{RepositoryName: repo,

@@ -63,6 +63,11 @@ func (r *Registry) refresh(ctx context.Context, repo, reference string) error {
 	if u == nil && uerr == nil {
 		return nil
 	}
+	if r.exists(repo) != nil { // those who ask for the same at once share what the first of them gets
+		if err := r.allow(ctx, "ecr:CreateRepository", repo); err != nil {
+			return err
+		}
+	}
 	if uerr == nil {
 		_, uerr, _ = r.refreshes.Do(repo+" "+reference, func() (any, error) {
 			return nil, r.take(context.WithoutCancel(ctx), u, name, repo, reference)

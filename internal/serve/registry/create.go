@@ -35,7 +35,7 @@ func template(tx store.Reader, name string, applied types.RCTAppliedFor) (best *
 	return best
 }
 
-// ensure makes a repository as its template says where there is none. Without template a push makes none, and a cache one with ECR's
+// ensure makes a repository as its template says where there is none and the caller may create it. Without template a push makes none, and a cache one with ECR's
 // defaults.
 func (r *Registry) ensure(ctx context.Context, name string, applied types.RCTAppliedFor) error {
 	var need bool
@@ -45,6 +45,9 @@ func (r *Registry) ensure(ctx context.Context, name string, applied types.RCTApp
 	})
 	if !need {
 		return nil
+	}
+	if err := r.allow(ctx, "ecr:CreateRepository", name); err != nil {
+		return err
 	}
 	return r.Store.Update(ctx, func(tx store.Tx) error {
 		if _, there := store.Repositories.Get(tx, name); there {

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 )
 
@@ -65,9 +64,11 @@ func (r *Registry) Pulls() http.Handler {
 
 func (r *Registry) dispatch(w http.ResponseWriter, req *http.Request) error {
 	if !r.signed(req) {
-		if err := r.authorize(w, req); err != nil {
+		c, err := r.authorize(w, req)
+		if err != nil {
 			return err
 		}
+		req = req.WithContext(withCaller(req.Context(), c))
 	}
 	return r.route(w, req)
 }
@@ -90,28 +91,23 @@ func (r *Registry) route(w http.ResponseWriter, req *http.Request) error {
 	return refuse(404, "UNSUPPORTED", "no such endpoint")
 }
 
-func (r *Registry) authorize(w http.ResponseWriter, req *http.Request) error {
+func (r *Registry) authorize(w http.ResponseWriter, req *http.Request) (c caller, err error) {
 	user, password, ok := credentials(req)
 	if !ok {
 		challenge(w, req)
-		return refuse(401, "UNAUTHORIZED", "Not Authorized: log in with `aws ecr get-login-password | docker login -u AWS --password-stdin`")
+		return c, refuse(401, "UNAUTHORIZED", "Not Authorized: log in with `aws ecr get-login-password | docker login -u AWS --password-stdin`")
 	}
 	if user != "AWS" {
 		challenge(w, req)
-		return refuse(401, "UNAUTHORIZED", "Not Authorized: the user name is AWS")
+		return c, refuse(401, "UNAUTHORIZED", "Not Authorized: the user name is AWS")
 	}
-	if _, err := r.Auth.CheckRegistryToken(password); err != nil {
+	c.password = password
+	if c.arn, err = r.Auth.CheckRegistryToken(password); err != nil {
 		challenge(w, req)
-		return refuse(401, "DENIED", err.Error())
+		return c, refuse(401, "DENIED", err.Error())
 	}
 	arn, policies := r.resourceOf(req)
-	if err := r.Auth.AllowToken(password, actionOf(req), arn, policies...); err != nil {
-		if refusal, ok := errors.AsType[*model.Error](err); ok {
-			err = errors.New(refusal.Message)
-		}
-		return refuse(403, "DENIED", err.Error())
-	}
-	return nil
+	return c, denied(r.Auth.AllowToken(password, actionOf(req), arn, policies...))
 }
 
 // resourceOf is the ARN of the repository that a request is about, "" when it is about none, and its policy, where it has one.

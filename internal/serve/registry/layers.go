@@ -65,6 +65,24 @@ func (r *Registry) OpenLayer(ctx context.Context, repo, digest string) (io.ReadC
 	return r.blobsOf(repo).Open(ctx, digest)
 }
 
+// CopyLayer makes a repository's blob its blob under another digest of the same content too. Errors: ErrMismatch.
+func (r *Registry) CopyLayer(ctx context.Context, repo, digest, other string) error {
+	from, err := r.OpenLayer(ctx, repo, digest)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	u, err := r.blobsOf(repo).Upload(ctx, "")
+	if err != nil {
+		return err
+	}
+	if _, err := u.Write(from, 0); err != nil {
+		return errors.Join(err, u.Cancel())
+	}
+	_, err = r.close(ctx, repo, other, u)
+	return err
+}
+
 // LayerURL is the path of a blob that may be read without logging in, until life has passed or this process ends.
 func (r *Registry) LayerURL(repo, digest string, life time.Duration) string {
 	until := strconv.FormatInt(r.Now().Add(life).Unix(), 10)

@@ -158,10 +158,10 @@ func (r *Registry) Tags(repo string) (tags []string, err error) {
 	return tags, err
 }
 
-// pulled notes that an image was pulled, at most once a minute.
+// pulled notes that an image was pulled, at most once a minute, and not by those whose pulls are not to be noted.
 func (r *Registry) pulled(ctx context.Context, repo, reference string) {
 	img, err := r.resolve(repo, reference)
-	if err != nil || r.Now().Sub(img.PulledAt) < time.Minute {
+	if err != nil || r.Now().Sub(img.PulledAt) < time.Minute || r.excluded(ctx) {
 		return
 	}
 	err = r.Store.Update(ctx, func(tx store.Tx) error {

@@ -42,11 +42,18 @@ func (p password) CheckRegistryToken(s string) (string, error) {
 		return "", nil
 	case "session":
 		return "a session", nil
+	case "role":
+		return "arn:aws:sts::000000000000:assumed-role/reader/one", nil
+	case "pusher":
+		return "arn:aws:iam::000000000000:user/pusher", nil
 	}
 	return "", errors.New("Your authorization token has expired. Reauthenticate and try again.")
 }
 
-func (p password) AllowToken(who, action, _ string, _ ...string) error {
+func (p password) AllowToken(who, action, arn string, _ ...string) error {
+	if who == "pusher" && (action == "ecr:CreateRepository" || action == "ecr:GetDownloadUrlForLayer" && strings.HasSuffix(arn, "/theirs")) {
+		return model.Errorf("AccessDeniedException", "User: %s is not authorized to perform: %s on resource: %s", who, action, arn)
+	}
 	if who != "session" || slices.Contains([]string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:GetAuthorizationToken"}, action) {
 		return nil
 	}

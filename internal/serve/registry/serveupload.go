@@ -76,6 +76,11 @@ func (r *Registry) close(ctx context.Context, repo, dgst string, u Upload) (int6
 	return size, r.link(ctx, repo, dgst, size)
 }
 
+// mounts tells whether the caller may have the repository's blobs mounted. Who may not, pushes them.
+func (r *Registry) mounts(ctx context.Context, from string) bool {
+	return r.settings().Account["BLOB_MOUNTING"] != "DISABLED" && r.allow(ctx, "ecr:GetDownloadUrlForLayer", from) == nil
+}
+
 // serveStart begins an upload, or mounts a blob of another repository, or takes a whole blob in one request.
 func (r *Registry) serveStart(w http.ResponseWriter, req *http.Request, m []string) error {
 	repo, q := m[1], req.URL.Query()
@@ -87,7 +92,7 @@ func (r *Registry) serveStart(w http.ResponseWriter, req *http.Request, m []stri
 	}
 	if dgst, from := q.Get("mount"), q.Get("from"); dgst != "" && from != "" && digestPattern.MatchString(dgst) {
 		size, err := r.blobsOf(repo).Stat(req.Context(), dgst)
-		if err == nil && r.holds(from, dgst) == nil && r.sameScope(repo, from) {
+		if err == nil && r.holds(from, dgst) == nil && r.sameScope(repo, from) && r.mounts(req.Context(), from) {
 			if err := r.link(req.Context(), repo, dgst, size); err != nil {
 				return err
 			}
