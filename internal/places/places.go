@@ -81,6 +81,12 @@ func (k *Keeper) Reset(r store.Reader) {
 	k.state = placement.NewState(
 		slices.Collect(store.Clusters.Scan(r, "")), slices.Collect(store.Nodes.Scan(r, "")),
 		slices.Collect(store.Instances.Scan(r, "")), slices.Collect(store.Tasks.By(r, store.ByState, store.TaskLive)))
+	for l := range store.Listeners.Scan(r, "") {
+		k.state.PutListener(l)
+	}
+	for at := range store.Servers.Scan(r, "") {
+		k.state.PutServer(at.ID)
+	}
 	k.tx, k.tried = nil, nil
 }
 
@@ -115,6 +121,18 @@ func (k *Keeper) Apply(changes []store.Change) {
 				k.state.PutInstance(i)
 			} else if i, ok := c.Old.(*model.Instance); ok {
 				k.state.DropInstance(i)
+			}
+		case store.Listeners.Name():
+			if l, ok := c.New.(*model.Listener); ok {
+				k.state.PutListener(l)
+			} else {
+				k.state.DropListener(c.Key)
+			}
+		case store.Servers.Name():
+			if at, ok := c.New.(*model.Server); ok {
+				k.state.PutServer(at.ID)
+			} else {
+				k.state.DropServer(c.Key)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"pgregory.net/rapid"
 
 	"github.com/berthdev/berth/internal/model"
@@ -206,4 +207,48 @@ func TestUndoneUpdatesLeaveNoReservation(t *testing.T) {
 	if d := place(); d.NodeID != "n0" {
 		t.Fatalf("the machine is empty again, but: %+v", d)
 	}
+}
+
+// TestKeeperKnowsLoadBalancers: a listener's port is taken from when it is made until it is deleted, also for a Keeper that comes later.
+func TestKeeperKnowsLoadBalancers(t *testing.T) {
+	st := cluster(1)
+	early := New(st)
+	asks := func(k *Keeper) (d placement.Decision) {
+		step(st, false, func(tx store.Tx) error {
+			one := task("t")
+			one.Needs.Ports = []model.HostPort{{Port: 80, Protocol: "tcp"}}
+			d = k.Place(tx, one)
+			return errNo
+		})
+		return d
+	}
+	is := func(what string, free bool) {
+		t.Helper()
+		for name, k := range map[string]*Keeper{"early": early, "late": New(st)} {
+			if d := asks(k); (d.NodeID != "") != free {
+				t.Errorf("%s, %s: %+v", what, name, d)
+			}
+		}
+	}
+	is("no listener", true)
+	change := func(f func(tx store.Tx)) {
+		t.Helper()
+		if err := st.Update(ctx, func(tx store.Tx) error { f(tx); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func(tx store.Tx) {
+		store.Listeners.Put(tx, &model.Listener{ARN: "l", Listener: elbtypes.Listener{Port: new(int32(80))}})
+	})
+	is("a listener", false)
+	change(func(tx store.Tx) {
+		n := node(0)
+		n.KeyHash, n.Attributes[model.AttributeBalancer] = "k", "false"
+		store.Nodes.Put(tx, n)
+	})
+	is("a machine that serves none", true)
+	change(func(tx store.Tx) { store.Servers.Put(tx, &model.Server{ID: "n0"}) })
+	is("a server's machine", false)
+	change(func(tx store.Tx) { store.Listeners.Delete(tx, "l") })
+	is("the listener is gone", true)
 }

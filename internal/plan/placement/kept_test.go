@@ -20,12 +20,14 @@ type truth struct {
 	nodes    map[string]*model.Node
 	rows     map[string]*model.Instance
 	tasks    map[string]*model.Task
+	ports    map[string]*model.Listener
+	servers  map[string]bool
 	kept     *State
 }
 
 func newTruth() *truth {
 	return &truth{map[string]*model.Cluster{}, map[string]*model.Node{}, map[string]*model.Instance{}, map[string]*model.Task{},
-		NewState(nil, nil, nil, nil)}
+		map[string]*model.Listener{}, map[string]bool{}, NewState(nil, nil, nil, nil)}
 }
 
 func values[V any](m map[string]V) []V {
@@ -38,7 +40,14 @@ func values[V any](m map[string]V) []V {
 
 // built is a State that was told nothing but the result.
 func (w *truth) built() *State {
-	return NewState(values(w.clusters), values(w.nodes), values(w.rows), values(w.tasks))
+	s := NewState(values(w.clusters), values(w.nodes), values(w.rows), values(w.tasks))
+	for _, l := range w.ports {
+		s.PutListener(l)
+	}
+	for id := range w.servers {
+		s.PutServer(id)
+	}
+	return s
 }
 
 var zones, racks = []string{"a", "b", "c"}, []string{"r1", "r2"}
@@ -46,7 +55,7 @@ var zones, racks = []string{"a", "b", "c"}, []string{"r1", "r2"}
 // change changes one thing.
 func (w *truth) change(t *rapid.T) {
 	node, cluster := rapid.SampledFrom([]string{"n0", "n1", "n2", "n3", "n4", "n5"}), rapid.SampledFrom([]string{"c", "d"})
-	switch rapid.IntRange(0, 11).Draw(t, "change") {
+	switch rapid.IntRange(0, 13).Draw(t, "change") {
 	case 0:
 		c := &model.Cluster{Name: cluster.Draw(t, "cluster"), Status: rapid.SampledFrom([]string{"ACTIVE", "ACTIVE", "INACTIVE"}).Draw(t, "status")}
 		w.clusters[c.Name] = c
@@ -87,11 +96,38 @@ func (w *truth) change(t *rapid.T) {
 		}
 		w.tasks[task.ID] = task
 		w.kept.PutTask(task)
+	case 11:
+		w.changeListener(t, node.Draw(t, "node"))
+	case 12:
+		id := node.Draw(t, "node")
+		if w.servers[id] {
+			delete(w.servers, id)
+			w.kept.DropServer(id)
+		} else {
+			w.servers[id] = true
+			w.kept.PutServer(id)
+		}
 	default:
 		id := fmt.Sprint("t", rapid.IntRange(0, 12).Draw(t, "id"))
 		delete(w.tasks, id)
 		w.kept.DropTask(id)
 	}
+}
+
+// changeListener changes a load balancer's listener; a node may not serve it.
+func (w *truth) changeListener(t *rapid.T, node string) {
+	arn := rapid.SampledFrom([]string{"l", "m"}).Draw(t, "listener")
+	if rapid.IntRange(0, 3).Draw(t, "it goes") == 0 {
+		delete(w.ports, arn)
+		w.kept.DropListener(arn)
+		return
+	}
+	l := listenerAt(arn, rapid.Int32Range(80, 81).Draw(t, "port"))
+	if rapid.Bool().Draw(t, "missed") {
+		l.Problems = map[string]string{node: "in use"}
+	}
+	w.ports[arn] = l
+	w.kept.PutListener(l)
 }
 
 func drawNode(t *rapid.T, id string) *model.Node {
@@ -101,6 +137,9 @@ func drawNode(t *rapid.T, id string) *model.Node {
 				"ecs.availability-zone": rapid.SampledFrom(zones).Draw(t, "zone"), "rack": rapid.SampledFrom(racks).Draw(t, "rack")}}}
 	if rapid.IntRange(0, 5).Draw(t, "one cluster") == 0 {
 		n.Clusters = []string{rapid.SampledFrom([]string{"c", "d"}).Draw(t, "member of")}
+	}
+	if rapid.Bool().Draw(t, "without a server") {
+		n.KeyHash, n.Attributes[model.AttributeBalancer] = "k", rapid.SampledFrom([]string{"true", "false"}).Draw(t, "serves")
 	}
 	if rapid.IntRange(0, 5).Draw(t, "limit") == 0 {
 		n.Attributes[ENILimitAttribute] = rapid.SampledFrom([]string{"0", "1", "2"}).Draw(t, "enis")
@@ -297,7 +336,7 @@ func TestShelf(t *testing.T) {
 				continue
 			}
 			x := item{a: rapid.Int64Range(0, 5).Draw(t, "a"), b: rapid.Int64Range(0, 2).Draw(t, "b"), cpu: rapid.Int64Range(0, 9).Draw(t, "cpu"),
-				memory: rapid.Int64Range(0, 9).Draw(t, "memory"), of: &instance{node: newNode(id)}}
+				memory: rapid.Int64Range(0, 9).Draw(t, "memory"), of: &instance{node: newNode(id, nil)}}
 			s.put(x)
 			on[id] = x
 		}

@@ -23,6 +23,7 @@ type node struct {
 	*model.Node // nil while only its tasks are known
 	id          string
 	hash        uint64
+	state       *State
 
 	usedCPU    int64
 	usedMemory int64
@@ -52,7 +53,9 @@ func (n *node) become(m *model.Node) {
 	n.measure()
 }
 
-func newNode(id string) *node { return &node{id: id, hash: hash(id), ports: map[model.HostPort]int{}} }
+func newNode(id string, s *State) *node {
+	return &node{id: id, hash: hash(id), state: s, ports: map[model.HostPort]int{}}
+}
 
 // connected tells whether the machine is there to take a task.
 func (n *node) connected() bool { return n.Node.Takes() }
@@ -101,9 +104,9 @@ func (n *node) takePort(p model.HostPort, sign int) {
 	}
 }
 
-// taken tells whether a task holds the port, or the machine keeps it for itself.
+// taken tells whether a task or a load balancer holds the port, or the machine keeps it for itself.
 func (n *node) taken(p model.HostPort) bool {
-	return n.ports[p] > 0 || p.Protocol == tcp && slices.Contains(n.ReservedPorts, p.Port)
+	return n.ports[p] > 0 || p.Protocol == tcp && (slices.Contains(n.ReservedPorts, p.Port) || n.state.holds(n, p.Port))
 }
 
 // hash spreads ids over all numbers.

@@ -14,6 +14,7 @@ type State struct {
 	nodes    map[string]*node
 	tasks    map[string]*hold // by id
 	queries  map[string]parsed
+	front    *front
 	pools    []*pool // of the clusters that were asked about last
 	choosy   int     // nodes that are members of named clusters only
 	frees    int     // rises when something may fit that did not
@@ -32,7 +33,7 @@ type hold struct {
 // NewState builds a State from every cluster, every node, every stored container instance and every task that has not ended.
 func NewState(clusters []*model.Cluster, nodes []*model.Node, instances []*model.Instance, tasks []*model.Task) *State {
 	s := &State{clusters: make(map[string]*cluster, len(clusters)), nodes: make(map[string]*node, len(nodes)),
-		tasks: make(map[string]*hold, len(tasks)), queries: map[string]parsed{}, few: few}
+		tasks: make(map[string]*hold, len(tasks)), queries: map[string]parsed{}, front: newFront(), few: few}
 	for _, c := range clusters {
 		s.PutCluster(c)
 	}
@@ -65,6 +66,9 @@ func (s *State) DropCluster(name string) {
 // PutNode takes in a node that is new or has changed.
 func (s *State) PutNode(m *model.Node) {
 	n := s.node(m.ID)
+	if !model.SameBalancing(n.Node, m) {
+		s.front.serving = nil
+	}
 	s.describe(n, func() {
 		s.choosy += choosy(m) - choosy(n.Node)
 		n.become(m)
@@ -77,6 +81,7 @@ func (s *State) DropNode(id string) {
 	if n == nil || n.Node == nil {
 		return
 	}
+	s.front.serving = nil
 	s.describe(n, func() {
 		s.choosy -= choosy(n.Node)
 		n.become(nil)
@@ -223,7 +228,7 @@ func (s *State) refresh(n *node) {
 func (s *State) node(id string) *node {
 	n := s.nodes[id]
 	if n == nil {
-		n = newNode(id)
+		n = newNode(id, s)
 		s.nodes[id] = n
 	}
 	return n

@@ -308,10 +308,12 @@ func filesAreBounded(r *rig) {
 	}
 	for _, mode := range r.env.Modes {
 		script := `echo 192.0.2.9 mine >>/etc/hosts || exit 20; grep -q mine /etc/hosts || exit 21;
-			for f in hosts hostname resolv.conf; do dd if=/dev/zero of=/etc/$f bs=1M count=8 2>/dev/null && exit 22; done; exit 0`
+			for f in hosts hostname resolv.conf; do dd if=/dev/zero of=/etc/$f bs=1M count=8 2>/dev/null && exit 22; done
+			for f in hosts hostname resolv.conf; do while echo 0123456789 >>/etc/$f; do test "$((n+=1))" -lt 200000 || exit 24; done 2>/dev/null; done
+			test "$(cat /etc/hosts /etc/hostname /etc/resolv.conf | wc -c)" -le 1048576 || exit 25; exit 0`
 		id := r.add(define(mode, r.script("web", script)))
 		if o := r.reach(id, model.Stopped); code(o, "web") != 0 {
-			r.Errorf("%s: check %d failed inside; 22 is 8 MiB in a generated file", mode, code(o, "web"))
+			r.Errorf("%s: check %d failed inside; 22 is 8 MiB in a generated file, 24 and 25 more than 1 MiB in all of them", mode, code(o, "web"))
 		}
 		script = `for f in hosts hostname resolv.conf; do (echo x >>/etc/$f) 2>/dev/null && exit 23; done; exit 0`
 		id = r.add(define(mode, r.script("web", script, func(d *types.ContainerDefinition) { d.ReadonlyRootFilesystem = new(true) })))
