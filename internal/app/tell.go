@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/berthdev/berth/internal/api/autoscaling"
 	"github.com/berthdev/berth/internal/api/cloudwatch"
 	eventsapi "github.com/berthdev/berth/internal/api/events"
 	"github.com/berthdev/berth/internal/api/scheduler"
@@ -41,6 +42,7 @@ func (s *server) eventServices(r *region) []*wire.Service {
 	return []*wire.Service{
 		cloudwatch.New(cloudwatch.Config{Store: r.store, Scope: r.scope, Series: s.series.In(r.scope.Region), Transit: s.judge(r).Transit, Now: time.Now,
 			Put: func(batch []model.Sample) { s.measured(r.scope.Region, batch) }, Log: s.log.With("component", "cloudwatch")}),
+		autoscaling.New(autoscaling.Config{Store: r.store, Scope: r.scope, Now: time.Now}),
 		eventsapi.New(eventsapi.Config{Store: r.store, Scope: r.scope, Send: s.engine(r).Send, Now: time.Now, NewID: newID, Log: s.log.With("component", "events")}),
 		scheduler.New(scheduler.Config{Store: r.store, Scope: r.scope, Now: time.Now, Log: s.log.With("component", "scheduler")}),
 		sns.New(sns.Config{Store: r.store, Scope: r.scope, URL: "http://" + s.in.Listen + sns.ConfirmPath, Now: time.Now, NewID: newID, Log: s.log.With("component", "sns")}),

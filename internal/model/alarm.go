@@ -10,7 +10,7 @@ import (
 
 // Alarm is a CloudWatch alarm: of a metric (Metric) or of other alarms (Composite).
 type Alarm struct {
-	// ---- What was asked. Written by the API (api/cloudwatch); by serve/scaling for the alarms of its policies. ----
+	// ---- What was asked. Written by the API (api/cloudwatch); by api/autoscaling for the alarms of policies, whose periods serve/scaling fits. ----
 	Name      string
 	ARN       string
 	Metric    *MetricAlarm            `json:",omitempty"`

@@ -170,7 +170,7 @@ var (
 
 // Schema lists every table.
 func Schema() []Kind {
-	return append(eventKinds(), []Kind{
+	return append(append(eventKinds(), scalingKinds()...), []Kind{
 		ConsoleSessions.kind(),
 		Clusters.kind(), Nodes.kind(), Instances.kind(), Servers.kind(), Tokens.kind(), ClusterSettings.kind(), Regions.kind(), AccountSettings.kind(), Idempotencies.kind(),
 		Blocks.kind(),
