@@ -13,7 +13,8 @@ BERTH    := bin/berth --data-dir $(DATA_DIR)
 export GOFLAGS += -buildvcs=false
 # Packages in which goroutines meet.
 RACE     := $(addsuffix /...,$(addprefix ./internal/,store api/wire console peer registrar relay join forward vpc beat life nodelink control places gate node/recovery node/keeper node/upstream node/agent/logdriver \
-            node/agent/metadata node/agent/outlet serve/proxy serve/edge serve/logstore serve/registry)) ./internal/node/agent
+            node/agent/metadata node/agent/outlet serve/proxy serve/edge serve/logstore serve/registry \
+            serve/dns serve/events serve/handout serve/keys serve/metrics serve/outbox serve/session execstream node/shell node/vitals)) ./internal/node/agent
 
 .PHONY: up down build shop test race integration fleet fleet-down test-cgroup2 test-firewalls soak bench bench-fleet dist lint clean deps
 
