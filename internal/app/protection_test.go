@@ -37,7 +37,7 @@ func TestProtectedTasksStay(t *testing.T) {
 			return false
 		}
 		arn = out.TaskArns[0]
-		return true
+		return *taskOf(t, c, arn).LastStatus == "RUNNING" // one that has not begun goes, protected or not
 	})
 	if _, err := c.UpdateTaskProtection(t.Context(), &ecs.UpdateTaskProtectionInput{Cluster: aws.String("default"), Tasks: []string{arn}, ProtectionEnabled: true,
 		ExpiresInMinutes: new(int32(60))}); err != nil {
