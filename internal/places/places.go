@@ -53,6 +53,13 @@ func (k *Keeper) Free(node string) (cpu, memory int64) {
 	return k.state.Free(node)
 }
 
+// Balanced are the TCP ports that load balancers have on a node.
+func (k *Keeper) Balanced(node string) []int32 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.state.Balanced(node)
+}
+
 func (k *Keeper) begin(tx store.Tx) {
 	if k.tx != tx {
 		k.takeBack()

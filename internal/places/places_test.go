@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 
@@ -227,6 +228,9 @@ func TestKeeperKnowsLoadBalancers(t *testing.T) {
 		for name, k := range map[string]*Keeper{"early": early, "late": New(st)} {
 			if d := asks(k); (d.NodeID != "") != free {
 				t.Errorf("%s, %s: %+v", what, name, d)
+			}
+			if got := k.Balanced("n0"); slices.Contains(got, 80) == free || len(got) > 1 {
+				t.Errorf("%s, %s: load balancers have %v", what, name, got)
 			}
 		}
 	}

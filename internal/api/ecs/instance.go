@@ -17,7 +17,7 @@ const maxUpdated = 10
 
 func (a *api) drawInstance(r store.Reader, i *model.Instance, tags bool) types.ContainerInstance {
 	node, _ := store.Nodes.Get(r, i.NodeID)
-	drawn := view.Instance(a.scope, i, node, liveOn(r, i.NodeID))
+	drawn := view.Instance(a.scope, i, node, liveOn(r, i.NodeID), a.places.Balanced(i.NodeID))
 	if tags {
 		drawn.Tags = filled(i.Tags)
 	}

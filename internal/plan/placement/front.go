@@ -1,7 +1,7 @@
 package placement
 
 import (
-	"maps"
+	"slices"
 
 	"github.com/berthdev/berth/internal/model"
 )
@@ -59,22 +59,9 @@ func (s *State) DropServer(id string) {
 	}
 }
 
-// holds tells whether a load balancer has the TCP port on the node. A machine that could not take it, as another program has it, is said
-// so of.
+// holds tells whether a load balancer has the TCP port on the node.
 func (s *State) holds(n *node, port int32) bool {
-	if s.front.ports[port] == 0 {
-		return false
-	}
-	if s.front.serving == nil {
-		s.front.serving = model.Balancing(func(yield func(*model.Node) bool) {
-			for n := range maps.Values(s.nodes) {
-				if n.Node != nil && !yield(n.Node) {
-					return
-				}
-			}
-		}, s.front.servers)
-	}
-	if !s.front.serving[n.id] {
+	if s.front.ports[port] == 0 || !s.serves(n.id) {
 		return false
 	}
 	for _, l := range s.front.listeners {
@@ -83,4 +70,33 @@ func (s *State) holds(n *node, port int32) bool {
 		}
 	}
 	return false
+}
+
+// Balanced are the TCP ports that load balancers have on a node, in order. Where a machine could not take one, as another program has it,
+// it is not among them.
+func (s *State) Balanced(node string) (all []int32) {
+	if len(s.front.listeners) == 0 || !s.serves(node) {
+		return nil
+	}
+	for _, l := range s.front.listeners {
+		if !l.Misses(node) {
+			all = append(all, *l.Listener.Port)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// serves tells whether the node serves load balancers.
+func (s *State) serves(node string) bool {
+	if s.front.serving == nil {
+		s.front.serving = model.Balancing(func(yield func(*model.Node) bool) {
+			for _, n := range s.nodes {
+				if n.Node != nil && !yield(n.Node) {
+					return
+				}
+			}
+		}, s.front.servers)
+	}
+	return s.front.serving[node]
 }

@@ -14,8 +14,8 @@ import (
 var agentPorts = []int32{22, 2375, 2376, 51678, 51679, 51680}
 
 // Instance draws a container instance without its tags. tasks are the ones on its node that have not ended, in whichever
-// cluster: all clusters share the node.
-func Instance(scope model.Scope, i *model.Instance, node *model.Node, tasks []*model.Task) types.ContainerInstance {
+// cluster: all clusters share the node. balanced are the ports that load balancers have there.
+func Instance(scope model.Scope, i *model.Instance, node *model.Node, tasks []*model.Task, balanced []int32) types.ContainerInstance {
 	if node == nil {
 		node = &model.Node{}
 	}
@@ -40,7 +40,7 @@ func Instance(scope model.Scope, i *model.Instance, node *model.Node, tasks []*m
 		}
 	}
 	out.RegisteredResources = resources(node.CPU, node.Memory, node.ReservedPorts, nil)
-	out.RemainingResources = resources(node.CPU-used.CPU, node.Memory-used.Memory, node.ReservedPorts, used.Ports)
+	out.RemainingResources = resources(node.CPU-used.CPU, node.Memory-used.Memory, slices.Concat(node.ReservedPorts, balanced), used.Ports)
 	return out
 }
 

@@ -107,15 +107,15 @@ func TestInstanceSharesItsNode(t *testing.T) {
 			Containers: []model.Container{{NetworkBindings: []types.NetworkBinding{binding}}}}}
 	other := &model.Task{Cluster: "d", InstanceID: "j", Needs: model.Resources{CPU: 200, Memory: 20,
 		Ports: []model.HostPort{{Port: 53, Protocol: "udp"}}}, Observed: model.Observed{Status: model.Running}}
-	got := Instance(scope, &model.Instance{ID: "i", Cluster: "c"}, node, []*model.Task{mine, other})
+	got := Instance(scope, &model.Instance{ID: "i", Cluster: "c"}, node, []*model.Task{mine, other}, []int32{80})
 	left := got.RemainingResources
 	if left[0].IntegerValue != 724 || left[1].IntegerValue != 994 || got.RunningTasksCount != 1 {
 		t.Errorf("left %+v, running %d", left, got.RunningTasksCount)
 	}
-	if !slices.Contains(left[2].StringSetValue, "49153") || !slices.Equal(left[3].StringSetValue, []string{"53"}) {
+	if !slices.Contains(left[2].StringSetValue, "49153") || !slices.Contains(left[2].StringSetValue, "80") || !slices.Equal(left[3].StringSetValue, []string{"53"}) {
 		t.Errorf("ports %v, %v", left[2].StringSetValue, left[3].StringSetValue)
 	}
-	if r := got.RegisteredResources; r[0].IntegerValue != 1024 || slices.Contains(r[2].StringSetValue, "49153") {
+	if r := got.RegisteredResources; r[0].IntegerValue != 1024 || slices.Contains(r[2].StringSetValue, "49153") || slices.Contains(r[2].StringSetValue, "80") {
 		t.Errorf("registered %+v", r)
 	}
 }
