@@ -55,6 +55,7 @@ func (s *server) openRegistry(ctx context.Context, local *registry.Blobs) error 
 		Ring:      homeRing{s},
 		Encrypt:   s.in.EncryptImages == "on",
 		Pushed:    s.scanPushed,
+		MayRun:    s.mayRun,
 		Upstreams: func(rule *model.PullThroughRule) (registry.Upstream, error) { return s.upstream(rule), nil },
 		Peers: func(region, id string) registry.Peer {
 			if h := s.peerRegistry(region, id); h != nil {

@@ -21,6 +21,7 @@ type garbage struct {
 // serveRegistryAdmin answers berth registry.
 func (s *server) serveRegistryAdmin(mux *http.ServeMux) {
 	s.serveScanAdmin(mux)
+	s.runRules().serve(mux)
 	serve := func(act func(ctx context.Context) (any, error)) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			v, err := act(r.Context())

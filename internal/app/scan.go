@@ -143,7 +143,7 @@ func (s *server) scanPushed(ctx context.Context, img *model.Image) {
 			wished = ecr.ScansOnPush(repo, s.scanSettings())
 		}
 	})
-	if !wished {
+	if !wished && s.runRules().rule() == nil {
 		return
 	}
 	if _, err := s.images.scanner.Inventory(img.Digest); err == nil {

@@ -16,7 +16,15 @@ func (c *common) registry() *cobra.Command {
 			return app.CollectRegistry(cmd.Context(), c.dataDir, dry, cmd.OutOrStdout())
 		}}
 	gc.Flags().BoolVar(&dry, "dry-run", false, "list it only")
-	cmd.AddCommand(gc,
+	var change app.RunRuleChange
+	rule := &cobra.Command{Use: "rule", Short: "Show or set what the registry's images must be like to be run", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return app.RegistryRule(cmd.Context(), c.dataDir, change, cmd.OutOrStdout())
+		}}
+	rule.Flags().BoolVar(&change.RequireScan, "require-scan", false, "let them run once they were scanned")
+	rule.Flags().StringVar(&change.MaxSeverity, "max-severity", "", "let them run once they were scanned, without findings above this: CRITICAL, HIGH, MEDIUM, LOW, INFORMATIONAL, UNDEFINED")
+	rule.Flags().BoolVar(&change.Off, "off", false, "let all run")
+	cmd.AddCommand(gc, rule,
 		&cobra.Command{Use: "check", Short: "Read all that images need and compare it with its digests", Args: noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				return app.CheckRegistry(cmd.Context(), c.dataDir, cmd.OutOrStdout())

@@ -88,8 +88,20 @@ type RegistrySettings struct {
 	Signing     *ecrtypes.SigningConfiguration
 	Account     map[string]string    // account settings by name
 	Exclusions  map[string]time.Time // principals whose pulls are not noted, and since when
+	Rule        *RunRule             // nil: all images may be run. Written by berth registry rule
 	State       string               // names this state beside the blobs' records. Written by the registry
 }
+
+// RunRule is what the registry's images must be like to be run: scanned, and without findings above a severity.
+type RunRule struct {
+	MaxSeverity string // such as HIGH; "": any
+}
+
+// Headers by which a node says that it is going to run what it pulls, and is told why it may not.
+const (
+	HeaderRuns    = "Berth-Runs"
+	HeaderRefused = "Berth-Refused"
+)
 
 // RegistryKey is the key of the one row of RegistrySettings.
 const RegistryKey = "registry"

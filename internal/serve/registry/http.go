@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 )
 
@@ -54,6 +55,7 @@ func (r *Registry) Pulls() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		err := error(refuse(403, "DENIED", "nodes pull; to push, log in at the registry's address"))
 		if req.Method == http.MethodGet || req.Method == http.MethodHead {
+			req.Header.Set(model.HeaderRuns, "1")
 			err = r.route(w, req)
 		}
 		if err != nil {

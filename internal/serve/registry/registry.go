@@ -44,6 +44,8 @@ type Config struct {
 	Log   *slog.Logger
 	// Pushed is told of each image that was pushed; nil: nobody wants to know. It must not block.
 	Pushed func(ctx context.Context, img *model.Image)
+	// MayRun refuses to give an image, with the reason, to a node that is going to run it; nil: all may be run.
+	MayRun func(ctx context.Context, img *model.Image) error
 	// Ring wraps the data keys of repositories that are encrypted with KMS; nil: there are none.
 	Ring Ring
 	// Encrypt has repositories be of type AES256 that a push or a pull makes.

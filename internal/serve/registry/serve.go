@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 
 	"github.com/berthdev/berth/internal/gate"
+	"github.com/berthdev/berth/internal/model"
 	"github.com/berthdev/berth/internal/store"
 )
 
@@ -86,6 +87,9 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, m []s
 	if err := r.refresh(req.Context(), repo, reference); err != nil {
 		return err
 	}
+	if err := r.mayRun(w, req, repo, reference); err != nil {
+		return err
+	}
 	manifest, err := r.GetManifest(req.Context(), repo, reference)
 	if err != nil {
 		return err
@@ -98,6 +102,23 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, m []s
 	if req.Method == http.MethodGet {
 		w.Write(manifest.Content)
 		r.pulled(req.Context(), repo, reference)
+	}
+	return nil
+}
+
+// mayRun asks whether an image may be run where a node is going to. What the registry does not know is answered elsewhere.
+func (r *Registry) mayRun(w http.ResponseWriter, req *http.Request, repo, reference string) error {
+	if r.MayRun == nil || req.Header.Get(model.HeaderRuns) == "" {
+		return nil
+	}
+	img, err := r.resolve(repo, reference)
+	if err != nil {
+		return nil
+	}
+	if err := r.MayRun(req.Context(), img); err != nil {
+		why := strings.Join(strings.Fields(err.Error()), " ")
+		w.Header().Set(model.HeaderRefused, why) // an answer to HEAD has no body
+		return refuse(403, "DENIED", why)
 	}
 	return nil
 }

@@ -158,7 +158,23 @@ func TestFindings(t *testing.T) {
 		got.Findings[0].Severity != types.FindingSeverityCritical || got.FindingSeverityCounts["CRITICAL"] != 1 || got.VulnerabilitySourceUpdatedAt == nil {
 		t.Errorf("basic %+v %+v %v", status, got, err)
 	}
+	judged := func(max, says string) {
+		t.Helper()
+		status, got, err := s.Findings(t.Context(), img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := scan.Judge(model.RunRule{MaxSeverity: max}, status, got); (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("with findings up to %q: %v", max, err)
+		}
+	}
+	judged("", "")
+	judged("CRITICAL", "")
+	judged("HIGH", "above HIGH, and this one has 1: CVE-2099-1 (CRITICAL) in openssl 3.0.1-1")
+	judged("UNDEFINED", "above UNDEFINED, and this one has 1")
 	enhanced = true
+	judged("CRITICAL", "")
+	judged("HIGH", "CVE-2099-1 (CRITICAL) in openssl 3.0.1-1")
 	_, got, err = s.Findings(t.Context(), img)
 	if err != nil || len(got.EnhancedFindings) != 2 || *got.EnhancedFindings[0].PackageVulnerabilityDetails.VulnerablePackages[0].FixedInVersion != "3.0.2-1" ||
 		*got.EnhancedFindings[1].PackageVulnerabilityDetails.VulnerablePackages[0].PackageManager != "NODEPKG" {

@@ -98,6 +98,9 @@ func (m *Images) fetch(ctx context.Context, name, host string, own bool, image i
 // fallsBack tells whether the machine's own copy will do. Of Berth's own registry, "there is no such image" is the truth, but
 // for images that were imported or built under its name and never pushed.
 func (m *Images) fallsBack(image images.Image, own bool, err error) bool {
+	if _, refused := errors.AsType[*refusedError](err); refused {
+		return false
+	}
 	if own && errdefs.IsNotFound(err) {
 		return image.Labels[labelOrigin] != ""
 	}
@@ -148,6 +151,9 @@ func (m *Images) retry(ctx context.Context, here bool, op func(context.Context) 
 
 // worthRetrying tells failures of the network and of overloaded registries from answers that will not change.
 func worthRetrying(err error) bool {
+	if _, refused := errors.AsType[*refusedError](err); refused {
+		return false
+	}
 	if errors.Is(err, errTooLarge) || errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) || errors.Is(err, docker.ErrInvalidAuthorization) {
 		return false
 	}
@@ -163,8 +169,11 @@ func worthRetrying(err error) bool {
 // pullMessage is the sentence that the user sees: what failed, and what to do.
 func pullMessage(name, host string, own bool, err error) string {
 	status, _ := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	refused, isRefused := errors.AsType[*refusedError](err)
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
+	case isRefused:
+		return fmt.Sprintf("pull %s: %s", name, refused.why)
 	case errors.Is(err, errTooLarge):
 		return fmt.Sprintf("pull %s: %s", name, plain(err))
 	case errdefs.IsNotFound(err) && own:
@@ -234,17 +243,38 @@ func remoteTransport() *http.Transport {
 	}
 }
 
+// refusedError says why Berth's registry gives an image to nobody who would run it.
+type refusedError struct{ why string }
+
+// Error implements error.
+func (e *refusedError) Error() string { return e.why }
+
+// running says that what is pulled will be run, and finds out when it may not.
+type running struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t running) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	req.Header.Set(model.HeaderRuns, "1")
+	answer, err := t.RoundTripper.RoundTrip(req)
+	if err != nil || answer.Header.Get(model.HeaderRefused) == "" {
+		return answer, err
+	}
+	answer.Body.Close()
+	return nil, &refusedError{answer.Header.Get(model.HeaderRefused)}
+}
+
 // ownClient dials Berth's registry, whatever name the request is for.
 func (m *Images) ownClient() *http.Client {
 	if m.c.Servers != nil {
-		return &http.Client{Transport: m.c.Servers}
+		return &http.Client{Transport: running{m.c.Servers}}
 	}
 	t := remoteTransport()
 	t.Proxy = nil
 	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", m.c.Registry)
 	}
-	return &http.Client{Transport: t}
+	return &http.Client{Transport: running{t}}
 }
 
 // login authorizes every request to Berth's registry.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
@@ -50,7 +51,9 @@ func TestPullsByCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reg := registry.New(registry.Config{Store: state, Blobs: blobs, Auth: anybody{}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	var rule error
+	reg := registry.New(registry.Config{Store: state, Blobs: blobs, Auth: anybody{}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		MayRun: func(context.Context, *model.Image) error { return rule }})
 	img, err := random.Image(100_000, 2)
 	if err != nil {
 		t.Fatal(err)
@@ -82,6 +85,13 @@ func TestPullsByCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rule = errors.New("the rule refuses it:\nCVE-2099-1")
+	_, _, refused := docker.NewResolver(docker.ResolverOptions{Hosts: m.hosts(true, nil)}).Resolve(t.Context(), "localhost:4566/app:v1")
+	if says := pullMessage("app:v1", "localhost:4566", true, refused); says != "pull app:v1: the rule refuses it: CVE-2099-1" || worthRetrying(refused) ||
+		m.fallsBack(images.Image{}, true, refused) {
+		t.Errorf("an image that may not be run: %v, %s", refused, says)
+	}
+	rule = nil
 	for range 2 {
 		pullFrom(t, docker.NewResolver(docker.ResolverOptions{Hosts: m.hosts(true, nil)}), want.String())
 		servers[0].Kill() // the second time from the other

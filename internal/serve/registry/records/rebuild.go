@@ -69,7 +69,7 @@ func put(ctx context.Context, s store.Store, table, key string, v any, done *Reb
 	return s.Update(ctx, func(tx store.Tx) error {
 		if cur := tx.GetRow(table, key); cur != nil {
 			now, ok := cur.(*model.RegistrySettings)
-			if !ok || now.Policy != "" || now.Scanning != nil || now.Signing != nil || len(now.Replication.Rules)+len(now.Account)+len(now.Exclusions) > 0 {
+			if !ok || now.Policy != "" || now.Scanning != nil || now.Signing != nil || now.Rule != nil || len(now.Replication.Rules)+len(now.Account)+len(now.Exclusions) > 0 {
 				return nil
 			}
 			old := *v.(*model.RegistrySettings)
