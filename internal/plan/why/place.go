@@ -17,7 +17,7 @@ var refusals = map[string]func(cpu, memory int64) Finding{
 		return Finding{Cause: fmt.Sprintf("No machine has %d MiB of memory free.", memory), Cures: room}
 	},
 	"RESOURCE:PORTS": func(_, _ int64) Finding {
-		return Finding{Cause: "The host port that it wants is taken on every machine.",
+		return Finding{Cause: "The host port that it wants is taken on every machine, by a task or by a listener of a load balancer.",
 			Cures: []Cure{{Text: "Use hostPort 0, or network mode awsvpc, so that several tasks fit on a machine.", Do: "revision"}}}
 	},
 	"RESOURCE:ENI": func(_, _ int64) Finding {
