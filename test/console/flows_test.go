@@ -68,6 +68,7 @@ func TestWhy(t *testing.T) {
 func TestServiceLivesOnThePage(t *testing.T) {
 	b := start(t)
 	b.service("shop", "storefront", "fake/web:v1", 2)
+	b.define("storefront", "fake/web:v2") // long before the dialog is opened, whose choices stand still
 	v, second := b.browser(1280, 1000, false), b.browser(1280, 1000, true)
 	v.login()
 	second.login()
@@ -80,7 +81,6 @@ func TestServiceLivesOnThePage(t *testing.T) {
 	v.click("Scale")
 	v.sees("3/3")
 	second.sees("3/3")
-	b.define("storefront", "fake/web:v2")
 	v.click("Deploy")
 	v.sees("storefront:2")
 	v.do(chromedp.SetValue(`dialog select`, "storefront:2"))

@@ -6,7 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,8 +46,8 @@ type berth struct {
 func start(t testing.TB) *berth {
 	t.Helper()
 	bin := os.Getenv("BERTH_BIN")
-	if bin == "" {
-		t.Skip("SKIP the console's browser tests: BERTH_BIN is not set (make test does it)")
+	if bin == "" || os.Getenv("BERTH_BROWSER") == "" {
+		t.Skip("SKIP the console's browser tests: BERTH_BROWSER=1 and BERTH_BIN are not set (make test does it)")
 	}
 	if _, err := exec.LookPath("chromium"); err != nil {
 		t.Skip("SKIP the console's browser tests: there is no chromium (make browser installs it)")
@@ -58,6 +60,14 @@ func start(t testing.TB) *berth {
 	l.Close()
 	b.up()
 	t.Cleanup(b.down)
+	res, err := http.Get("http://" + b.listen + "/console/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if page, err := io.ReadAll(res.Body); err != nil || strings.Contains(string(page), "built without its console") {
+		t.Skip("SKIP the console's browser tests: Berth was built without its console (npm could not be used)", err)
+	}
 	return b
 }
 
