@@ -38,7 +38,7 @@ func (s *server) openScanner() (err error) {
 	if s.images.vulns, err = vulndb.Open(s.in.Path("vulndb")); err != nil {
 		return err
 	}
-	s.images.scanner, err = scan.New(scan.Config{Dir: s.in.Path("inventories"), DB: s.images.vulns, Layers: s.layersOf, Work: scanWorker, Now: time.Now,
+	s.images.scanner, err = scan.New(scan.Config{Dir: s.in.Path("inventories"), DB: s.images.vulns, Layers: s.layersOf, Keep: s.registry.KeepInventory, Load: s.registry.Inventory, Work: scanWorker, Now: time.Now,
 		Log: s.log.With("component", "scan"), Enhanced: func() bool { return s.scanSettings().ScanType == types.ScanTypeEnhanced }})
 	return err
 }
@@ -146,7 +146,7 @@ func (s *server) scanPushed(ctx context.Context, img *model.Image) {
 	if !wished && s.runRules().rule() == nil {
 		return
 	}
-	if _, err := s.images.scanner.Inventory(img.Digest); err == nil {
+	if _, err := s.images.scanner.Inventory(ctx, img); err == nil {
 		return // what it has is known
 	}
 	_ = s.images.scanner.Start(ctx, img) // it is being scanned already
@@ -184,11 +184,12 @@ func (s *server) sbom(ctx context.Context, image string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.images.scanner.Inventory(m.Digest); err != nil {
-		_ = s.images.scanner.Start(ctx, &model.Image{Repository: repo, Digest: m.Digest}) // or it is being scanned
+	img := &model.Image{Repository: repo, Digest: m.Digest}
+	if _, err := s.images.scanner.Inventory(ctx, img); err != nil {
+		_ = s.images.scanner.Start(ctx, img) // or it is being scanned
 		s.images.scanner.Wait()
 	}
-	inv, err := s.images.scanner.Inventory(m.Digest)
+	inv, err := s.images.scanner.Inventory(ctx, img)
 	if err != nil {
 		return nil, fmt.Errorf("%s was not scanned; the server's log says why", image)
 	}

@@ -41,6 +41,7 @@ type Image struct {
 	ActivatedAt  time.Time // from the archive, last
 	Cached       bool      // from an upstream registry: its parts are there once they were pulled
 	CheckedAt    time.Time // when the upstream was last asked for its tags
+	Inventory    string    // digest of the blob that says what packages it has; "": it was not scanned
 }
 
 // Key is <repository>@<digest>.

@@ -57,6 +57,9 @@ func holds(tx store.Reader, before time.Time) (held map[string]bool, drop, unsea
 	}
 	for img := range store.Images.Scan(tx, "") {
 		hold(img.Repository, img.Digest)
+		if img.Inventory != "" {
+			hold(img.Repository, img.Inventory)
+		}
 		for _, d := range img.Blobs {
 			used[img.Repository+"@"+d] = true
 		}

@@ -206,7 +206,7 @@ func (r *Registry) admit(tx store.Tx, img *model.Image, tags []string, config st
 	img.PushedAt = r.Now()
 	if old, ok := store.Images.Get(tx, img.Key()); ok {
 		img.Tags, img.PushedAt, img.PulledAt = old.Tags, old.PushedAt, old.PulledAt
-		img.Archived, img.ArchivedAt, img.ActivatedAt = old.Archived, old.ArchivedAt, old.ActivatedAt
+		img.Archived, img.ArchivedAt, img.ActivatedAt, img.Inventory = old.Archived, old.ArchivedAt, old.ActivatedAt, old.Inventory
 	}
 	for _, tag := range tags {
 		if err := r.retag(tx, repo, img, tag); err != nil {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -121,7 +122,9 @@ func TestFindings(t *testing.T) {
 		"var/lib/dpkg/status": "Package: libssl3\nSource: openssl\nVersion: 3.0.1-1\n"})
 	db, enhanced, broken := openDB(t), false, false
 	now := time.Now()
-	s, err := scan.New(scan.Config{Dir: t.TempDir(), DB: db, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler), Enhanced: func() bool { return enhanced },
+	kept := map[string][]byte{}
+	s, err := scan.New(scan.Config{Keep: func(_ context.Context, img *model.Image, data []byte) error { kept[img.Digest] = data; return nil },
+		Dir: t.TempDir(), DB: db, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler), Enhanced: func() bool { return enhanced },
 		Layers: func(_ context.Context, img *model.Image) ([]scan.Layer, error) {
 			if len(img.Children) > 0 {
 				return nil, scan.ErrUnsupported
@@ -197,9 +200,28 @@ func TestFindings(t *testing.T) {
 	if status, _, err := s.Findings(t.Context(), killed); err != nil || status.Status != types.ScanStatusFailed || !strings.Contains(*status.Description, "killed") {
 		t.Errorf("a worker that was killed: %+v %v", status, err)
 	}
-	inv, err := s.Inventory(img.Digest)
+	inv, err := s.Inventory(t.Context(), img)
 	if err != nil {
 		t.Fatal(err)
+	}
+	elsewhere, err := scan.New(scan.Config{Dir: t.TempDir(), DB: db, Now: time.Now, Log: slog.New(slog.DiscardHandler), Enhanced: func() bool { return false },
+		Load: func(_ context.Context, img *model.Image) ([]byte, error) {
+			if data, ok := kept[img.Digest]; ok {
+				return data, nil
+			}
+			return nil, fs.ErrNotExist
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time it has its own
+		if status, got, err := elsewhere.Findings(t.Context(), img); err != nil || status.Status != types.ScanStatusComplete || len(got.Findings) != 1 {
+			t.Errorf("on another server: %+v %+v %v", status, got, err)
+		}
+		kept = nil
+	}
+	if _, _, err := elsewhere.Findings(t.Context(), killed); model.ErrorCode(err) != "ScanNotFoundException" {
+		t.Errorf("of what nobody scanned: %v", err)
 	}
 	doc, _ := json.Marshal(scan.SPDX("app:v1", img.Digest, inv))
 	if !bytes.Contains(doc, []byte(`"pkg:deb/debian/libssl3@3.0.1-1"`)) || !bytes.Contains(doc, []byte(`"pkg:npm/left-pad@1.2.0"`)) {

@@ -37,6 +37,10 @@ type Config struct {
 	Layers func(ctx context.Context, img *model.Image) ([]Layer, error)
 	// Work runs a worker on its input and returns what it wrote.
 	Work func(ctx context.Context, in io.Reader) ([]byte, error)
+	// Keep keeps an image's inventory where other servers find it, and Load finds it, an fs.ErrNotExist when it is not there; nil: they
+	// are this server's only.
+	Keep func(ctx context.Context, img *model.Image, data []byte) error
+	Load func(ctx context.Context, img *model.Image) ([]byte, error)
 	// Enhanced tells whether findings are to be of all packages, in the enhanced form.
 	Enhanced func() bool
 	Now      func() time.Time
@@ -116,8 +120,22 @@ func (s *Scanner) scan(ctx context.Context, img *model.Image) error {
 	if err != nil {
 		return err
 	}
-	temp := s.file(img.Digest) + ".new"
-	return errors.Join(os.WriteFile(temp, data, 0o600), os.Rename(temp, s.file(img.Digest)))
+	if s.Keep != nil {
+		if err := s.Keep(ctx, img, data); err != nil {
+			s.Log.Warn("what an image has is known to this server only", "image", img.Key(), "error", err)
+		}
+	}
+	return s.write(img.Digest, data)
+}
+
+// write keeps an inventory beside this server.
+func (s *Scanner) write(digest string, data []byte) error {
+	temp, err := os.CreateTemp(s.Dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(data)
+	return errors.Join(err, temp.Close(), os.Rename(temp.Name(), s.file(digest)))
 }
 
 func send(ctx context.Context, w io.Writer, layers []Layer) error {
@@ -142,8 +160,13 @@ func send(ctx context.Context, w io.Writer, layers []Layer) error {
 }
 
 // Inventory is what an image has; an fs.ErrNotExist before it was scanned.
-func (s *Scanner) Inventory(digest string) (*Inventory, error) {
-	data, err := os.ReadFile(s.file(digest))
+func (s *Scanner) Inventory(ctx context.Context, img *model.Image) (*Inventory, error) {
+	data, err := os.ReadFile(s.file(img.Digest))
+	if errors.Is(err, fs.ErrNotExist) && s.Load != nil { // another server may have scanned it
+		if data, err = s.Load(ctx, img); err == nil {
+			err = s.write(img.Digest, data)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -152,14 +175,14 @@ func (s *Scanner) Inventory(digest string) (*Inventory, error) {
 }
 
 // Findings matches what an image has with the database as it is now.
-func (s *Scanner) Findings(_ context.Context, img *model.Image) (*types.ImageScanStatus, *types.ImageScanFindings, error) {
+func (s *Scanner) Findings(ctx context.Context, img *model.Image) (*types.ImageScanStatus, *types.ImageScanFindings, error) {
 	s.mu.Lock()
 	running, why := s.running[img.Digest], s.failed[img.Digest]
 	s.mu.Unlock()
 	if running {
 		return &types.ImageScanStatus{Status: types.ScanStatusInProgress}, nil, nil
 	}
-	inv, err := s.Inventory(img.Digest)
+	inv, err := s.Inventory(ctx, img)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && why == "":
 		return nil, nil, model.Errorf("ScanNotFoundException", "none")
