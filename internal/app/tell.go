@@ -31,6 +31,7 @@ func (s *server) tell(ctx context.Context, r *region) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.judge(r).Run(ctx) })
 	g.Go(func() error { return s.engine(r).Run(ctx) })
+	g.Go(func() error { return s.scaler(r).Run(ctx) })
 	out := &outbox.Runner{Store: r.store, Now: time.Now, Log: s.log.With("component", "outbox", "region", r.scope.Region),
 		Handlers: map[string]outbox.Handler{"http": outbox.Post(), events.KindCall: s.callAPI(r), events.KindLogs: writeLog(r)}}
 	g.Go(func() error { return out.Run(ctx) })

@@ -10,7 +10,7 @@ import (
 
 // Service is an ECS service of the REPLICA strategy.
 type Service struct {
-	// ---- What was asked. Written by the API. ----
+	// ---- What was asked. Written by the API; DesiredCount by serve/scaling too. ----
 	Cluster                       string
 	Name                          string
 	ARN                           string

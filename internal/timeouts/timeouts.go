@@ -412,6 +412,9 @@ const (
 	// AlarmLook is the pause between two judgements of an alarm, AlarmOften that of one of short periods.
 	AlarmLook  = 5 * time.Second
 	AlarmOften = time.Second
+	// ScaleOften is the pause between two looks at what scales at the fast pace, Scale that at AWS's.
+	ScaleOften = time.Second
+	Scale      = 10 * time.Second
 )
 
 // Schedules.

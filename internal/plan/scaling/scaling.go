@@ -75,12 +75,17 @@ type Past struct {
 	Cooldown    time.Duration // of the policy that did it, 0 of bounds
 }
 
-// cooling tells whether a cooldown runs; what is not fulfilled has not begun to cool, which counts too.
-func (p Past) cooling(now time.Time, cooldown time.Duration) bool {
-	if p.Began.IsZero() {
-		return false
+// settled is from when on the metric is that of the new capacity. What takes longer than its cooldown, for want of room, is not waited for.
+func (p Past) settled() time.Time {
+	if p.Done.IsZero() {
+		return p.Began.Add(max(p.Cooldown, time.Minute))
 	}
-	return p.Done.IsZero() || now.Before(p.Done.Add(max(cooldown, p.Cooldown)))
+	return p.Done
+}
+
+// cooling tells whether a cooldown runs: it begins when what was done is fulfilled.
+func (p Past) cooling(now time.Time, cooldown time.Duration) bool {
+	return !p.Began.IsZero() && (now.Before(p.settled()) || now.Before(p.settled().Add(max(cooldown, p.Cooldown))))
 }
 
 // Due is a scheduled action whose time has come.
@@ -259,7 +264,7 @@ func (w World) base(points []Point) int {
 	if last.Began.IsZero() || len(points) == 0 {
 		return running
 	}
-	if last.Done.IsZero() || points[0].At.Before(last.Done) {
+	if points[0].At.Before(last.settled()) {
 		return last.From
 	}
 	return running
@@ -402,7 +407,7 @@ func (w World) in(d wish) Decision {
 		return Decision{}
 	case w.Deploying:
 		return w.notScaled(d, Unscalable)
-	case w.LastIn.cooling(w.Now, d.cooldown) && !w.LastOut.Began.After(w.LastIn.Began), !w.LastOut.Began.IsZero() && w.LastOut.Done.IsZero():
+	case w.LastIn.cooling(w.Now, d.cooldown) && !w.LastOut.Began.After(w.LastIn.Began), !w.LastOut.Began.IsZero() && w.Now.Before(w.LastOut.settled()):
 		return Decision{}
 	case !d.track && w.flaps(n):
 		return w.notScaled(d, Flapping)
