@@ -70,7 +70,7 @@ require (
 
 require github.com/miekg/dns v1.1.73
 
-require github.com/aws/aws-sdk-go-v2/service/applicationautoscaling v1.41.18 // indirect
+require github.com/aws/aws-sdk-go-v2/service/applicationautoscaling v1.41.18
 
 require (
 	github.com/aws/aws-sdk-go-v2/service/eventbridge v1.55.9

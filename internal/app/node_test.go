@@ -48,7 +48,7 @@ func startNode(c NodeConfig) (out *lines, stop func() error) {
 // eventually waits until f is true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !f(); time.Sleep(10 * time.Millisecond) { // long: other tests and programs may have the cores
 		if time.Now().After(deadline) {
 			t.Fatal(what)
 		}
