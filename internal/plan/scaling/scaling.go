@@ -251,12 +251,18 @@ func (w World) policies() Decision {
 	return Decision{}
 }
 
+// Capacity is what runs, and what a change that is made now is made from (Past.From). During a deployment the tasks of two run, of which no
+// more count than are wanted.
+func (w World) Capacity() int {
+	if w.Deploying {
+		return min(w.Running, w.Desired)
+	}
+	return w.Running
+}
+
 // base is the capacity that the points were measured at: that of before, while a change is under way or was done among them.
 func (w World) base(points []Point) int {
-	running := w.Running
-	if w.Deploying { // two deployments' tasks
-		running = min(running, w.Desired)
-	}
+	running := w.Capacity()
 	last := w.LastOut
 	if w.LastIn.Began.After(last.Began) {
 		last = w.LastIn

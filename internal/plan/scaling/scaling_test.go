@@ -148,7 +148,7 @@ func TestPromises(t *testing.T) {
 			t.Fatalf("in: %+v of %+v", d, w)
 		}
 		after := w
-		past := Past{From: w.Running, To: d.Desired, Began: now, Cooldown: d.Cooldown}
+		past := Past{From: w.Capacity(), To: d.Desired, Began: now, Cooldown: d.Cooldown}
 		if d.Desired > w.Desired {
 			after.LastOut = past
 		} else {

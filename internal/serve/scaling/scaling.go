@@ -233,6 +233,9 @@ func (s *Scaler) apply(tx store.Tx, v *seen, d plan.Decision, fired []*model.Sca
 			last = &t.LastOut
 		}
 		from := v.running
+		if v.deploys {
+			from = min(from, v.service.DesiredCount) // as the planner counts
+		}
 		if out && !last.Began.IsZero() && last.Done.IsZero() {
 			from = last.From // what is measured is of the capacity before
 		}

@@ -273,8 +273,11 @@ func (r *rig) listens(id string) {
 	}
 }
 
-// catches says whether a process has a handler of a signal.
+// catches says whether a process has a handler of a signal. One that is runc's init still, a Go program, has some of its own.
 func catches(pid uint32, sig syscall.Signal) bool {
+	if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.HasPrefix(string(comm), "runc") {
+		return false
+	}
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	_, rest, _ := strings.Cut(string(status), "SigCgt:")
 	line, _, _ := strings.Cut(rest, "\n")
