@@ -206,3 +206,38 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 }
+
+// TestFilters: lists show what all filters let through.
+func TestFilters(t *testing.T) {
+	f := setup(t)
+	one, two := f.namespace("one.local"), f.namespace("two.local")
+	f.service(one, "a", recordA)
+	f.service(two, "b", recordA)
+	services := wiretest.Must[*sdk.ListServicesOutput](t)(f.ListServices(ctx, &sdk.ListServicesInput{Filters: []types.ServiceFilter{
+		{Name: types.ServiceFilterNameNamespaceId, Values: []string{two}, Condition: types.FilterConditionEq}}})).Services
+	if len(services) != 1 || *services[0].Name != "b" {
+		t.Errorf("services of the second namespace: %+v", services)
+	}
+	for name, c := range map[string]struct {
+		filters []types.NamespaceFilter
+		want    int
+	}{
+		"of a type":          {[]types.NamespaceFilter{{Name: types.NamespaceFilterNameType, Values: []string{"DNS_PRIVATE"}}}, 2},
+		"of another":         {[]types.NamespaceFilter{{Name: types.NamespaceFilterNameType, Values: []string{"HTTP"}}}, 0},
+		"beginning so":       {[]types.NamespaceFilter{{Name: types.NamespaceFilterNameName, Values: []string{"tw"}, Condition: types.FilterConditionBeginsWith}}, 1},
+		"of these names":     {[]types.NamespaceFilter{{Name: types.NamespaceFilterNameName, Values: []string{"one.local", "x"}, Condition: types.FilterConditionIn}}, 1},
+		"of both, in vain":   {[]types.NamespaceFilter{{Name: types.NamespaceFilterNameName, Values: []string{"one.local"}}, {Name: types.NamespaceFilterNameType, Values: []string{"HTTP"}}}, 0},
+		"without any at all": {nil, 2},
+	} {
+		if got := wiretest.Must[*sdk.ListNamespacesOutput](t)(f.ListNamespaces(ctx, &sdk.ListNamespacesInput{Filters: c.filters})).Namespaces; len(got) != c.want {
+			t.Errorf("%s: %d, want %d", name, len(got), c.want)
+		}
+	}
+	_, err := f.ListNamespaces(ctx, &sdk.ListNamespacesInput{Filters: []types.NamespaceFilter{{Name: "NO_SUCH", Values: []string{"x"}}}})
+	wiretest.Refused(t, err, "InvalidInput", `Berth does not support the filter "NO_SUCH".`)
+	operations := wiretest.Must[*sdk.ListOperationsOutput](t)(f.ListOperations(ctx, &sdk.ListOperationsInput{Filters: []types.OperationFilter{
+		{Name: types.OperationFilterNameNamespaceId, Values: []string{one}}}})).Operations
+	if len(operations) != 1 {
+		t.Errorf("%d operations of the first namespace", len(operations))
+	}
+}

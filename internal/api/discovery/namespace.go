@@ -190,19 +190,11 @@ func (a *api) listNamespaces(_ context.Context, in *sdk.ListNamespacesInput) (*s
 	return view(a, func(r store.Reader) (*sdk.ListNamespacesOutput, error) {
 		var all []*model.DiscoveryNamespace
 		for n := range store.DiscoveryNamespaces.Scan(r, "") {
-			ok := true
-			for _, f := range in.Filters {
-				has := map[types.NamespaceFilterName]string{types.NamespaceFilterNameType: n.Type, types.NamespaceFilterNameName: n.Name,
-					types.NamespaceFilterNameHttpName: n.Name, types.NamespaceFilterNameResourceOwner: "SELF"}
-				is, known := has[f.Name]
-				if !known {
-					return nil, invalid("Invalid filter name %.50q.", f.Name)
-				}
-				fits, err := matches(is, f.Condition, f.Values)
-				if err != nil {
-					return nil, err
-				}
-				ok = ok && fits
+			has := map[types.NamespaceFilterName]string{types.NamespaceFilterNameType: n.Type, types.NamespaceFilterNameName: n.Name,
+				types.NamespaceFilterNameHttpName: n.Name, types.NamespaceFilterNameResourceOwner: "SELF"}
+			ok, err := passes(in.Filters, func(f types.NamespaceFilter) (bool, error) { return matches(has, f.Name, f.Condition, f.Values) })
+			if err != nil {
+				return nil, err
 			}
 			if ok {
 				all = append(all, n)
@@ -219,8 +211,22 @@ func (a *api) listNamespaces(_ context.Context, in *sdk.ListNamespacesInput) (*s
 	})
 }
 
-// matches tells whether a filter lets a value through.
-func matches(is string, c types.FilterCondition, values []string) (bool, error) {
+// passes tells whether all filters let something through.
+func passes[F any](filters []F, matches func(F) (bool, error)) (bool, error) {
+	for _, f := range filters {
+		if ok, err := matches(f); !ok || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// matches tells whether a filter lets through what has these values.
+func matches[N ~string](has map[N]string, name N, c types.FilterCondition, values []string) (bool, error) {
+	is, known := has[name]
+	if !known {
+		return false, invalid("Berth does not support the filter %.50q.", name)
+	}
 	if len(values) == 0 {
 		return false, invalid("A filter needs values.")
 	}
@@ -252,20 +258,12 @@ func (a *api) listOperations(_ context.Context, in *sdk.ListOperationsInput) (*s
 	return view(a, func(r store.Reader) (*sdk.ListOperationsOutput, error) {
 		var all []*model.DiscoveryOperation
 		for o := range store.DiscoveryOperations.Scan(r, "") {
-			ok := true
-			for _, f := range in.Filters {
-				has := map[types.OperationFilterName]string{types.OperationFilterNameNamespaceId: o.Targets["NAMESPACE"],
-					types.OperationFilterNameServiceId: o.Targets["SERVICE"], types.OperationFilterNameStatus: "SUCCESS",
-					types.OperationFilterNameType: o.Type}
-				is, known := has[f.Name]
-				if !known {
-					return nil, invalid("Berth does not support the filter %.50q yet.", f.Name)
-				}
-				fits, err := matches(is, f.Condition, f.Values)
-				if err != nil {
-					return nil, err
-				}
-				ok = ok && fits
+			has := map[types.OperationFilterName]string{types.OperationFilterNameNamespaceId: o.Targets["NAMESPACE"],
+				types.OperationFilterNameServiceId: o.Targets["SERVICE"], types.OperationFilterNameStatus: "SUCCESS",
+				types.OperationFilterNameType: o.Type}
+			ok, err := passes(in.Filters, func(f types.OperationFilter) (bool, error) { return matches(has, f.Name, f.Condition, f.Values) })
+			if err != nil {
+				return nil, err
 			}
 			if ok {
 				all = append(all, o)

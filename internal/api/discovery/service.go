@@ -141,18 +141,10 @@ func (a *api) listServices(_ context.Context, in *sdk.ListServicesInput) (*sdk.L
 	return view(a, func(r store.Reader) (*sdk.ListServicesOutput, error) {
 		var all []*model.DiscoveryService
 		for s := range store.DiscoveryServices.Scan(r, "") {
-			ok := true
-			for _, f := range in.Filters {
-				has := map[types.ServiceFilterName]string{types.ServiceFilterNameNamespaceId: s.Namespace, types.ServiceFilterNameResourceOwner: "SELF"}
-				is, known := has[f.Name]
-				if !known {
-					return nil, invalid("Invalid filter name %.50q.", f.Name)
-				}
-				fits, err := matches(is, f.Condition, f.Values)
-				if err != nil {
-					return nil, err
-				}
-				ok = ok && fits
+			has := map[types.ServiceFilterName]string{types.ServiceFilterNameNamespaceId: s.Namespace, types.ServiceFilterNameResourceOwner: "SELF"}
+			ok, err := passes(in.Filters, func(f types.ServiceFilter) (bool, error) { return matches(has, f.Name, f.Condition, f.Values) })
+			if err != nil {
+				return nil, err
 			}
 			if ok {
 				all = append(all, s)
