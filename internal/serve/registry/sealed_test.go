@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ import (
 // ring wraps keys by naming them; off makes it refuse.
 type ring struct {
 	off  atomic.Bool
+	mu   sync.Mutex
 	keys map[string][]byte
 }
 
@@ -36,6 +38,8 @@ func (r *ring) GenerateDataKey(_ context.Context, id string, _ map[string]string
 	}
 	plain = make([]byte, n)
 	_, _ = rand.Read(plain)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	name := fmt.Sprint(len(r.keys))
 	r.keys[name] = plain
 	return slices.Clone(plain), []byte(name), id, nil
@@ -45,6 +49,8 @@ func (r *ring) Decrypt(_ context.Context, sealed []byte, _ map[string]string) ([
 	if r.off.Load() {
 		return nil, "", model.Errorf("DisabledException", "the key is disabled.")
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return slices.Clone(r.keys[string(sealed)]), "", nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,12 +122,13 @@ func TestFluent(t *testing.T) {
 	if _, err := f.write(t.Context(), events); err == nil || !strings.Contains(err.Error(), "does not listen") {
 		t.Errorf("without a router: %v", err)
 	}
-	deaf := true
-	got := routes(t, dir, func() bool { return !deaf })
+	var deaf atomic.Bool
+	deaf.Store(true)
+	got := routes(t, dir, func() bool { return !deaf.Load() })
 	if n, err := f.write(t.Context(), events); err == nil {
 		t.Errorf("%d lines were taken without an acknowledgement", n)
 	}
-	deaf = false
+	deaf.Store(false)
 	if n, err := f.write(t.Context(), events); err != nil || n != 2 {
 		t.Fatalf("%d %v", n, err)
 	}
