@@ -263,6 +263,10 @@ func TestPlannedBackups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	eventually(t, "the admin socket does not come", func() bool { // it may come a moment after the API
+		_, err := os.Stat(in.adminSocket())
+		return err == nil
+	})
 	if err := PlanBackups(t.Context(), dir, BackupPlan{Dir: folder, Every: time.Hour, Keep: 2}, io.Discard); err != nil {
 		t.Fatal(err)
 	}
