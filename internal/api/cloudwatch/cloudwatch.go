@@ -124,9 +124,9 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 	case *sdk.PutMetricDataInput:
 		return []wire.Ask{{Action: action, Context: map[string][]string{"cloudwatch:namespace": {deref(in.Namespace)}}}}
 	case *sdk.PutMetricAlarmInput:
-		return []wire.Ask{{Action: action, Resources: []string{a.alarmARN(deref(in.AlarmName))}, Context: requestTags(in.Tags)}}
+		return []wire.Ask{{Action: action, Resources: []string{a.alarmARN(deref(in.AlarmName))}, Context: wire.RequestTags(in)}}
 	case *sdk.PutCompositeAlarmInput:
-		return []wire.Ask{{Action: action, Resources: []string{a.alarmARN(deref(in.AlarmName))}, Context: requestTags(in.Tags)}}
+		return []wire.Ask{{Action: action, Resources: []string{a.alarmARN(deref(in.AlarmName))}, Context: wire.RequestTags(in)}}
 	case *sdk.DeleteAlarmsInput:
 		return names(in.AlarmNames)
 	case *sdk.EnableAlarmActionsInput:
@@ -138,22 +138,13 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 	case *sdk.DescribeAlarmsInput, *sdk.DescribeAlarmHistoryInput, *sdk.DescribeAlarmsForMetricInput:
 		return on(a.alarmARN("*"))
 	case *sdk.TagResourceInput:
-		return []wire.Ask{{Action: action, Resources: []string{deref(in.ResourceARN)}, Context: requestTags(in.Tags)}}
+		return []wire.Ask{{Action: action, Resources: []string{deref(in.ResourceARN)}, Context: wire.RequestTags(in)}}
 	case *sdk.UntagResourceInput:
 		return []wire.Ask{{Action: action, Resources: []string{deref(in.ResourceARN)}, Context: map[string][]string{"aws:TagKeys": in.TagKeys}}}
 	case *sdk.ListTagsForResourceInput:
 		return on(deref(in.ResourceARN))
 	}
 	return nil
-}
-
-func requestTags(tags []types.Tag) map[string][]string {
-	out := map[string][]string{}
-	for _, t := range tags {
-		out["aws:RequestTag/"+deref(t.Key)] = []string{deref(t.Value)}
-		out["aws:TagKeys"] = append(out["aws:TagKeys"], deref(t.Key))
-	}
-	return out
 }
 
 // alarmName is the name in an alarm's ARN.

@@ -107,7 +107,7 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 	switch in := in.(type) {
 	case *sdk.PutRuleInput:
 		ask := rule(in.Name)
-		ask[0].Context = requestTags(in.Tags)
+		ask[0].Context = wire.RequestTags(in)
 		if in.RoleArn != nil {
 			ask = append(ask, pass(*in.RoleArn))
 		}
@@ -139,7 +139,7 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 	case *sdk.PutEventsInput:
 		return []wire.Ask{{Action: action, Resources: []string{a.busARN()}}}
 	case *sdk.TagResourceInput:
-		return []wire.Ask{{Action: action, Resources: []string{deref(in.ResourceARN)}, Context: requestTags(in.Tags)}}
+		return []wire.Ask{{Action: action, Resources: []string{deref(in.ResourceARN)}, Context: wire.RequestTags(in)}}
 	case *sdk.UntagResourceInput:
 		return []wire.Ask{{Action: action, Resources: []string{deref(in.ResourceARN)}, Context: map[string][]string{"aws:TagKeys": in.TagKeys}}}
 	case *sdk.ListTagsForResourceInput:
@@ -151,15 +151,6 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 // pass asks whether a role may be given to EventBridge.
 func pass(role string) wire.Ask {
 	return wire.Ask{Action: "iam:PassRole", Resources: []string{role}, Context: map[string][]string{"iam:PassedToService": {"events.amazonaws.com"}}}
-}
-
-func requestTags(tags []types.Tag) map[string][]string {
-	out := map[string][]string{}
-	for _, t := range tags {
-		out["aws:RequestTag/"+deref(t.Key)] = []string{deref(t.Value)}
-		out["aws:TagKeys"] = append(out["aws:TagKeys"], deref(t.Key))
-	}
-	return out
 }
 
 func (a *api) putRule(ctx context.Context, in *sdk.PutRuleInput) (*sdk.PutRuleOutput, error) {

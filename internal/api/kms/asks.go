@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/store"
@@ -18,7 +17,7 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 	action := "kms:" + op
 	switch in := in.(type) {
 	case *sdk.CreateKeyInput:
-		return []wire.Ask{{Action: action, Context: requestTags(in.Tags)}}
+		return []wire.Ask{{Action: action, Context: wire.RequestTags(in)}}
 	case *sdk.CreateAliasInput:
 		return []wire.Ask{a.onAlias(action, in.AliasName), a.onKey(action, in.TargetKeyId, nil)}
 	case *sdk.UpdateAliasInput:
@@ -26,7 +25,7 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 	case *sdk.DeleteAliasInput:
 		return []wire.Ask{a.onAlias(action, in.AliasName), a.onKey(action, a.targetOf(in.AliasName), nil)}
 	case *sdk.TagResourceInput:
-		return []wire.Ask{a.onKey(action, in.KeyId, requestTags(in.Tags))}
+		return []wire.Ask{a.onKey(action, in.KeyId, wire.RequestTags(in))}
 	case *sdk.UntagResourceInput:
 		return []wire.Ask{a.onKey(action, in.KeyId, map[string][]string{"aws:TagKeys": in.TagKeys})}
 	case *sdk.ScheduleKeyDeletionInput:
@@ -131,15 +130,6 @@ func encryption(context map[string]string) map[string][]string {
 	}
 	if len(context) > 0 {
 		out["kms:EncryptionContextKeys"] = slices.Sorted(maps.Keys(context))
-	}
-	return out
-}
-
-func requestTags(tags []types.Tag) map[string][]string {
-	out := map[string][]string{}
-	for _, t := range tags {
-		out["aws:RequestTag/"+value(t.TagKey)] = []string{value(t.TagValue)}
-		out["aws:TagKeys"] = append(out["aws:TagKeys"], value(t.TagKey))
 	}
 	return out
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"github.com/berthdev/berth/internal/api/wire"
 	"github.com/berthdev/berth/internal/model"
@@ -19,7 +18,7 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 	on := func(id *string, context map[string][]string) wire.Ask { return a.on(action, value(id), context) }
 	switch in := in.(type) {
 	case *sdk.CreateSecretInput:
-		context := requestTags(in.Tags)
+		context := wire.RequestTags(in)
 		context["secretsmanager:Name"] = []string{value(in.Name)}
 		ask := wire.Ask{Action: action, Context: context, Resources: []string{a.Scope.ARN("secretsmanager", "secret:"+value(in.Name)+"-??????")}}
 		return append([]wire.Ask{ask}, a.underKey(value(in.KmsKeyId), "kms:GenerateDataKey", "kms:Decrypt")...)
@@ -56,7 +55,7 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 	case *sdk.RestoreSecretInput:
 		return []wire.Ask{on(in.SecretId, nil)}
 	case *sdk.TagResourceInput:
-		return []wire.Ask{on(in.SecretId, requestTags(in.Tags))}
+		return []wire.Ask{on(in.SecretId, wire.RequestTags(in))}
 	case *sdk.UntagResourceInput:
 		return []wire.Ask{on(in.SecretId, map[string][]string{"aws:TagKeys": in.TagKeys})}
 	case *sdk.GetResourcePolicyInput:
@@ -142,13 +141,4 @@ func (a *api) underKey(keyID string, actions ...string) (asks []wire.Ask) {
 			Context: map[string][]string{"kms:ViaService": {"secretsmanager." + a.Scope.Region + ".amazonaws.com"}, "kms:CallerAccount": {a.Scope.Account}}})
 	}
 	return asks
-}
-
-func requestTags(tags []types.Tag) map[string][]string {
-	out := map[string][]string{}
-	for _, t := range tags {
-		out["aws:RequestTag/"+value(t.Key)] = []string{value(t.Value)}
-		out["aws:TagKeys"] = append(out["aws:TagKeys"], value(t.Key))
-	}
-	return out
 }

@@ -21,7 +21,7 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 	action := "ssm:" + op
 	switch in := in.(type) {
 	case *sdk.PutParameterInput:
-		asks := []wire.Ask{a.on(action, value(in.Name), requestTags(in.Tags))}
+		asks := []wire.Ask{a.on(action, value(in.Name), wire.RequestTags(in))}
 		if in.Overwrite != nil {
 			asks[0].Context["ssm:Overwrite"] = []string{strconv.FormatBool(*in.Overwrite)}
 		}
@@ -50,7 +50,7 @@ func (a *api) asks(_ context.Context, op string, in any) []wire.Ask {
 	case *sdk.UnlabelParameterVersionInput:
 		return []wire.Ask{a.on(action, value(in.Name), nil)}
 	case *sdk.AddTagsToResourceInput:
-		return []wire.Ask{a.on(action, value(in.ResourceId), requestTags(in.Tags))}
+		return []wire.Ask{a.on(action, value(in.ResourceId), wire.RequestTags(in))}
 	case *sdk.RemoveTagsFromResourceInput:
 		return []wire.Ask{a.on(action, value(in.ResourceId), map[string][]string{"aws:TagKeys": in.TagKeys})}
 	case *sdk.ListTagsForResourceInput:
@@ -153,13 +153,4 @@ func (a *api) underKey(action, keyID string) []wire.Ask {
 	}
 	return []wire.Ask{{Action: action, Resources: []string{k.ARN}, Policies: []string{k.Policy},
 		Context: map[string][]string{"kms:ViaService": {"ssm." + a.Scope.Region + ".amazonaws.com"}, "kms:CallerAccount": {a.Scope.Account}}}}
-}
-
-func requestTags(tags []types.Tag) map[string][]string {
-	out := map[string][]string{}
-	for _, t := range tags {
-		out["aws:RequestTag/"+value(t.Key)] = []string{value(t.Value)}
-		out["aws:TagKeys"] = append(out["aws:TagKeys"], value(t.Key))
-	}
-	return out
 }
